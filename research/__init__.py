@@ -1,0 +1,1 @@
+"""A laboratory for how small neural networks train and fail."""

@@ -1,0 +1,1 @@
+"""The studies; each is run(config, workdir) -> summary."""

@@ -1,0 +1,19 @@
+"""Named streams of random keys: adding a stream never moves the numbers of another."""
+
+import zlib
+
+import jax
+
+from research.types import Array
+
+
+def stream(seed: Array | int, name: str, *counters: Array | int) -> jax.Array:
+    """Key of the stream `name` of a run, at the given counters (an epoch, a step).
+
+    seed: [] uint32 or int.  The key depends on nothing else, so that a run which resumes at any
+    epoch draws what the uninterrupted run would have drawn.
+    """
+    key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
+    for counter in counters:
+        key = jax.random.fold_in(key, counter)
+    return key

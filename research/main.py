@@ -1,0 +1,86 @@
+"""Run an experiment: python -m research.main --config=configs/mlp.py:tanh-40
+
+Any key of the config can be set: --config.epochs=3 --config.data.dir=path/to/idx/files. The summary
+is printed to standard output as one line of JSON; everything else goes to standard error.
+"""
+
+import importlib
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from research import parallel, preemption
+from research.types import UserError
+
+EXPERIMENTS = {"depth": "research.experiments.depth"}
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "File and variant, as in configs/mlp.py:tanh-40.", lock_config=True
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Directory of this run; default runs/<config file>/<variant and overrides>."
+)
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what would be run, and stop.")
+_CACHE = flags.DEFINE_string(
+    "compilation_cache", "runs/.compiled", 'Where compiled programs are kept; "" for nowhere.'
+)
+
+
+def parse_flags(argv: Sequence[str]) -> list[str]:
+    """absl's parser, with a mistake in the config as one line instead of a stack trace."""
+    try:
+        rest = flags.FLAGS(list(argv))
+        if len(rest) > 1:
+            raise flags.Error(f"unexpected argument {rest[1]!r}; flags start with --")
+        if _CONFIG.value is None:
+            raise flags.Error("no --config given; try --config=configs/mlp.py:tanh-40")
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        text = " ".join(str(error.args[0] if error.args else error).split())
+        sys.exit(f"error: {text}")
+    return rest
+
+
+def default_workdir() -> Path:
+    """runs/<config file>/<variant>, with the overridden keys, so that no two configs share one."""
+    overrides = config_flags.get_override_values(flags.FLAGS["config"])
+    words = [_CONFIG.value.name, *(f"{key}={value}" for key, value in sorted(overrides.items()))]
+    name = ",".join(re.sub(r"[^\w.=+-]+", "_", word).replace("=.._", "=") for word in words)
+    file = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0]
+    return Path("runs") / Path(file).stem / name[:200]
+
+
+def main(argv: Sequence[str]) -> int:
+    del argv
+    logging.set_verbosity(logging.WARNING)
+    config = _CONFIG.value
+    experiment = importlib.import_module(EXPERIMENTS[config.experiment])
+    workdir = Path(_WORKDIR.value) if _WORKDIR.value else default_workdir()
+    preemption.install()
+    try:
+        parallel.configure(
+            cpu_devices=config.cpu_devices, cpu_threads=config.cpu_threads, seeds=config.seeds
+        )
+        if _CACHE.value:
+            parallel.cache_programs(_CACHE.value)
+        if _DRY_RUN.value:
+            print(experiment.describe(config))
+            return 0
+        summary = experiment.run(config, workdir)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except preemption.Stopped as stopped:
+        print(f"{stopped}; the same command goes on from {workdir}", file=sys.stderr)
+        return stopped.exit_code
+    print(json.dumps(summary), flush=True)
+    print(f"{summary['headline']}; results in {workdir}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse_flags)

@@ -1,0 +1,1 @@
+"""The nets; each reads like its figure."""

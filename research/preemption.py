@@ -1,0 +1,47 @@
+"""A machine that is taken away: finish the epoch, save, and leave with the signal's exit code."""
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+_state = {"deferred": False, "received": 0}
+
+
+class Stopped(Exception):
+    """SIGTERM or SIGINT arrived; whatever had to be saved is saved."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        self.exit_code = 128 + signum
+
+
+def install() -> None:
+    """Turn SIGTERM and SIGINT into `Stopped`; a second signal ends the process at once."""
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, _handle)
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+    """Inside, a signal only shows in `raise_if_requested`, so that work is not cut in the middle."""
+    _state["deferred"] = True
+    try:
+        yield
+    finally:
+        _state["deferred"] = False
+
+
+def raise_if_requested() -> None:
+    """Raise `Stopped` if a signal has arrived: call where everything is saved."""
+    if _state["received"]:
+        raise Stopped(_state["received"])
+
+
+def _handle(signum: int, frame: FrameType | None) -> None:
+    del frame
+    _state["received"] = signum
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, signal.SIG_DFL)
+    if not _state["deferred"]:
+        raise Stopped(signum)

@@ -1,0 +1,277 @@
+"""The work directory of a run: what was asked, what was used, what came out.
+
+config.json     the resolved config                    written before the first step
+versions.json   packages, device, data, git commit     written before the first step
+metrics.jsonl   one line per epoch                     appended
+gradients.npz   {statistic: [E + 1, S, L]}             replaced after every epoch
+summary.json    the dict that the run returns          written last
+tensorboard/    the metrics again, for TensorBoard     appended
+checkpoints/    see `research.checkpoint`
+
+A run that is killed and started again continues these files: they are cut back to the epoch of the
+checkpoint it resumes from.
+"""
+
+import contextlib
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+from ml_collections import ConfigDict
+from tensorboardX import SummaryWriter
+
+from research.types import UserError
+
+PACKAGES = (
+    "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets",
+    "matplotlib", "ml_collections", "chex",
+)  # fmt: skip
+_DPI = 160
+_MISSING = "(absent)"
+
+
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Hold the work directory for this process alone; the lock dies with the process.
+
+    Raises UserError if another process holds it, or the directory cannot be made.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        lock = (workdir / ".lock").open("a+")
+    except OSError as error:
+        raise UserError(f"{workdir}: cannot be used as a work directory: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            holder = lock.read().strip() or "another process"
+            raise UserError(
+                f"{workdir} is in use by {holder}; wait for it or give another --workdir"
+            ) from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+        lock.flush()
+        yield
+
+
+def describe_versions(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Packages, Python, device, git commit, and the data as given."""
+    device = jax.devices()[0]
+    return {
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "device": f"{len(jax.devices())} x {device.device_kind}" if device.platform != "cpu"
+        else f"CPU, {os.cpu_count()} cores ({platform.machine()})",
+        "git_commit": _git_commit(),
+        "data": dict(data),
+    }  # fmt: skip
+
+
+def begin(workdir: Path, config: ConfigDict, versions: Mapping[str, Any]) -> None:
+    """Write config.json and versions.json, or check that they are those of this run.
+
+    Raises UserError naming every key that differs from the config the directory was begun with,
+    or the data if they are not the same.
+    """
+    asked = json.loads(config.to_json_best_effort())
+    path = workdir / "config.json"
+    if path.exists():
+        begun = _read_json(path)
+        differences = _differences(begun, asked)
+        if differences:
+            raise UserError(
+                f"{workdir} was begun with another config: {'; '.join(differences)}. "
+                "Give another --workdir, or the config of this one"
+            )
+        before = _read_json(workdir / "versions.json")
+        if before["data"]["sha256"] != versions["data"]["sha256"]:
+            raise UserError(
+                f"{workdir} was begun on other data: {before['data']['caption']} then, "
+                f"{versions['data']['caption']} now. Give another --workdir"
+            )
+        if before != versions:
+            # Bits are promised for the same versions on the same device only; keep both.
+            write_json(workdir / "versions.json", {**before, "resumed_with": dict(versions)})
+        return
+    write_json(workdir / "versions.json", versions)
+    write_json(path, asked)
+
+
+def rows(workdir: Path) -> list[dict[str, Any]]:
+    """The complete lines of metrics.jsonl; a last line cut short by a kill is dropped."""
+    found: list[dict[str, Any]] = []
+    path = workdir / "metrics.jsonl"
+    for line in path.read_text().splitlines(keepends=True) if path.exists() else ():
+        if not line.endswith("\n"):
+            break
+        found.append(json.loads(line))
+    return found
+
+
+def write_row(workdir: Path, row: Mapping[str, Any]) -> None:
+    """Append one line to metrics.jsonl; it is on the disk when this returns."""
+    with (workdir / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def gradients(workdir: Path) -> dict[str, np.ndarray]:
+    """The arrays of gradients.npz, or {} if there is none that can be read."""
+    try:
+        with (workdir / "gradients.npz").open("rb") as file, np.load(file) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, EOFError):
+        return {}
+
+
+def write_gradients(workdir: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Replace gradients.npz in one move."""
+    temporary = workdir / ".gradients.tmp"
+    with temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, workdir / "gradients.npz")
+
+
+def with_epoch(
+    arrays: Mapping[str, np.ndarray],
+    epoch: int,
+    layers: Sequence[str],
+    statistics: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """`arrays` as of gradients.npz, with {statistic: [S, L]} of one more epoch at their end."""
+    longer = {"epochs": np.append(arrays.get("epochs", np.empty(0, np.int32)), np.int32(epoch))}
+    longer["layers"] = np.asarray(layers)
+    for name, values in statistics.items():
+        before = arrays.get(name, np.empty((0, *values.shape), values.dtype))
+        longer[name] = np.concatenate([before, values[None]])
+    return longer
+
+
+class EpochLog:
+    """The growing records of one run: metrics.jsonl, gradients.npz and TensorBoard events."""
+
+    def __init__(self, workdir: Path, layers: Sequence[str], *, probed: bool) -> None:
+        self._workdir, self._layers, self._probed = workdir, layers, probed
+        self._gradients: dict[str, np.ndarray] = {}
+        self._events: SummaryWriter | None = None
+
+    def __enter__(self) -> "EpochLog":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._events:
+            self._events.close()
+
+    def covers(self, epoch: int) -> bool:
+        """Whether the files hold every epoch up to this one."""
+        held = len(gradients(self._workdir).get("epochs", ())) - 1
+        return len(rows(self._workdir)) >= epoch and (held >= epoch or not self._probed)
+
+    def continue_after(self, epoch: int | None) -> None:
+        """Forget every record after `epoch`, or all of them (None)."""
+        kept = rows(self._workdir)[: epoch or 0]
+        _replace(self._workdir / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+        if epoch is not None and self._probed:
+            before = gradients(self._workdir)
+            self._gradients = {
+                name: array if name == "layers" else array[: epoch + 1]
+                for name, array in before.items()
+            }
+        self._events = SummaryWriter(
+            str(self._workdir / "tensorboard"), purge_step=(epoch or 0) + 1, write_to_disk=True
+        )
+
+    def write(
+        self, epoch: int, row: Mapping[str, Any] | None, statistics: Mapping[str, np.ndarray]
+    ) -> None:
+        """Add an epoch: its line of metrics (none at epoch 0) and {statistic: [S, L]}."""
+        if self._probed:
+            self._gradients = with_epoch(self._gradients, epoch, self._layers, statistics)
+            write_gradients(self._workdir, self._gradients)
+        if row is None:
+            return
+        write_row(self._workdir, row)
+        if self._events:
+            for name, values in row.items():
+                if name != "epoch":
+                    self._events.add_scalar(name, float(np.mean(values)), epoch)
+            self._events.flush()
+
+
+def finished_summary(workdir: Path) -> dict[str, Any] | None:
+    """The summary of a run that has come to its end, else None."""
+    path = workdir / "summary.json"
+    return _read_json(path) if path.exists() else None
+
+
+def save_figures(workdir: Path, drawn: Mapping[str, Figure]) -> None:
+    """Write {name: figure} to figures/<name>.png."""
+    (workdir / "figures").mkdir(exist_ok=True)
+    for name, figure in drawn.items():
+        figure.savefig(workdir / "figures" / f"{name}.png", dpi=_DPI)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file in one move."""
+    _replace(path, json.dumps(content, indent=2) + "\n")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} cannot be read ({error}); restore it or give another --workdir"
+        ) from error
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _differences(begun: Any, asked: Any, key: str = "") -> list[str]:
+    """ "key: begun with A, asked for B" for every leaf that differs."""
+    if isinstance(begun, dict) and isinstance(asked, dict):
+        found: list[str] = []
+        for name in [*begun, *(k for k in asked if k not in begun)]:
+            path = f"{key}.{name}" if key else name
+            found += _differences(begun.get(name, _MISSING), asked.get(name, _MISSING), path)
+        return found
+    return [] if begun == asked else [f"{key}: begun with {begun!r}, asked for {asked!r}"]
+
+
+def _git_commit() -> str:
+    """Commit of the code, with "+changes" if the tree is not clean; "" outside git."""
+    folder = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""

@@ -1,0 +1,251 @@
+"""One training loop for every experiment: a step is a function, an epoch a scan, seeds an axis."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import chex
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from research import keys, losses, metrics, parallel, probes
+from research.data import arrays
+from research.types import Array, Batch, Dataset, Metrics, PyTree, TrainState
+
+Probe = Callable[[PyTree, PyTree], dict[str, Array]]
+Step = Callable[[TrainState, Batch], tuple[TrainState, tuple[Metrics, dict[str, Array]]]]
+
+
+@flax.struct.dataclass
+class EpochResult:
+    """What one epoch leaves behind.
+
+    train: sums over the epoch, each batch judged just before its update.  test: after the epoch.
+    probe: {statistic_reduction: [L]}.  bad_step: [] int32, first step of the epoch whose loss is
+    not finite, or -1.
+    """
+
+    train: Metrics
+    test: Metrics
+    probe: dict[str, Array]
+    bad_step: Array
+
+
+class Diverged(Exception):
+    """A loss is not finite; `layer` is the first one whose output is not."""
+
+    def __init__(self, epoch: int, step: int, seed: int, layer: str) -> None:
+        super().__init__(
+            f"the loss of seed {seed} is not finite at step {step} (epoch {epoch}); "
+            f"the first layer with a non-finite value is {layer}"
+        )
+        self.epoch, self.step, self.seed, self.layer = epoch, step, seed, layer
+
+
+def as_input(images: Array) -> jax.Array:
+    """uint8 images as float32 in [0, 1] (report, Part B: divided by 255)."""
+    chex.assert_type(images, jnp.uint8)
+    return jnp.asarray(images, jnp.float32) / 255.0
+
+
+def init_state(
+    model: nn.Module, tx: optax.GradientTransformation, seed: Array, sample: Array
+) -> TrainState:
+    """The state before the first step; sample: images [B, H, W, C] uint8 that fix the shapes."""
+    params = model.init(keys.stream(seed, "init"), as_input(sample[:1]))["params"]
+    return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=tx.init(params))
+
+
+def make_step(
+    model: nn.Module, tx: optax.GradientTransformation | None, *, probe: Probe | None = None
+) -> Step:
+    """A step that descends the mean cross-entropy of a batch.
+
+    tx: None leaves the parameters as they are, to probe a net without training it.
+    probe: (gradients, signals) -> statistics, from the gradients that the step has computed
+    anyway; signals are those of the collection `perturbations`.  It cannot change the parameters.
+    """
+
+    def objective(params: PyTree, signals: PyTree, batch: Batch) -> tuple[Array, Metrics]:
+        variables = {"params": params} | ({"perturbations": signals} if probe else {})
+        logits = model.apply(variables, as_input(batch.images))
+        assert isinstance(logits, jax.Array)
+        per_example = losses.cross_entropy(logits, batch.labels)
+        counted = metrics.count_batch(logits, per_example, batch.labels, batch.mask)
+        return counted.loss_sum / counted.count, counted
+
+    def step(
+        state: TrainState, batch: Batch
+    ) -> tuple[TrainState, tuple[Metrics, dict[str, Array]]]:
+        chex.assert_equal_shape_prefix([batch.images, batch.labels, batch.mask], 1)
+        signals = _zero_signals(model, batch.images) if probe else {}
+        gradient = jax.grad(objective, argnums=(0, 1), has_aux=True)
+        (gradients, back_signals), counted = gradient(state.params, signals, batch)
+        statistics = probe(gradients, back_signals) if probe else {}
+        if tx is not None:
+            updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
+            state = TrainState(step=state.step + 1, params=params, opt_state=opt_state)
+        return state, (counted, statistics)
+
+    return step
+
+
+def run_epoch(
+    step: Step, state: TrainState, data: Dataset, order: tuple[Array, Array]
+) -> tuple[TrainState, tuple[Metrics, dict[str, Array]]]:
+    """Scan `step` over order = (indices [T, B], mask [T, B]); results stacked along T."""
+
+    def body(state: TrainState, entry: tuple[Array, Array]) -> tuple[TrainState, Any]:
+        return step(state, arrays.take(data, *entry))
+
+    return jax.lax.scan(body, state, order)
+
+
+def evaluate(model: nn.Module, params: PyTree, data: Dataset, *, batch_size: int) -> Metrics:
+    """Exact sums over every example of `data`, each counted once."""
+
+    def body(_: None, entry: tuple[Array, Array]) -> tuple[None, Metrics]:
+        batch = arrays.take(data, *entry)
+        logits = model.apply({"params": params}, as_input(batch.images))
+        assert isinstance(logits, jax.Array)
+        per_example = losses.cross_entropy(logits, batch.labels)
+        return None, metrics.count_batch(logits, per_example, batch.labels, batch.mask)
+
+    _, stacked = jax.lax.scan(body, None, arrays.pad_batches(len(data.images), batch_size))
+    return metrics.total(stacked)
+
+
+def make_epoch(
+    model: nn.Module,
+    tx: optax.GradientTransformation | None,
+    *,
+    batch_size: int,
+    eval_batch_size: int,
+    probe: Probe | None = None,
+) -> Callable[..., tuple[TrainState, EpochResult]]:
+    """epoch(state, seed, number, train, test) for one seed, `number` counting from 1."""
+    step = make_step(model, tx, probe=probe)
+
+    def epoch(
+        state: TrainState, seed: Array, number: Array, train: Dataset, test: Dataset
+    ) -> tuple[TrainState, EpochResult]:
+        order = arrays.epoch_order(
+            keys.stream(seed, "order", number), len(train.images), batch_size
+        )
+        state, (counted, statistics) = run_epoch(step, state, train, order)
+        finite = jnp.isfinite(counted.loss_sum)
+        return state, EpochResult(
+            train=metrics.total(counted),
+            test=evaluate(model, state.params, test, batch_size=eval_batch_size),
+            probe=probes.over_epoch(statistics),
+            bad_step=jnp.where(jnp.all(finite), -1, jnp.argmin(finite)).astype(jnp.int32),
+        )
+
+    return epoch
+
+
+class Loop(NamedTuple):
+    """The settings of `fit` that shape its program."""
+
+    epochs: int
+    batch_size: int
+    eval_batch_size: int
+    probe: Probe | None = None
+
+
+def fit(
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    train: Dataset,
+    test: Dataset,
+    loop: Loop,
+    *,
+    seeds: Sequence[int],
+    resume: tuple[int, TrainState] | None,
+    on_epoch: Callable[[int, TrainState, EpochResult, float], None],
+) -> TrainState:
+    """Train one net per seed, all in one program, and return their states [S, ...] (NumPy).
+
+    resume: (epochs done, states [S, ...]) of an earlier run, or None.
+    on_epoch(number, states, result, seconds): called after every epoch with NumPy arrays [S, ...];
+    number 0 is the probe of the initial nets, over all the batches of epoch 1.
+    Raises Diverged, before on_epoch sees the epoch, when a loss is not finite.
+    """
+    mesh = parallel.seed_mesh(len(seeds))
+    train, test = parallel.place_whole((train, test), mesh)
+    seed_array = parallel.place_seeds(np.asarray(seeds, np.uint32), mesh)
+
+    def compiled(tx: optax.GradientTransformation | None) -> Callable[..., Any]:
+        epoch = make_epoch(
+            model,
+            tx,
+            batch_size=loop.batch_size,
+            eval_batch_size=loop.eval_batch_size,
+            probe=loop.probe,
+        )
+        return parallel.over_seeds(epoch, mesh)
+
+    def run(program: Callable[..., Any], states: TrainState, number: int) -> TrainState:
+        began = time.monotonic()
+        after, result = program(states, seed_array, jnp.int32(number), train, test)
+        fetched: tuple[TrainState, EpochResult] = parallel.fetch_seeds((after, result), len(seeds))
+        _raise_if_diverged(model, tx, loop, seeds, states, fetched[1], max(number, 1), train)
+        on_epoch(number, *fetched, time.monotonic() - began)
+        return after
+
+    if resume is None:
+        start = parallel.over_seeds(
+            lambda _, seed, sample: init_state(model, tx, seed, sample), mesh
+        )
+        states = start((), seed_array, train.images[:1])
+        if loop.probe:
+            run(compiled(None), states, 0)
+        done = 0
+    else:
+        done, states = resume[0], parallel.place_seeds(resume[1], mesh)
+    program = compiled(tx)
+    for number in range(done + 1, loop.epochs + 1):
+        states = run(program, states, number)
+    return parallel.fetch_seeds(states, len(seeds))
+
+
+def _zero_signals(model: nn.Module, images: Array) -> PyTree:
+    """Zeros in the shape of every pre-activation: the point at which signals are taken."""
+    shapes = jax.eval_shape(model.init, jax.random.key(0), as_input(images))
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes["perturbations"])
+
+
+def _raise_if_diverged(
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    loop: Loop,
+    seeds: Sequence[int],
+    before: TrainState,
+    result: EpochResult,
+    number: int,
+    train: Dataset,
+) -> None:
+    """Find step and layer of the first non-finite loss by repeating the epoch up to it."""
+    bad_train, bad_test = result.bad_step >= 0, ~np.isfinite(result.test.loss_sum)
+    if not np.any(bad_train | bad_test):
+        return
+    row = int(np.argmax(bad_train | bad_test))
+    order, mask = arrays.epoch_order(
+        keys.stream(seeds[row], "order", number), len(train.images), loop.batch_size
+    )
+    position = int(result.bad_step[row]) if bad_train[row] else len(order)
+    state = jax.tree.map(lambda array: jnp.asarray(np.asarray(array)[row]), before)
+    step = jax.jit(make_step(model, tx))
+    for t in range(position):
+        state, _ = step(state, arrays.take(train, order[t], mask[t]))
+    t = min(position, len(order) - 1)
+    images = as_input(arrays.take(train, order[t], mask[t]).images)
+    _, found = model.apply({"params": state.params}, images, capture_intermediates=True)
+    outputs = {k: v for k, v in found["intermediates"].items() if k != "__call__"}
+    layer = probes.layer_of_first_nonfinite(outputs, tuple(outputs)) or "the loss itself"
+    raise Diverged(number, int(state.step), seeds[row], layer)
