@@ -4,7 +4,9 @@ import difflib
 from collections.abc import Sequence
 
 
-def parse_variant(arg: str, variants: Sequence[str], switches: Sequence[str]) -> tuple[str, set[str]]:
+def parse_variant(
+    arg: str, variants: Sequence[str], switches: Sequence[str]
+) -> tuple[str, set[str]]:
     """Split "variant,switch,..." into the variant and the set of switches.
 
     Raises ValueError, naming the nearest and listing the valid ones, for anything else.

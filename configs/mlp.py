@@ -13,7 +13,9 @@ from ml_collections import ConfigDict
 
 from configs.common import parse_variant
 
-NETS = tuple(f"{name}-{depth}" for name in ("relu", "tanh", "sigmoid", "lecun") for depth in (5, 20, 40))
+NETS = tuple(
+    f"{name}-{depth}" for name in ("relu", "tanh", "sigmoid", "lecun") for depth in (5, 20, 40)
+)
 
 
 def get_config(arg: str = "relu-5") -> ConfigDict:
@@ -21,7 +23,7 @@ def get_config(arg: str = "relu-5") -> ConfigDict:
     variant, switches = parse_variant(arg, (*NETS, "all"), ("smoke",))
     config = ConfigDict()
     config.experiment = "depth"
-    config.name = variant
+    config.name = arg.replace(",", "-")
     config.nets = NETS if variant == "all" else (variant,)  # "activation-depth", one run each
 
     config.width = 32  # units in every hidden layer

@@ -98,13 +98,17 @@ class Checkpoints:
                 state = self._restore(epoch, template)
             except Exception as failure:  # Orbax has no common class for what damage raises
                 reason = (str(failure).strip() or repr(failure)).splitlines()[0][:200]
-                say(f"checkpoint {epoch} in {self._directory} is damaged, trying the one before "
-                    f"it: {reason}")
+                say(
+                    f"checkpoint {epoch} in {self._directory} is damaged, trying the one before "
+                    f"it: {reason}"
+                )
                 continue
             if usable(epoch):
                 return epoch, state
-            say(f"checkpoint {epoch} in {self._directory} is ahead of the records, trying the "
-                "one before it")
+            say(
+                f"checkpoint {epoch} in {self._directory} is ahead of the records, trying the "
+                "one before it"
+            )
         if epochs:
             raise UserError(
                 f"{self._directory}: none of the checkpoints {epochs} can be used; delete the "
@@ -131,5 +135,6 @@ class Checkpoints:
         free = shutil.disk_usage(self._directory).free
         reason = (str(failure).strip() or repr(failure)).splitlines()[0][:200]
         return UserError(
-            f"cannot write a checkpoint to {self._directory} ({free / 2**20:.0f} MiB free): {reason}"
+            f"cannot write a checkpoint to {self._directory} "
+            f"({free / 2**20:.0f} MiB free): {reason}"
         )

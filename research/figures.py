@@ -23,14 +23,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-__all__ = [
-    "ACTIVATIONS",
-    "draw_gradient_comparison",
-    "draw_gradient_maxima",
-    "draw_learning_curves",
-    "draw_net_gradients",
-]
-
 Record = Mapping[str, np.ndarray]
 Rows = Sequence[Mapping[str, Any]]
 
@@ -44,11 +36,8 @@ ACTIVATIONS = {
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 8.0,
-    "axes.titlesize": 8.0,
-    "axes.labelsize": 8.0,
-    "xtick.labelsize": 7.5,
-    "ytick.labelsize": 7.5,
-    "legend.fontsize": 7.5,
+    "axes.titlesize": "medium",
+    "legend.frameon": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -121,10 +110,12 @@ def draw_gradient_comparison(
         figure = Figure(figsize=(_WIDTH_IN, 4.8))
         axes = figure.subplots(2, len(groups), sharey="row", squeeze=False)
         drawn, legends = _draw_maxima(axes, groups, epochs, reading)
-        for row, scale in zip(axes, ("linear", "log"), strict=True):
-            row[0].set_ylabel(f"{_describe(reading)} ({scale} axis)")
+        _ = figure.supylabel(_describe(reading).replace("\n", " "), fontsize=8)
+        axes[0, 0].set_ylabel("linear axis")
+        axes[1, 0].set_ylabel("log axis")
+        figure.align_ylabels(axes[:, 0])
         for column, depth in zip(axes.T, groups, strict=True):
-            column[0].set_title(_count(depth, "hidden layer"))
+            column[0].set_title(f"{depth} hidden layers")
             column[1].set_xlabel(f"layer depth ({depth + 1} = output)")
         _frame(figure, title, _footer(caption, drawn, drawn), *legends)
     return figure
@@ -138,8 +129,7 @@ def draw_net_gradients(record: Record, *, label: str, caption: str) -> Figure:
     Raises ValueError for an unknown activation, a missing reading or a wrong shape.
     Source: report, Part C, which shows the weight gradients only.
     """
-    activation, _ = _split(label)
-    epochs = [int(epoch) for epoch in record["epochs"]]
+    epochs, count = [int(epoch) for epoch in record["epochs"]], len(record["layers"])
     steps = [epoch for epoch in epochs if epoch > 0]
     ramp = matplotlib.colormaps["viridis_r"](np.linspace(0.1, 1.0, max(len(steps), 1)))
     styles: dict[int, dict[str, Any]] = {0: {"color": "black", "linestyle": ":", "zorder": 3}}
@@ -148,15 +138,15 @@ def draw_net_gradients(record: Record, *, label: str, caption: str) -> Figure:
         figure = Figure(figsize=(_WIDTH_IN, 3.3))
         axes = figure.subplots(1, 2, sharey=True)
         drawn: list[_Curve] = []
+        depth = np.arange(1, count + 1)
         for axis, reading in zip(axes, ("kernel_abs_max", "signal_abs_max"), strict=True):
             values = _read(label, record, reading)
-            x = np.arange(1, values.shape[2] + 1)
-            for i, epoch in enumerate(epochs):
+            for epoch, over_seeds in zip(epochs, values, strict=True):
                 banded = epoch in (epochs[0], epochs[-1])
-                drawn.append(_Curve(label, x, values[i], styles[epoch], banded))
+                drawn.append(_Curve(label, depth, over_seeds, styles[epoch], banded))
             _plot(axis, drawn[-len(epochs) :], log=True)
-            _tick_depth(axis, x.size)
-            axis.set(xlabel=f"layer depth ({x.size} = output)", ylabel=_describe(reading))
+            _tick_depth(axis, count)
+            axis.set(xlabel=f"layer depth ({count} = output)", ylabel=_describe(reading))
             axis.yaxis.set_tick_params(labelleft=True)
         axes[0].set_title("weight gradients")
         axes[1].set_title("back-propagated signal")
@@ -166,9 +156,9 @@ def draw_net_gradients(record: Record, *, label: str, caption: str) -> Figure:
             bar = figure.colorbar(ScalarMappable(norm, ListedColormap(ramp)), ax=axes, aspect=30)
             bar.set_ticks(range(len(steps)), labels=[str(step) for step in steps])
             bar.set_label("epoch")
-            bar.ax.tick_params(length=0)
+            bar.ax.tick_params(which="both", length=0)
         init = Line2D([], [], label="init (before the first step)", **styles[0])
-        title = f"{ACTIVATIONS[activation][0]}, {_count(x.size - 1, 'hidden layer')}"
+        title = f"{_name(label)}, {count - 1} hidden layers: gradients of every epoch"
         footer = _footer(caption, drawn, drawn, " at the first and the last epoch shown")
         _frame(figure, title, footer, [init] if 0 in epochs else [])
     return figure
@@ -199,13 +189,19 @@ def draw_learning_curves(metrics: Mapping[str, Rows], *, title: str, caption: st
                 curves = [c for net in nets for c in _learning(net, metrics[net], quantity)]
                 _plot(axis, curves, log=quantity == "loss")
                 drawn[quantity] += curves
-                axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+                axis.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
                 axis.set_xlabel("epoch" if shape[0] == 1 or axis is column[1] else "")
-            finals = [_final(curve) for curve in drawn["accuracy"][1 - 2 * len(nets) :: 2]]
-            text = textwrap.fill(f"last test {', '.join(finals)}", 36)
-            column[0].set_title(f"{_count(depth, 'hidden layer')}\n{text}")
+            tests = drawn["accuracy"][1 - 2 * len(nets) :: 2]
+            finals = [f"{_name(test.label)} {test.summary()[0, -1]:.2f}" for test in tests]
+            text = textwrap.fill(f"final test %: {', '.join(finals)}", 40)
+            column[0].set_title(f"{depth} hidden layers\n{text}", fontsize=7.5)
         axes[0, 0].set_ylabel("accuracy (%)")
         axes[1, 0].set_ylabel("cross-entropy (nats)")
+        for axis in axes[0]:
+            low, high = axis.get_ylim()
+            spare = max(0.0, 10.0 - (high - low)) / 2
+            axis.set_ylim(max(0.0, low - spare), high + spare)
+            axis.yaxis.set_major_locator(MaxNLocator(6))
         _limit_log(axes[1, 0], drawn["loss"], decades=False)
         splits = [
             Line2D([], [], color="0.2", marker="o", label=split, **style)
@@ -244,6 +240,10 @@ def _split(label: str) -> tuple[str, int]:
     return activation, int(depth)
 
 
+def _name(label: str) -> str:
+    return ACTIVATIONS[_split(label)[0]][0]
+
+
 def _read(label: str, record: Record, reading: str) -> np.ndarray:
     """The reading [E+1, S, L] in float64, checked against epochs and layers."""
     if reading not in record:
@@ -273,7 +273,10 @@ def _by_depth(records: Mapping[str, Record], reading: str) -> dict[int, dict[str
 
 
 def _draw_maxima(
-    axes: np.ndarray, groups: Mapping[int, Mapping[str, Record]], epochs: Sequence[int], reading: str
+    axes: np.ndarray,
+    groups: Mapping[int, Mapping[str, Record]],
+    epochs: Sequence[int],
+    reading: str,
 ) -> tuple[list[_Curve], tuple[list[Line2D], list[Line2D]]]:
     """Fills axes [2, depths], linear above log; returns the curves and the two legends."""
     nets = {label: record for group in groups.values() for label, record in group.items()}
@@ -326,12 +329,17 @@ def _learning(label: str, rows: Rows, quantity: str) -> list[_Curve]:
         except (KeyError, ValueError) as error:
             wanted = f"epoch and {split}_{quantity}, over the same seeds in every row"
             raise ValueError(f"expected rows of {label} with {wanted}: {error!r}") from error
-        curves.append(_Curve(label, x, factor * values.T, {"color": colour, "marker": marker, **style}))
+        style = {"color": colour, "marker": marker, **style}
+        curves.append(_Curve(label, x, factor * values.T, style))
     return curves
 
 
 def _plot(axis: Axes, curves: Iterable[_Curve], *, log: bool) -> None:
-    """Draws medians and, over several seeds, bands; a log axis leaves a gap at zero or below."""
+    """Draws medians and, over several seeds, bands.
+
+    On a log axis a median at zero or below leaves a gap, and a band that holds zeros reaches the
+    lower end of the axis.
+    """
     if log:
         axis.set_yscale("log", nonpositive="clip")
     for curve in curves:
@@ -340,21 +348,22 @@ def _plot(axis: Axes, curves: Iterable[_Curve], *, log: bool) -> None:
             median = np.where(median > 0, median, np.nan)
         (line,) = axis.plot(curve.x, median, label=curve.label, **curve.style)
         if curve.banded and len(curve.values) > 1:
-            axis.fill_between(curve.x, low, high, color=line.get_color(), alpha=0.13, linewidth=0)
+            colour = line.get_color()
+            _ = axis.fill_between(curve.x, low, high, color=colour, alpha=0.13, linewidth=0)
 
 
 def _limit_log(axis: Axes, curves: Iterable[_Curve], *, decades: bool = True) -> None:
-    """Limits around all positive values drawn; ticks at decades, or at 1, 2, 5 in each."""
+    """Limits around all positive values drawn; ticks at decades, two at least, or at 1, 2, 5."""
     values = np.concatenate([curve.summary().ravel() for curve in curves])
     values = values[np.isfinite(values) & (values > 0)]
     if not values.size:
         values = np.ones(1)
     low, high = np.log10(values.min()) - 0.08, np.log10(values.max()) + 0.08
-    if decades:
+    if decades and np.floor(high) - np.ceil(low) < 1:
         low, high = np.floor(low), np.ceil(high)
     elif high - low < 0.8:
         low, high = (low + high) / 2 - 0.4, (low + high) / 2 + 0.4
-    axis.set_ylim(10.0**low, 10.0**high)
+    _ = axis.set_ylim(10.0**low, 10.0**high)
     axis.yaxis.set_minor_formatter(NullFormatter())
     axis.yaxis.set_major_locator(LogLocator(numticks=9))
     if not decades:
@@ -366,7 +375,8 @@ def _tick_depth(axis: Axes, count: int) -> None:
     """Integer ticks from the first layer to the output, all of them on a shallow net."""
     step = 1 if count <= 8 else 5 if count <= 25 else 10
     inner = range(step, count - step // 2, step)
-    axis.set_xticks(sorted({1, *inner, count}))
+    _ = axis.set_xticks(sorted({1, *inner, count}))
+    _ = axis.set_xlim(1 - 0.05 * (count - 1), count + 0.05 * (count - 1))
 
 
 def _shade(colour: str, epoch: int, shown: Sequence[int]) -> dict[str, Any]:
@@ -384,15 +394,6 @@ def _describe(reading: str) -> str:
     family, sign, over = reading.split("_")
     quantity = f"|{_QUANTITIES[family]}|" if sign == "abs" else f"signed {_QUANTITIES[family]}"
     return f"max {quantity} in the layer,\n{_BATCHES[over]}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _final(curve: _Curve) -> str:
-    """ "LeCun 96.3 %" from a test accuracy."""
-    return f"{ACTIVATIONS[_split(curve.label)[0]][0]} {curve.summary()[0, -1]:.1f} %"
 
 
 def _activation_handles(labels: Iterable[str]) -> list[Line2D]:
@@ -423,27 +424,26 @@ def _footer(
     for count, labels in seeds.items():
         nets = "" if len(seeds) == 1 else f"{', '.join(labels)}: "
         band = f": median and min-max band{where}" if count > 1 else ""
-        parts.append(f"{nets}{_count(count, 'seed')}{band}.")
+        parts.append(f"{nets}{count} seed{'s' if count > 1 else ''}{band}.")
     parts += [f"Not drawn: {n} {why} ({label})." for (label, why), n in lost.items() if n]
     return f"{' '.join(parts)} Data: {caption}"
 
 
 def _frame(figure: Figure, title: str, footer: str, *legends: list[Line2D]) -> None:
-    """Puts title and legends above the axes and the wrapped footer below, in strips of their own."""
+    """Keeps strips of their own for title and legends above the axes and the footer below."""
     width, height = figure.get_size_inches()
     titles = textwrap.wrap(title, int(width * 11.5))
-    lines = textwrap.wrap(footer, int(width * 16), break_on_hyphens=False)
+    lines = textwrap.wrap(footer, int(width * 17), break_on_hyphens=False)
     top = 0.05 + 0.16 * len(titles)
-    figure.text(0.01, 1 - 0.05 / height, "\n".join(titles), va="top", fontsize=9, weight="bold")
-    figure.text(0.01, 0.05 / height, "\n".join(lines), va="bottom", fontsize=7, color="0.25")
-    for handles, side in zip(legends, ("left", "right"), strict=False):
+    _ = figure.text(0.01, 1 - 0.05 / height, "\n".join(titles), va="top", fontsize=9, weight="bold")
+    _ = figure.text(0.01, 0.05 / height, "\n".join(lines), va="bottom", fontsize=7, color="0.25")
+    for handles, right in zip(legends, (False, True), strict=False):
         if handles:
-            figure.legend(
+            _ = figure.legend(
                 handles=handles,
-                loc=f"upper {side}",
-                bbox_to_anchor=(0.0 if side == "left" else 1.0, 1 - top / height),
+                loc="upper right" if right else "upper left",
+                bbox_to_anchor=(float(right), 1 - top / height),
                 ncols=len(handles),
-                frameon=False,
                 columnspacing=1.2,
                 borderaxespad=0.2,
             )

@@ -4,15 +4,16 @@ Any key of the config can be set: --config.epochs=3 --config.data.dir=path/to/id
 is printed to standard output as one line of JSON; everything else goes to standard error.
 """
 
+import difflib
 import importlib
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from research import parallel, preemption
 from research.types import UserError
@@ -32,17 +33,48 @@ _CACHE = flags.DEFINE_string(
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
-    """absl's parser, with a mistake in the config as one line instead of a stack trace."""
+    """absl's parser, with a mistake told in one line instead of a stack trace."""
     try:
         rest = flags.FLAGS(list(argv))
         if len(rest) > 1:
             raise flags.Error(f"unexpected argument {rest[1]!r}; flags start with --")
         if _CONFIG.value is None:
             raise flags.Error("no --config given; try --config=configs/mlp.py:tanh-40")
+        _ = _CONFIG.value.experiment  # a file that could not be loaded shows at its first use
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        text = " ".join(str(error.args[0] if error.args else error).split())
-        sys.exit(f"error: {text}")
+        sys.exit(f"error: {_unknown_key(argv) or _one_line(error)}")
     return rest
+
+
+def _unknown_key(argv: Sequence[str]) -> str:
+    """What is wrong with the first --config.key that the config does not have, or ""."""
+    paths = [word.partition("=")[2] for word in argv if re.match(r"--?config=", word)]
+    try:
+        valid = list(_keys(config_flags.config_flags.ConfigFileFlagParser("config").parse(paths[-1])))
+    except Exception:  # the file or its variant is wrong: that is the message to give
+        return ""
+    for word in argv:
+        found = re.match(r"--?config\.([^=]+)", word)
+        if found and found[1] not in valid:
+            near = difflib.get_close_matches(found[1], valid, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"valid: {', '.join(valid)}"
+            return f"the config has no key {found[1]!r}; {hint}"
+    return ""
+
+
+def _keys(config: ConfigDict, prefix: str = "") -> Iterator[str]:
+    for name, value in config.items():
+        yield prefix + name
+        if isinstance(value, ConfigDict):
+            yield from _keys(value, f"{prefix}{name}.")
+
+
+def _one_line(error: Exception) -> str:
+    """The message of the innermost error: ml_collections quotes whole stack traces."""
+    text = str(error.args[0] if error.args else error).strip()
+    if "Traceback" in text:
+        text = re.sub(r"^\w+: ", "", text.splitlines()[-1])
+    return " ".join(text.split())
 
 
 def default_workdir() -> Path:

@@ -30,7 +30,9 @@ def configure(*, cpu_devices: int, cpu_threads: int, seeds: int) -> None:
     for key, value in (("cpu_devices", cpu_devices), ("cpu_threads", cpu_threads)):
         if value < 0:
             raise UserError(f"{key}: {value} is negative; 0 means one per core")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     jax.config.update("jax_num_cpu_devices", cpu_devices or min(cores, seeds))
     if cpu_threads:
         os.environ["NPROC"] = str(cpu_threads)

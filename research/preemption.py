@@ -19,12 +19,12 @@ class Stopped(Exception):
 def install() -> None:
     """Turn SIGTERM and SIGINT into `Stopped`; a second signal ends the process at once."""
     for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, _handle)
+        _ = signal.signal(signum, _handle)
 
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """Inside, a signal only shows in `raise_if_requested`, so that work is not cut in the middle."""
+    """Inside, a signal shows in `raise_if_requested` only, and cuts nothing in the middle."""
     _state["deferred"] = True
     try:
         yield
@@ -42,6 +42,6 @@ def _handle(signum: int, frame: FrameType | None) -> None:
     del frame
     _state["received"] = signum
     for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, signal.SIG_DFL)
+        _ = signal.signal(each, signal.SIG_DFL)
     if not _state["deferred"]:
         raise Stopped(signum)

@@ -24,7 +24,9 @@ _MAGNITUDE = np.int32(0x7FFFFFFF)
 
 
 def layer_statistics(
-    gradients: Mapping[str, Mapping[str, Array]], signals: Mapping[str, Array], layers: Sequence[str]
+    gradients: Mapping[str, Mapping[str, Array]],
+    signals: Mapping[str, Array],
+    layers: Sequence[str],
 ) -> dict[str, Array]:
     """Largest gradient entries of every layer, for one batch.
 

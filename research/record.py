@@ -50,18 +50,20 @@ def locked(workdir: Path) -> Iterator[None]:
         workdir.mkdir(parents=True, exist_ok=True)
         lock = (workdir / ".lock").open("a+")
     except OSError as error:
-        raise UserError(f"{workdir}: cannot be used as a work directory: {error.strerror}") from error
+        raise UserError(
+            f"{workdir}: cannot be used as a work directory: {error.strerror}"
+        ) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            lock.seek(0)
+            _ = lock.seek(0)
             holder = lock.read().strip() or "another process"
             raise UserError(
                 f"{workdir} is in use by {holder}; wait for it or give another --workdir"
             ) from None
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+        _ = lock.truncate(0)
+        _ = lock.write(f"process {os.getpid()} on {socket.gethostname()}")
         lock.flush()
         yield
 
@@ -123,7 +125,7 @@ def rows(workdir: Path) -> list[dict[str, Any]]:
 def write_row(workdir: Path, row: Mapping[str, Any]) -> None:
     """Append one line to metrics.jsonl; it is on the disk when this returns."""
     with (workdir / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps(row) + "\n")
+        _ = file.write(json.dumps(row) + "\n")
         file.flush()
         os.fsync(file.fileno())
 
@@ -243,7 +245,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _replace(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("w") as file:
-        file.write(text)
+        _ = file.write(text)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)

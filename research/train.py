@@ -17,7 +17,7 @@ from research.data import arrays
 from research.types import Array, Batch, Dataset, Metrics, PyTree, TrainState
 
 Probe = Callable[[PyTree, PyTree], dict[str, Array]]
-Step = Callable[[TrainState, Batch], tuple[TrainState, tuple[Metrics, dict[str, Array]]]]
+Step = Callable[[TrainState, Batch, Array], tuple[TrainState, tuple[Metrics, dict[str, Array]]]]
 
 
 @flax.struct.dataclass
@@ -60,12 +60,24 @@ def init_state(
     return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=tx.init(params))
 
 
-def make_step(
-    model: nn.Module, tx: optax.GradientTransformation | None, *, probe: Probe | None = None
-) -> Step:
-    """A step that descends the mean cross-entropy of a batch.
+def init_states(
+    model: nn.Module, tx: optax.GradientTransformation, seeds: Sequence[int], sample: Array
+) -> TrainState:
+    """`init_state` of every seed, stacked: [S, ...].
 
-    tx: None leaves the parameters as they are, to probe a net without training it.
+    Not compiled as a whole: forty layers' draws take seconds to compile and run in a moment one by
+    one, each shape compiled once.
+    """
+    each = [init_state(model, tx, np.uint32(seed), sample) for seed in seeds]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *each)
+
+
+def make_step(
+    model: nn.Module, tx: optax.GradientTransformation, *, probe: Probe | None = None
+) -> Step:
+    """step(state, batch, learn): descend the mean cross-entropy of the batch.
+
+    learn: [] bool, False leaves the state as it is, to probe a net before it is trained.
     probe: (gradients, signals) -> statistics, from the gradients that the step has computed
     anyway; signals are those of the collection `perturbations`.  It cannot change the parameters.
     """
@@ -76,32 +88,32 @@ def make_step(
         assert isinstance(logits, jax.Array)
         per_example = losses.cross_entropy(logits, batch.labels)
         counted = metrics.count_batch(logits, per_example, batch.labels, batch.mask)
-        return counted.loss_sum / counted.count, counted
+        return counted.loss_sum / counted.count.astype(jnp.float32), counted
 
     def step(
-        state: TrainState, batch: Batch
+        state: TrainState, batch: Batch, learn: Array
     ) -> tuple[TrainState, tuple[Metrics, dict[str, Array]]]:
         chex.assert_equal_shape_prefix([batch.images, batch.labels, batch.mask], 1)
         signals = _zero_signals(model, batch.images) if probe else {}
         gradient = jax.grad(objective, argnums=(0, 1), has_aux=True)
         (gradients, back_signals), counted = gradient(state.params, signals, batch)
         statistics = probe(gradients, back_signals) if probe else {}
-        if tx is not None:
-            updates, opt_state = tx.update(gradients, state.opt_state, state.params)
-            params = optax.apply_updates(state.params, updates)
-            state = TrainState(step=state.step + 1, params=params, opt_state=opt_state)
-        return state, (counted, statistics)
+        updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        after = TrainState(step=state.step + 1, params=params, opt_state=opt_state)
+        kept = jax.tree.map(lambda new, old: jnp.where(learn, new, old), after, state)
+        return kept, (counted, statistics)
 
     return step
 
 
 def run_epoch(
-    step: Step, state: TrainState, data: Dataset, order: tuple[Array, Array]
+    step: Step, state: TrainState, data: Dataset, order: tuple[Array, Array], learn: Array
 ) -> tuple[TrainState, tuple[Metrics, dict[str, Array]]]:
     """Scan `step` over order = (indices [T, B], mask [T, B]); results stacked along T."""
 
     def body(state: TrainState, entry: tuple[Array, Array]) -> tuple[TrainState, Any]:
-        return step(state, arrays.take(data, *entry))
+        return step(state, arrays.take(data, *entry), learn)
 
     return jax.lax.scan(body, state, order)
 
@@ -122,22 +134,25 @@ def evaluate(model: nn.Module, params: PyTree, data: Dataset, *, batch_size: int
 
 def make_epoch(
     model: nn.Module,
-    tx: optax.GradientTransformation | None,
+    tx: optax.GradientTransformation,
     *,
     batch_size: int,
     eval_batch_size: int,
     probe: Probe | None = None,
 ) -> Callable[..., tuple[TrainState, EpochResult]]:
-    """epoch(state, seed, number, train, test) for one seed, `number` counting from 1."""
+    """epoch(state, seed, number, train, test) for one seed, `number` counting from 1.
+
+    Number 0 goes over the batches of epoch 1 without learning.
+    """
     step = make_step(model, tx, probe=probe)
 
     def epoch(
         state: TrainState, seed: Array, number: Array, train: Dataset, test: Dataset
     ) -> tuple[TrainState, EpochResult]:
         order = arrays.epoch_order(
-            keys.stream(seed, "order", number), len(train.images), batch_size
+            keys.stream(seed, "order", jnp.maximum(number, 1)), len(train.images), batch_size
         )
-        state, (counted, statistics) = run_epoch(step, state, train, order)
+        state, (counted, statistics) = run_epoch(step, state, train, order, number > 0)
         finite = jnp.isfinite(counted.loss_sum)
         return state, EpochResult(
             train=metrics.total(counted),
@@ -177,40 +192,31 @@ def fit(
     Raises Diverged, before on_epoch sees the epoch, when a loss is not finite.
     """
     mesh = parallel.seed_mesh(len(seeds))
+    sample = np.asarray(train.images[:1])
     train, test = parallel.place_whole((train, test), mesh)
     seed_array = parallel.place_seeds(np.asarray(seeds, np.uint32), mesh)
 
-    def compiled(tx: optax.GradientTransformation | None) -> Callable[..., Any]:
-        epoch = make_epoch(
-            model,
-            tx,
-            batch_size=loop.batch_size,
-            eval_batch_size=loop.eval_batch_size,
-            probe=loop.probe,
-        )
-        return parallel.over_seeds(epoch, mesh)
-
-    def run(program: Callable[..., Any], states: TrainState, number: int) -> TrainState:
-        began = time.monotonic()
-        after, result = program(states, seed_array, jnp.int32(number), train, test)
-        fetched: tuple[TrainState, EpochResult] = parallel.fetch_seeds((after, result), len(seeds))
-        _raise_if_diverged(model, tx, loop, seeds, states, fetched[1], max(number, 1), train)
-        on_epoch(number, *fetched, time.monotonic() - began)
-        return after
-
+    epoch = make_epoch(
+        model,
+        tx,
+        batch_size=loop.batch_size,
+        eval_batch_size=loop.eval_batch_size,
+        probe=loop.probe,
+    )
+    program = parallel.over_seeds(epoch, mesh)
     if resume is None:
-        start = parallel.over_seeds(
-            lambda _, seed, sample: init_state(model, tx, seed, sample), mesh
-        )
-        states = start((), seed_array, train.images[:1])
-        if loop.probe:
-            run(compiled(None), states, 0)
-        done = 0
+        states = parallel.place_seeds(init_states(model, tx, seeds, sample), mesh)
+        first = 0 if loop.probe else 1
     else:
-        done, states = resume[0], parallel.place_seeds(resume[1], mesh)
-    program = compiled(tx)
-    for number in range(done + 1, loop.epochs + 1):
-        states = run(program, states, number)
+        states = parallel.place_seeds(resume[1], mesh)
+        first = resume[0] + 1
+    for number in range(first, loop.epochs + 1):
+        began = time.monotonic()
+        before = states
+        states, result = program(before, seed_array, jnp.int32(number), train, test)
+        host = parallel.fetch_seeds((states, result), len(seeds))
+        _raise_if_diverged(model, tx, loop, seeds, before, host[1], max(number, 1), train)
+        on_epoch(number, *host, time.monotonic() - began)
     return parallel.fetch_seeds(states, len(seeds))
 
 
@@ -242,7 +248,7 @@ def _raise_if_diverged(
     state = jax.tree.map(lambda array: jnp.asarray(np.asarray(array)[row]), before)
     step = jax.jit(make_step(model, tx))
     for t in range(position):
-        state, _ = step(state, arrays.take(train, order[t], mask[t]))
+        state, _ = step(state, arrays.take(train, order[t], mask[t]), jnp.bool_(True))
     t = min(position, len(order) - 1)
     images = as_input(arrays.take(train, order[t], mask[t]).images)
     _, found = model.apply({"params": state.params}, images, capture_intermediates=True)

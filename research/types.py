@@ -12,6 +12,7 @@ import numpy as np
 
 Array = jax.Array | np.ndarray
 PyTree = Any
+Config = Any  # ConfigDict, whose own annotation makes every attribute a union of all types
 
 
 class UserError(Exception):

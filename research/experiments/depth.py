@@ -13,18 +13,18 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict, FrozenConfigDict
+from ml_collections import ConfigDict
 
-from research import checkpoint, figures, optim, preemption, probes, record, train
+from research import checkpoint, costs, figures, optim, preemption, probes, record, train
 from research.data import arrays, standard
 from research.models.activations import ACTIVATIONS
 from research.models.mlp import MLP
-from research.types import Dataset, Metrics, PyTree, UserError
+from research.types import Config, Dataset, Metrics, PyTree, UserError
 
 REPORT_EPOCHS = (0, 1, 2, 3)  # the report trains Part C for three epochs; 0 is initialisation
 
 
-def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+def run(config: Config, workdir: Path) -> dict[str, Any]:
     """Train every net of `config.nets` in `workdir`, or go on where a killed run stopped.
 
     One net uses `workdir` itself, several a directory each inside it.  Returns the content of
@@ -54,7 +54,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         return summary
 
 
-def describe(config: ConfigDict) -> str:
+def describe(config: Config) -> str:
     """What `run` would do: config, data, and for every net its layers, steps, FLOPs and memory."""
     check(config)
     training, test, source = _load(config, download=False)
@@ -65,7 +65,7 @@ def describe(config: ConfigDict) -> str:
     return "\n".join(lines)
 
 
-def check(config: ConfigDict) -> None:
+def check(config: Config) -> None:
     """Raise UserError naming the first key whose value cannot be used."""
     for key in ("epochs", "batch_size", "eval_batch_size", "seeds"):
         if config[key] < 1:
@@ -79,7 +79,7 @@ def check(config: ConfigDict) -> None:
     _ = optim.make_optimizer(config.learning_rate)
 
 
-def make_model(config: ConfigDict, net: str) -> MLP:
+def make_model(config: Config, net: str) -> MLP:
     """The net named "activation-depth".  Raises UserError if there is no such net."""
     activation, _, depth = net.partition("-")
     if not depth.isdecimal() or int(depth) < 1 or activation not in ACTIVATIONS:
@@ -88,16 +88,16 @@ def make_model(config: ConfigDict, net: str) -> MLP:
     return MLP(int(depth), config.width, activation, config.init)
 
 
-def net_config(config: ConfigDict, net: str) -> ConfigDict:
+def net_config(config: Config, net: str) -> Config:
     """The config under which one net of a study runs: that of the net alone."""
-    single = ConfigDict(config.to_dict() if isinstance(config, FrozenConfigDict) else config)
+    single = ConfigDict(config)
     single.nets = (net,)
     single.name = net
     return single
 
 
 def _run_net(
-    config: ConfigDict,
+    config: Config,
     workdir: Path,
     training: Dataset,
     test: Dataset,
@@ -156,12 +156,14 @@ def _run_net(
 
 
 def _finish(
-    config: ConfigDict, net: str, workdir: Path, test_count: int, versions: Mapping[str, Any]
+    config: Config, net: str, workdir: Path, test_count: int, versions: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Draw the figures of one net and write its summary."""
     rows, gradients = record.rows(workdir), record.gradients(workdir)
     caption = versions["data"]["caption"]
-    drawn = {"learning_curves": figures.draw_learning_curves({net: rows}, title=net, caption=caption)}
+    drawn = {
+        "learning_curves": figures.draw_learning_curves({net: rows}, title=net, caption=caption)
+    }
     if gradients:
         drawn["gradients"] = figures.draw_net_gradients(gradients, label=net, caption=caption)
     record.save_figures(workdir, drawn)
@@ -223,7 +225,7 @@ def _probe(model: MLP) -> train.Probe:
     return probe
 
 
-def _load(config: ConfigDict, *, download: bool) -> tuple[Dataset, Dataset, standard.Source]:
+def _load(config: Config, *, download: bool) -> tuple[Dataset, Dataset, standard.Source]:
     return standard.load_mnist(
         directory=config.data.dir,
         source=config.data.source,
@@ -247,7 +249,9 @@ def _row(epoch: int, result: train.EpochResult, seconds: float) -> dict[str, Any
     def plain(values: np.ndarray) -> float | list[float]:
         return values.tolist() if len(values) > 1 else values.item()
 
-    (train_loss, train_accuracy), (test_loss, test_accuracy) = map(means, (result.train, result.test))
+    (train_loss, train_accuracy), (test_loss, test_accuracy) = map(
+        means, (result.train, result.test)
+    )
     return {
         "epoch": epoch,
         "train_loss": plain(train_loss),
@@ -278,36 +282,23 @@ def _spread(accuracies: float | list[float], count: int) -> str:
     )
 
 
-def _describe_net(config: ConfigDict, net: str, training: Dataset, test: Dataset) -> list[str]:
+def _describe_net(config: Config, net: str, training: Dataset, test: Dataset) -> list[str]:
     model = make_model(config, net)
     tx = optim.make_optimizer(config.learning_rate)
-    state = jax.eval_shape(lambda: train.init_state(model, tx, 0, training.images[:1]))
-    shapes = [(name, state.params[name]["kernel"].shape) for name in model.layer_names]
-    lines, first = [f"{'layer':24}{'kernel':>12}{'bias':>8}{'parameters':>12}"], 0
-    while first < len(shapes):
-        last = first
-        while last + 1 < len(shapes) - 1 and shapes[last + 1][1] == shapes[first][1]:
-            last += 1
-        (rows_, columns), same = shapes[first][1], last - first + 1
-        name = shapes[first][0] + (f" .. {shapes[last][0]}" if same > 1 else "")
-        times = f" x {same}" if same > 1 else ""
-        size = rows_ * columns + columns
-        lines += [f"{name:24}{f'{rows_} x {columns}':>12}{columns:>8}{size:>12,}{times}"]
-        first = last + 1
-    products = [int(np.prod(shape)) for _, shape in shapes]
-    parameters = sum(products) + sum(shape[1] for _, shape in shapes)
+    state = jax.eval_shape(
+        lambda seed: train.init_state(model, tx, seed, training.images[:1]), np.uint32(0)
+    )
+    kernels = {name: state.params[name]["kernel"].shape for name in model.layer_names}
     steps = arrays.steps_per_epoch(len(training.images), config.batch_size)
-    # Two FLOPs a product; forward, kernel gradient and, but for the first layer, input gradient.
-    flops = 2 * (3 * sum(products) - products[0]) * len(training.images) * config.epochs
+    statistics = len(probes.STATISTICS) if config.probe else 0
+    flops = costs.flops_per_image(kernels) * len(training.images) * config.epochs * config.seeds
     data_bytes = training.images.nbytes + test.images.nbytes
-    activations = 2 * config.batch_size * sum(shape[0] + shape[1] for _, shape in shapes)
-    statistics = len(probes.STATISTICS) * len(shapes) * steps if config.probe else 0
-    per_seed = 4 * (3 * parameters + activations + statistics)
+    net_bytes = costs.training_bytes(kernels, config.batch_size, steps, statistics) * config.seeds
     return [
-        *lines,
-        f"parameters {parameters:,}; {steps:,} steps an epoch, {steps * config.epochs:,} in all",
-        f"about {flops * config.seeds:.3g} FLOPs for {config.seeds} seed(s); about "
-        f"{(data_bytes + per_seed * config.seeds) / 2**20:.0f} MiB of arrays, "
+        *costs.layer_table(kernels),
+        f"{steps:,} steps an epoch, {steps * config.epochs:,} in all; about {flops:.3g} FLOPs for "
+        f"{config.seeds} seed(s)",
+        f"about {(data_bytes + net_bytes) / 2**20:.0f} MiB of arrays on the device, "
         f"{data_bytes / 2**20:.0f} MiB of them the data set",
     ]
 

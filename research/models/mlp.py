@@ -40,10 +40,10 @@ class MLP(nn.Module):
             ("init", self.init_name, INITIALIZERS),
         ):
             if value not in table:
-                raise UserError(f"model.{key}: {value!r} is not one of {', '.join(table)}")
+                raise UserError(f"{key}: {value!r} is not one of {', '.join(table)}")
         for key, size in (("depth", self.depth), ("width", self.width)):
             if size < 1:
-                raise UserError(f"model.{key}: {size} is not a positive number of layers or units")
+                raise UserError(f"{key}: {size} is not a positive number of layers or units")
         super().__post_init__()
 
     @property

@@ -1,0 +1,126 @@
+"""Our side of every comparison: the programs that `train.fit` runs, one epoch at a call.
+
+As a command it is the paced contestant of `benchmarks.depth`: the gradient statistics of every
+layer and step are recorded, and the test set is cut to one image, so that an epoch is training only
+on every side.
+"""
+
+import importlib.metadata
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from benchmarks import contest
+from configs import mlp
+from research import optim, parallel, train
+from research.data import standard
+from research.experiments import depth
+from research.models.mlp import MLP
+from research.types import Dataset, UserError
+
+
+class Study(NamedTuple):
+    """What an epoch of one net is made of."""
+
+    config: ConfigDict
+    model: MLP
+    tx: optax.GradientTransformation
+    train: Dataset
+    test: Dataset
+    caption: str
+
+
+def load(net: str, data_dir: str, *, cpu_devices: int = 1) -> Study:
+    """The study of a net such as "tanh-40" as its config sets it up, on `cpu_devices` devices.
+
+    Call before the first JAX array is made.  Exits with one line if net or data cannot be used.
+    """
+    config = mlp.get_config()
+    try:
+        model = depth.make_model(config, net)
+        training, test, source = standard.load_mnist(directory=data_dir, source="idx")
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    parallel.configure(cpu_devices=cpu_devices, cpu_threads=config.cpu_threads, seeds=cpu_devices)
+    tx = optim.make_optimizer(config.learning_rate)
+    return Study(config, model, tx, training, test, source.caption())
+
+
+class Trainer:
+    """One net per seed, trained epoch by epoch as `train.fit` does it.
+
+    states: TrainState [S, ...] on the device.  program: the compiled epoch.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        *,
+        seeds: Sequence[int] = (0,),
+        probe: train.Probe | None = None,
+        over_seeds: Callable[..., Any] = parallel.over_seeds,
+    ) -> None:
+        config, model, tx = study.config, study.model, study.tx
+        mesh = parallel.seed_mesh(len(seeds))
+        self._data = parallel.place_whole((study.train, study.test), mesh)
+        self._seeds = parallel.place_seeds(np.asarray(seeds, np.uint32), mesh)
+        start = over_seeds(
+            lambda _, seed, sample: train.init_state(model, tx, seed, sample), mesh
+        )
+        self.states = start((), self._seeds, self._data[0].images[:1])
+        self.program = over_seeds(
+            train.make_epoch(
+                model,
+                tx,
+                batch_size=config.batch_size,
+                eval_batch_size=min(config.eval_batch_size, len(study.test.images)),
+                probe=probe,
+            ),
+            mesh,
+        )
+        self._number = 0
+
+    def arguments(self) -> tuple[Any, ...]:
+        """What the program is called with at the next epoch."""
+        return self.states, self._seeds, jnp.int32(self._number + 1), *self._data
+
+    def epoch(self) -> train.EpochResult:
+        """Run the next epoch and fetch all that it leaves, as NumPy arrays [S, ...]."""
+        self.states, result = self.program(*self.arguments())
+        self._number += 1
+        _, fetched = parallel.fetch_seeds((self.states, result), len(self._seeds))
+        return fetched
+
+
+def probe_of(study: Study) -> train.Probe:
+    """The probe that the depth study records with."""
+    return depth._probe(study.model)
+
+
+def versions() -> dict[str, str]:
+    """The packages on our side whose version decides the speed."""
+    return {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax")}
+
+
+def main(argv: Sequence[str]) -> None:
+    options = contest.parse(argv)
+    study = load(options.net, options.data_dir)
+    study = study._replace(test=jax.tree.map(lambda array: array[:1], study.test))
+    trainer = Trainer(study, probe=probe_of(study))
+    contest.announce(versions=versions(), data=study.caption, threads=study.config.cpu_threads)
+    for _ in range(options.epochs):
+        contest.wait()
+        began = time.perf_counter()
+        _ = trainer.epoch()
+        contest.report(time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

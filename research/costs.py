@@ -1,0 +1,47 @@
+"""What a net of dense layers costs, from the shapes of its kernels alone."""
+
+import itertools
+from collections.abc import Mapping
+
+Shape = tuple[int, int]
+
+
+def parameter_count(kernels: Mapping[str, Shape]) -> int:
+    """Weights and biases of {layer: (in, out)}."""
+    return sum(inputs * outputs + outputs for inputs, outputs in kernels.values())
+
+
+def flops_per_image(kernels: Mapping[str, Shape]) -> int:
+    """FLOPs of one training step for one image, two for each product of {layer: (in, out)}.
+
+    The forward pass, the gradients of the kernels and, but for the first layer, of the inputs;
+    biases, activations and updates are left out.
+    """
+    products = [inputs * outputs for inputs, outputs in kernels.values()]
+    return 2 * (3 * sum(products) - products[0])
+
+
+def training_bytes(
+    kernels: Mapping[str, Shape], batch_size: int, steps: int, statistics: int
+) -> int:
+    """Bytes of float32 arrays alive in an epoch of `steps`, for one seed.
+
+    Parameters, gradients and updates; inputs and pre-activations of every layer, forward and
+    backward; `statistics` numbers for every layer and step.
+    """
+    activations = 2 * batch_size * sum(inputs + outputs for inputs, outputs in kernels.values())
+    recorded = statistics * len(kernels) * steps
+    return 4 * (3 * parameter_count(kernels) + activations + recorded)
+
+
+def layer_table(kernels: Mapping[str, Shape]) -> list[str]:
+    """Lines of a table of {layer: (in, out)}; equal neighbours share a line."""
+    lines = [f"{'layer':24}{'kernel':>12}{'bias':>8}{'parameters':>14}"]
+    for (inputs, outputs), same in itertools.groupby(kernels, key=lambda name: kernels[name]):
+        names = list(same)
+        name = names[0] if len(names) == 1 else f"{names[0]} .. {names[-1]}"
+        size = f"{inputs * outputs + outputs:,}"
+        if len(names) > 1:
+            size = f"{len(names)} x {size}"
+        lines.append(f"{name:24}{f'{inputs} x {outputs}':>12}{outputs:>8}{size:>14}")
+    return [*lines, f"{'total':44}{parameter_count(kernels):>14,}"]

@@ -1,0 +1,67 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import mlp as configs
+from research.experiments import depth
+from research.models.mlp import INITIALIZERS, MLP
+from research.types import UserError
+
+PARAMETERS = {5: 29_674, 20: 45_514, 40: 66_634}  # 784-32xL-10 with biases, by arithmetic
+IMAGES = jnp.zeros((1, 28, 28, 1))
+
+
+def init(model):
+    return jax.eval_shape(model.init, jax.random.key(0), IMAGES)["params"]
+
+
+@pytest.mark.parametrize("net", configs.NETS)
+def test_every_net_of_the_study_has_the_known_number_of_parameters(net):
+    model = depth.make_model(configs.get_config(net), net)
+    counts = [int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(init(model))]
+    assert sum(counts) == PARAMETERS[int(net.split("-")[1])]
+    assert set(init(model)) == set(model.layer_names)
+
+
+def test_layers_are_named_in_depth_order():
+    model = MLP(12, 4, "tanh")
+    assert model.layer_names == tuple(sorted(model.layer_names))
+    assert model.layer_names[-2:] == ("hidden_11", "output")
+
+
+def test_glorot_uniform_fills_its_interval_and_biases_start_at_zero(key):
+    params = MLP(2, 32, "relu").init(key, IMAGES)["params"]
+    for name, fan in (("hidden_00", 784 + 32), ("hidden_01", 32 + 32), ("output", 32 + 10)):
+        limit = np.sqrt(6 / fan)
+        kernel = np.asarray(params[name]["kernel"])
+        assert 0.98 * limit < np.abs(kernel).max() <= limit
+        assert kernel.var() == pytest.approx(limit**2 / 3, rel=0.15)
+        assert not np.any(params[name]["bias"])
+
+
+@pytest.mark.parametrize(
+    ("name", "variance"), [("glorot_uniform", 1 / 32), ("he", 2 / 32), ("lecun_normal", 1 / 32)]
+)
+def test_each_initializer_has_the_variance_of_its_paper(name, variance, key):
+    kernel = MLP(2, 32, "relu", name).init(key, IMAGES)["params"]["hidden_01"]["kernel"]
+    assert float(kernel.var()) == pytest.approx(variance, rel=0.15)
+
+
+def test_orthogonal_kernels_are_orthogonal(key):
+    kernel = MLP(2, 32, "relu", "orthogonal").init(key, IMAGES)["params"]["hidden_01"]["kernel"]
+    np.testing.assert_allclose(kernel.T @ kernel, np.eye(32), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"activation": "elu"}, "relu, tanh, sigmoid, lecun"),
+        ({"init_name": "xavier"}, ", ".join(INITIALIZERS)),
+        ({"depth": 0}, "depth: 0"),
+        ({"width": -1}, "width: -1"),
+    ],
+)
+def test_a_net_that_cannot_be_says_which_value_and_what_would_do(changes, word):
+    with pytest.raises(UserError, match=word):
+        _ = MLP(**({"depth": 3, "width": 4, "activation": "tanh"} | changes))

@@ -1,0 +1,269 @@
+"""The training loop against second implementations, at sizes where the two could differ."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy_mlp
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from research import keys, parallel, train
+from research.data import arrays, synthetic
+from research.experiments.depth import _probe
+from research.models.mlp import MLP
+
+TX = optax.sgd(0.05)
+TRAIN, TEST = synthetic.digits(200, 70)
+YES = jnp.bool_(True)
+
+
+def net(activation="tanh", depth=3):
+    return MLP(depth, 8, activation)
+
+
+def start(model, seed=0):
+    return train.init_states(model, TX, [seed], TRAIN.images[:1])
+
+
+def one(states, row=0):
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf[row]), states)
+
+
+def batch_of(rows, mask=None):
+    mask = np.ones(len(rows), bool) if mask is None else mask
+    return arrays.take(TRAIN, np.asarray(rows, np.int32), mask)
+
+
+def fitted(model, *, seeds=(0,), epochs=3, resume=None, probe=True, batch_size=32, lr=0.05):
+    """Final states and everything that on_epoch saw: {epoch: (states, result)}."""
+    seen = {}
+    loop = train.Loop(epochs, batch_size, 32, _probe(model) if probe else None)
+    states = train.fit(
+        model,
+        optax.sgd(lr),
+        TRAIN,
+        TEST,
+        loop,
+        seeds=list(seeds),
+        resume=resume,
+        on_epoch=lambda number, states, result, seconds: seen.update({number: (states, result)}),
+    )
+    return states, seen
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid", "lecun"])
+def test_gradients_and_signals_equal_those_worked_out_by_hand(activation):
+    model = net(activation)
+    state = one(start(model))
+    batch = batch_of(range(9))
+    loss, by_hand, signals_by_hand = numpy_mlp.gradients(
+        state.params, model.layer_names, activation, batch.images, batch.labels
+    )
+    seen = {}
+
+    def spy(gradients, signals):
+        seen.update(gradients=gradients, signals=signals)
+        return {}
+
+    _, (counted, _) = train.make_step(model, TX, probe=spy)(state, batch, YES)
+    assert float(counted.loss_sum / counted.count) == pytest.approx(loss, rel=1e-6)
+    for layer in model.layer_names:
+        for leaf in ("kernel", "bias"):
+            expected = by_hand[layer][leaf]
+            scale = np.abs(expected).max()
+            np.testing.assert_allclose(
+                seen["gradients"][layer][leaf], expected, rtol=1e-4, atol=1e-6 * scale
+            )
+        expected = signals_by_hand[layer]
+        np.testing.assert_allclose(
+            seen["signals"][f"{layer}_signal"],
+            expected,
+            rtol=1e-4,
+            atol=1e-6 * np.abs(expected).max(),
+        )
+
+
+def test_a_step_is_plain_gradient_descent():
+    model = net()
+    state = one(start(model))
+    batch = batch_of(range(16))
+    _, by_hand, _ = numpy_mlp.gradients(
+        state.params, model.layer_names, "tanh", batch.images, batch.labels
+    )
+    after, _ = train.make_step(model, TX)(state, batch, YES)
+    expected = jax.tree.map(lambda p, g: p - 0.05 * g, state.params, by_hand)
+    chex.assert_trees_all_close(after.params, expected, rtol=1e-4, atol=1e-6)
+    assert int(after.step) == 1
+
+
+def test_masked_examples_change_neither_the_update_nor_the_sums():
+    model = net()
+    state = one(start(model))
+    step = train.make_step(model, TX)
+    plain, (counted, _) = step(state, batch_of([1, 2, 3]), YES)
+    mask = np.array([True, True, True, False, False])
+    padded, (counted_padded, _) = step(state, batch_of([1, 2, 3, 90, 91], mask), YES)
+    chex.assert_trees_all_close(padded.params, plain.params, rtol=1e-5, atol=1e-7)
+    assert int(counted_padded.count) == int(counted.count) == 3
+    assert float(counted_padded.loss_sum) == pytest.approx(float(counted.loss_sum), rel=1e-6)
+
+
+def test_a_scanned_epoch_equals_the_python_loop_bit_for_bit():
+    model = net()
+    state = one(start(model))
+    order = arrays.epoch_order(keys.stream(0, "order", 1), 200, 32)
+    step = train.make_step(model, TX, probe=_probe(model))
+    scanned, (_, statistics) = jax.jit(functools.partial(train.run_epoch, step))(
+        state, TRAIN, order, YES
+    )
+    jitted, looped, each = jax.jit(step), state, []
+    for indices, mask in zip(*order, strict=True):
+        looped, (_, found) = jitted(looped, arrays.take(TRAIN, indices, mask), YES)
+        each.append(found)
+    chex.assert_trees_all_equal(scanned, looped)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+    chex.assert_trees_all_equal(statistics, stacked)
+
+
+@pytest.mark.parametrize("net_name", ["relu-5", "sigmoid-20", "tanh-40"])
+def test_the_probe_changes_no_bit_of_the_parameters(net_name):
+    activation, depth = net_name.split("-")
+    model = MLP(int(depth), 32, activation)
+    with_probe, seen = fitted(model, epochs=2)
+    without, unseen = fitted(model, epochs=2, probe=False)
+    chex.assert_trees_all_equal(with_probe, without)
+    assert seen[1][1].probe and not unseen[1][1].probe
+
+
+def test_epoch_zero_probes_the_initial_net_and_leaves_it_as_it_is():
+    model = net()
+    _, seen = fitted(model, epochs=1)
+    states, result = seen[0]
+    chex.assert_trees_all_equal(states, start(model))
+    indices, mask = arrays.epoch_order(keys.stream(np.uint32(0), "order", 1), 200, 32)
+    maxima = []
+    for row, real in zip(indices, mask, strict=True):
+        batch = batch_of(np.asarray(row)[np.asarray(real)])
+        params = one(start(model)).params
+        _, by_hand, signals = numpy_mlp.gradients(
+            params, model.layer_names, "tanh", batch.images, batch.labels
+        )
+        maxima.append(
+            [
+                (np.abs(by_hand[layer]["kernel"]).max(), np.abs(signals[layer]).max())
+                for layer in model.layer_names
+            ]
+        )
+    expected = np.max(maxima, axis=0).T
+    np.testing.assert_allclose(result.probe["kernel_abs_max"][0], expected[0], rtol=1e-4)
+    np.testing.assert_allclose(result.probe["signal_abs_max"][0], expected[1], rtol=1e-4)
+
+
+def test_each_seed_of_several_is_bit_identical_to_its_run_alone():
+    model = net()
+    together, seen = fitted(model, seeds=[3, 4, 5, 6, 7, 8])  # more seeds than the four devices
+    for row, seed in enumerate([3, 4, 5, 6, 7, 8]):
+        alone, seen_alone = fitted(model, seeds=[seed])
+        chex.assert_trees_all_equal(one(together, row), one(alone))
+        chex.assert_trees_all_equal(one(seen[2][1], row), one(seen_alone[2][1]))
+
+
+def test_seeds_differ_from_one_another():
+    together, _ = fitted(net(), seeds=[0, 1], epochs=1)
+    kernel = together.params["hidden_01"]["kernel"]
+    assert not np.allclose(kernel[0], kernel[1])
+
+
+def test_seeds_as_a_vmap_axis_agree_with_seeds_one_by_one():
+    model = net()
+    states = train.init_states(model, TX, [0, 1], TRAIN.images[:1])
+    epoch = train.make_epoch(model, TX, batch_size=32, eval_batch_size=32)
+    axes = (0, 0, None, None, None)
+    batched, _ = jax.jit(jax.vmap(epoch, axes))(
+        states, np.arange(2, dtype=np.uint32), jnp.int32(1), TRAIN, TEST
+    )
+    mapped, _ = parallel.over_seeds(epoch, parallel.seed_mesh(1))(
+        states, np.arange(2, dtype=np.uint32), jnp.int32(1), TRAIN, TEST
+    )
+    chex.assert_trees_all_close(batched, mapped, rtol=1e-4, atol=1e-6)
+
+
+def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one():
+    model = net()
+    whole, seen = fitted(model, epochs=4, seeds=[0, 1])
+    _, first_half = fitted(model, epochs=2, seeds=[0, 1])
+    resumed, second_half = fitted(model, epochs=4, seeds=[0, 1], resume=(2, first_half[2][0]))
+    chex.assert_trees_all_equal(resumed, whole)
+    assert sorted(second_half) == [3, 4]
+    for epoch in (3, 4):
+        chex.assert_trees_all_equal(second_half[epoch][1], seen[epoch][1])
+
+
+@given(n=st.integers(1, 70), batch_size=st.integers(1, 80))
+@settings(max_examples=6, deadline=None)
+def test_evaluation_counts_every_example_exactly_once(n, batch_size):
+    model = net(depth=1)
+    params = one(start(model)).params
+    data = jax.tree.map(lambda array: array[:n], TEST)
+    found = train.evaluate(model, params, data, batch_size=batch_size)
+    logits = model.apply({"params": params}, train.as_input(data.images))
+    assert int(found.count) == n
+    assert int(found.correct) == int(np.sum(np.argmax(logits, axis=1) == data.labels))
+
+
+def test_training_learns_the_drawn_digits():
+    _, seen = fitted(MLP(2, 32, "relu"), epochs=40, lr=0.1)
+    result = seen[40][1]
+    assert int(result.test.correct[0]) / 70 > 0.9
+
+
+def test_an_epoch_is_traced_once_however_many_there_are():
+    model = net()
+    traced = []
+
+    def probe(gradients, signals):
+        traced.append(1)
+        return _probe(model)(gradients, signals)
+
+    loop = train.Loop(5, 32, 32, probe)
+    _ = train.fit(model, TX, TRAIN, TEST, loop, seeds=[0], resume=None, on_epoch=lambda *_: None)
+    assert len(traced) == 1
+
+
+def test_divergence_names_the_step_and_the_seed_and_the_first_layer():
+    model = net("relu")
+    states = train.init_states(model, TX, [4, 9], TRAIN.images[:1])
+    states.params["hidden_02"]["kernel"][1, 0, 0] = np.nan
+    with pytest.raises(train.Diverged) as caught:
+        _ = fitted(model, seeds=[4, 9], epochs=2, resume=(1, states))
+    error = caught.value
+    assert (error.epoch, error.step, error.seed, error.layer) == (2, 0, 9, "hidden_02")
+
+
+def test_a_learning_rate_far_too_large_stops_the_run_before_the_epoch_is_recorded():
+    seen = {}
+    model = net("relu")
+    loop = train.Loop(3, 32, 32, None)
+    with pytest.raises(train.Diverged, match=r"seed 0 is not finite at step \d+ \(epoch 1\)"):
+        _ = train.fit(
+            model,
+            optax.sgd(1e30),
+            TRAIN,
+            TEST,
+            loop,
+            seeds=[0],
+            resume=None,
+            on_epoch=lambda number, *_: seen.update({number: True}),
+        )
+    assert seen == {}
+
+
+def test_only_uint8_images_are_accepted():
+    with pytest.raises(AssertionError, match="uint8"):
+        _ = train.as_input(np.zeros((1, 2, 2, 1), np.float32))
+    assert float(train.as_input(np.full((1, 1, 1, 1), 255, np.uint8)).max()) == 1.0
