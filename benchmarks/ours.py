@@ -71,9 +71,7 @@ class Trainer:
         mesh = parallel.seed_mesh(len(seeds))
         self._data = parallel.place_whole((study.train, study.test), mesh)
         self._seeds = parallel.place_seeds(np.asarray(seeds, np.uint32), mesh)
-        start = over_seeds(
-            lambda _, seed, sample: train.init_state(model, tx, seed, sample), mesh
-        )
+        start = over_seeds(lambda _, seed, sample: train.init_state(model, tx, seed, sample), mesh)
         self.states = start((), self._seeds, self._data[0].images[:1])
         self.program = over_seeds(
             train.make_epoch(

@@ -78,6 +78,8 @@ class Checkpoints:
             # A later epoch can only be one that was passed over as damaged, or was cut back.
             for later in [step for step in self._manager.all_steps() if step >= epoch]:
                 self._manager.delete(later)
+                # Its number will be trashed once more, and Orbax does not overwrite what is there.
+                shutil.rmtree(self._directory / _TRASH / str(later), ignore_errors=True)
             saved = self._manager.save(epoch, args=items, force=True)
         except Exception as failure:
             raise self._cannot_write(failure) from failure

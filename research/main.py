@@ -16,7 +16,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from research import parallel, preemption
-from research.types import UserError
+from research.types import Config, UserError
 
 EXPERIMENTS = {"depth": "research.experiments.depth"}
 
@@ -50,7 +50,9 @@ def _unknown_key(argv: Sequence[str]) -> str:
     """What is wrong with the first --config.key that the config does not have, or ""."""
     paths = [word.partition("=")[2] for word in argv if re.match(r"--?config=", word)]
     try:
-        valid = list(_keys(config_flags.config_flags.ConfigFileFlagParser("config").parse(paths[-1])))
+        valid = list(
+            _keys(config_flags.config_flags.ConfigFileFlagParser("config").parse(paths[-1]))
+        )
     except Exception:  # the file or its variant is wrong: that is the message to give
         return ""
     for word in argv:
@@ -86,20 +88,17 @@ def default_workdir() -> Path:
     return Path("runs") / Path(file).stem / name[:200]
 
 
-def main(argv: Sequence[str]) -> int:
-    del argv
-    logging.set_verbosity(logging.WARNING)
-    config = _CONFIG.value
-    experiment = importlib.import_module(EXPERIMENTS[config.experiment])
-    workdir = Path(_WORKDIR.value) if _WORKDIR.value else default_workdir()
+def run_experiment(config: Config, workdir: Path, *, dry_run: bool, cache: str) -> int:
+    """Run the experiment that `config` names, or describe it; returns the exit code."""
     preemption.install()
     try:
         parallel.configure(
             cpu_devices=config.cpu_devices, cpu_threads=config.cpu_threads, seeds=config.seeds
         )
-        if _CACHE.value:
-            parallel.cache_programs(_CACHE.value)
-        if _DRY_RUN.value:
+        if cache:
+            parallel.cache_programs(cache)
+        experiment = importlib.import_module(EXPERIMENTS[config.experiment])
+        if dry_run:
             print(experiment.describe(config))
             return 0
         summary = experiment.run(config, workdir)
@@ -112,6 +111,14 @@ def main(argv: Sequence[str]) -> int:
     print(json.dumps(summary), flush=True)
     print(f"{summary['headline']}; results in {workdir}", file=sys.stderr)
     return 0
+
+
+def main(argv: Sequence[str]) -> int:
+    """The door: flags to exit code."""
+    del argv
+    logging.set_verbosity(logging.WARNING)
+    workdir = Path(_WORKDIR.value) if _WORKDIR.value else default_workdir()
+    return run_experiment(_CONFIG.value, workdir, dry_run=_DRY_RUN.value, cache=_CACHE.value)
 
 
 if __name__ == "__main__":

@@ -199,7 +199,7 @@ class EpochLog:
         )
 
     def write(
-        self, epoch: int, row: Mapping[str, Any] | None, statistics: Mapping[str, np.ndarray]
+        self, epoch: int, row: Mapping[str, Any] | None, statistics: Mapping[str, Any]
     ) -> None:
         """Add an epoch: its line of metrics (none at epoch 0) and {statistic: [S, L]}."""
         if self._probed:

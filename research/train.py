@@ -1,7 +1,7 @@
 """One training loop for every experiment: a step is a function, an epoch a scan, seeds an axis."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import chex
@@ -16,8 +16,8 @@ from research import keys, losses, metrics, parallel, probes
 from research.data import arrays
 from research.types import Array, Batch, Dataset, Metrics, PyTree, TrainState
 
-Probe = Callable[[PyTree, PyTree], dict[str, Array]]
-Step = Callable[[TrainState, Batch, Array], tuple[TrainState, tuple[Metrics, dict[str, Array]]]]
+Probe = Callable[[PyTree, PyTree], Mapping[str, Array]]
+Step = Callable[[TrainState, Batch, Array], tuple[TrainState, tuple[Metrics, Mapping[str, Array]]]]
 
 
 @flax.struct.dataclass
@@ -53,7 +53,7 @@ def as_input(images: Array) -> jax.Array:
 
 
 def init_state(
-    model: nn.Module, tx: optax.GradientTransformation, seed: Array, sample: Array
+    model: nn.Module, tx: optax.GradientTransformation, seed: Array | int, sample: Array
 ) -> TrainState:
     """The state before the first step; sample: images [B, H, W, C] uint8 that fix the shapes."""
     params = model.init(keys.stream(seed, "init"), as_input(sample[:1]))["params"]
@@ -68,7 +68,7 @@ def init_states(
     Not compiled as a whole: forty layers' draws take seconds to compile and run in a moment one by
     one, each shape compiled once.
     """
-    each = [init_state(model, tx, np.uint32(seed), sample) for seed in seeds]
+    each = [init_state(model, tx, seed, sample) for seed in seeds]
     return jax.tree.map(lambda *leaves: np.stack(leaves), *each)
 
 
@@ -92,7 +92,7 @@ def make_step(
 
     def step(
         state: TrainState, batch: Batch, learn: Array
-    ) -> tuple[TrainState, tuple[Metrics, dict[str, Array]]]:
+    ) -> tuple[TrainState, tuple[Metrics, Mapping[str, Array]]]:
         chex.assert_equal_shape_prefix([batch.images, batch.labels, batch.mask], 1)
         signals = _zero_signals(model, batch.images) if probe else {}
         gradient = jax.grad(objective, argnums=(0, 1), has_aux=True)
@@ -109,7 +109,7 @@ def make_step(
 
 def run_epoch(
     step: Step, state: TrainState, data: Dataset, order: tuple[Array, Array], learn: Array
-) -> tuple[TrainState, tuple[Metrics, dict[str, Array]]]:
+) -> tuple[TrainState, tuple[Metrics, Mapping[str, Array]]]:
     """Scan `step` over order = (indices [T, B], mask [T, B]); results stacked along T."""
 
     def body(state: TrainState, entry: tuple[Array, Array]) -> tuple[TrainState, Any]:
@@ -214,9 +214,9 @@ def fit(
         began = time.monotonic()
         before = states
         states, result = program(before, seed_array, jnp.int32(number), train, test)
-        host = parallel.fetch_seeds((states, result), len(seeds))
-        _raise_if_diverged(model, tx, loop, seeds, before, host[1], max(number, 1), train)
-        on_epoch(number, *host, time.monotonic() - began)
+        host, found = parallel.fetch_seeds((states, result), len(seeds))
+        _raise_if_diverged(model, tx, loop, seeds, before, found, max(number, 1), train)
+        on_epoch(number, host, found, time.monotonic() - began)
     return parallel.fetch_seeds(states, len(seeds))
 
 

@@ -23,9 +23,10 @@ FUNCTIONS = {
 
 
 def gradients(params, layers, activation, images, labels):
-    """Mean loss, {layer: {kernel, bias}} and {layer: signal [B, out]} of a batch of uint8 images."""
+    """Mean loss, {layer: {kernel, bias}} and {layer: signal [B, out]} of a batch of images."""
     function, derivative = FUNCTIONS[activation]
-    inputs, preactivations = [images.reshape(len(images), -1) / 255.0], []
+    flat = np.asarray(images, np.float64).reshape(len(images), -1)
+    inputs, preactivations = [flat / 255], []
     for layer in layers:
         kernel, bias = (np.float64(params[layer][k]) for k in ("kernel", "bias"))
         preactivations.append(inputs[-1] @ kernel + bias)
@@ -33,6 +34,7 @@ def gradients(params, layers, activation, images, labels):
     logits = preactivations[-1]
     shifted = logits - logits.max(axis=1, keepdims=True)
     probabilities = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
+    labels = np.asarray(labels)
     rows = np.arange(len(labels))
     loss = -np.log(probabilities[rows, labels]).mean()
     delta = probabilities.copy()

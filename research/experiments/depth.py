@@ -19,7 +19,7 @@ from research import checkpoint, costs, figures, optim, preemption, probes, reco
 from research.data import arrays, standard
 from research.models.activations import ACTIVATIONS
 from research.models.mlp import MLP
-from research.types import Config, Dataset, Metrics, PyTree, UserError
+from research.types import Array, Config, Dataset, Metrics, PyTree, UserError
 
 REPORT_EPOCHS = (0, 1, 2, 3)  # the report trains Part C for three epochs; 0 is initialisation
 
@@ -218,7 +218,7 @@ def _chosen(
 
 
 def _probe(model: MLP) -> train.Probe:
-    def probe(gradients: PyTree, signals: PyTree) -> dict[str, jax.Array]:
+    def probe(gradients: PyTree, signals: PyTree) -> Mapping[str, Array]:
         by_layer = {layer: signals[f"{layer}_signal"] for layer in model.layer_names}
         return probes.layer_statistics(gradients, by_layer, model.layer_names)
 
@@ -244,7 +244,7 @@ def _row(epoch: int, result: train.EpochResult, seconds: float) -> dict[str, Any
 
     def means(metrics: Metrics) -> tuple[np.ndarray, np.ndarray]:
         count = np.asarray(metrics.count, np.float64)
-        return metrics.loss_sum / count, metrics.correct / count
+        return np.asarray(metrics.loss_sum) / count, np.asarray(metrics.correct) / count
 
     def plain(values: np.ndarray) -> float | list[float]:
         return values.tolist() if len(values) > 1 else values.item()
@@ -286,7 +286,7 @@ def _describe_net(config: Config, net: str, training: Dataset, test: Dataset) ->
     model = make_model(config, net)
     tx = optim.make_optimizer(config.learning_rate)
     state = jax.eval_shape(
-        lambda seed: train.init_state(model, tx, seed, training.images[:1]), np.uint32(0)
+        lambda seed: train.init_state(model, tx, seed, training.images[:1]), np.zeros((), np.uint32)
     )
     kernels = {name: state.params[name]["kernel"].shape for name in model.layer_names}
     steps = arrays.steps_per_epoch(len(training.images), config.batch_size)

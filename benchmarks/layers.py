@@ -1,0 +1,151 @@
+"""Should the hidden layers be written out or scanned? Compile time and a steady epoch of both.
+
+    python -m benchmarks.layers --data_dir=DIR
+
+The scanned net lives here only: its first hidden layer stands alone, the others are one layer with
+stacked parameters under `nn.scan`. Both nets live in one process and take turns.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+from absl import flags
+
+from benchmarks import measure, ours
+from research import probes, train
+from research.models.activations import ACTIVATIONS
+from research.models.mlp import INITIALIZERS, MLP
+from research.types import Array, PyTree
+
+_FLAGS = flags.FlagValues()
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", "", "Directory of MNIST's four IDX files.", flag_values=_FLAGS
+)
+_NET = flags.DEFINE_string("net", "tanh-40", "Net to measure.", flag_values=_FLAGS)
+_ROUNDS = flags.DEFINE_integer(
+    "rounds", 10, "Epochs of every form.", lower_bound=1, flag_values=_FLAGS
+)
+_COMPILATIONS = flags.DEFINE_integer(
+    "compilations", 3, "Compilations of every form.", lower_bound=1, flag_values=_FLAGS
+)
+_OUTPUT = flags.DEFINE_string(
+    "output", str(measure.RESULTS / "layers.json"), "File of the results.", flag_values=_FLAGS
+)
+_TABLE = flags.DEFINE_bool(
+    "table", False, "Print the table of --output, and stop.", flag_values=_FLAGS
+)
+
+
+class Hidden(nn.Module):
+    """One hidden layer, in the form that `nn.scan` repeats."""
+
+    width: int
+    activation: str
+    init_name: str
+
+    @nn.compact
+    def __call__(self, x: jax.Array, _: None) -> tuple[jax.Array, None]:
+        dense = nn.Dense(self.width, kernel_init=INITIALIZERS[self.init_name], name="dense")
+        return ACTIVATIONS[self.activation].function(self.perturb("signal", dense(x))), None
+
+
+class ScannedMLP(MLP):
+    """`MLP` with all but the first hidden layer under {hidden: {dense: {kernel [L - 2, ...]}}}."""
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        x = images.reshape(images.shape[0], -1)
+        x = self.preactivation("hidden_00", self.width, x)
+        x = ACTIVATIONS[self.activation].function(x)
+        stacked = nn.scan(
+            Hidden,
+            variable_axes={"params": 0, "perturbations": 0},
+            split_rngs={"params": True},
+            length=self.depth - 1,
+        )
+        x, _ = stacked(self.width, self.activation, self.init_name, name="hidden")(x, None)
+        return self.preactivation("output", self.classes, x)
+
+
+def scanned_probe(model: ScannedMLP) -> train.Probe:
+    """The same statistics from the stacked gradients."""
+
+    def probe(gradients: PyTree, signals: PyTree) -> dict[str, Array]:
+        layers, by_signal = dict(gradients), {}
+        for i, name in enumerate(model.layer_names):
+            if 0 < i < model.depth:
+                layers[name] = jax.tree.map(lambda g, i=i: g[i - 1], gradients["hidden"]["dense"])
+                by_signal[name] = signals["hidden"]["signal"][i - 1]
+            else:
+                by_signal[name] = signals[f"{name}_signal"]
+        return probes.layer_statistics(layers, by_signal, model.layer_names)
+
+    return probe
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """The results as a Markdown table with its notes; pure."""
+    rows: list[list[str]] = []
+    for measured, label in (("compile", "compile"), ("epoch", "steady epoch")):
+        for probe in ("on", "off"):
+            unrolled, scanned = (
+                results[measured][f"{form}, probe {probe}"] for form in ("unrolled", "scanned")
+            )
+            medians = [f"{statistics.median(samples):.2f}" for samples in (unrolled, scanned)]
+            ratio = f"{measure.ratio(unrolled, scanned):.2f}"
+            rows.append([f"{label}, probe {probe} (s)", *medians, ratio])
+    return measure.markdown(
+        [results["net"], "unrolled", "scanned", "unrolled / scanned"],
+        rows,
+        "Medians, and the median of the ratios of every turn; compiling includes tracing.",
+        f"{results['device']}; {results['data']}; {results['date']}.",
+    )
+
+
+def measure_compilation(
+    trainers: Mapping[str, ours.Trainer], rounds: int
+) -> dict[str, list[float]]:
+    """Seconds from the Python function to the compiled program, in turns."""
+    samples: dict[str, list[float]] = {name: [] for name in trainers}
+    for _ in range(rounds):
+        for name, trainer in trainers.items():
+            jax.clear_caches()
+            began = time.perf_counter()
+            _ = trainer.program.lower(*trainer.arguments()).compile()
+            samples[name].append(time.perf_counter() - began)
+    return samples
+
+
+def main(argv: list[str]) -> int:
+    measure.parse(_FLAGS, argv, __doc__ or "")
+    if _TABLE.value:
+        print(table(measure.read(Path(_OUTPUT.value))))
+        return 0
+    jax.config.update("jax_enable_compilation_cache", False)
+    study = ours.load(_NET.value, _DATA_DIR.value)
+    unrolled = study.model
+    scanned = ScannedMLP(unrolled.depth, unrolled.width, unrolled.activation, unrolled.init_name)
+    trainers: dict[str, ours.Trainer] = {}
+    for form, model, probe in (
+        ("unrolled", unrolled, ours.probe_of(study)),
+        ("scanned", scanned, scanned_probe(scanned)),
+    ):
+        mine = study._replace(model=model)
+        trainers[f"{form}, probe on"] = ours.Trainer(mine, probe=probe)
+        trainers[f"{form}, probe off"] = ours.Trainer(mine)
+    results: dict[str, Any] = {**measure.describe(), "net": _NET.value, "data": study.caption}
+    results["compile"] = measure_compilation(trainers, _COMPILATIONS.value)
+    calls = {name: trainer.epoch for name, trainer in trainers.items()}
+    results["epoch"] = measure.alternate(calls, _ROUNDS.value)
+    measure.finish(results, Path(_OUTPUT.value), table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,151 @@
+"""How should several seeds share a CPU: one after the other or as one batch, on how many devices?
+
+    python -m benchmarks.seeds --data_dir=DIR
+
+`lax.map` (what `research.parallel` does on a CPU) against `vmap`, on one and two virtual devices,
+and the seeds trained alone, each with a program of its own. Every setting is a process; they run
+one epoch each in turn. In the end the parameters of every seed are compared bit for bit with
+those of the seed trained alone.
+"""
+
+import contextlib
+import functools
+import hashlib
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+from jax.sharding import Mesh, PartitionSpec
+
+from benchmarks import contest, measure, ours
+from research import parallel
+from research.types import PyTree
+
+_FLAGS = flags.FlagValues()
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", "", "Directory of MNIST's four IDX files.", flag_values=_FLAGS
+)
+_NET = flags.DEFINE_string("net", "tanh-5", "Net to measure.", flag_values=_FLAGS)
+_SEEDS = flags.DEFINE_integer("seeds", 4, "Number of seeds.", lower_bound=2, flag_values=_FLAGS)
+_EPOCHS = flags.DEFINE_integer(
+    "epochs", 5, "Steady epochs of every setting.", lower_bound=1, flag_values=_FLAGS
+)
+_OUTPUT = flags.DEFINE_string(
+    "output", str(measure.RESULTS / "seeds.json"), "File of the results.", flag_values=_FLAGS
+)
+_TABLE = flags.DEFINE_bool(
+    "table", False, "Print the table of --output, and stop.", flag_values=_FLAGS
+)
+_SETTING = flags.DEFINE_string(
+    "setting", "", "Be this contestant, as started by the benchmark.", flag_values=_FLAGS
+)
+
+# Form and number of virtual devices of every setting.
+SETTINGS = {
+    "alone": ("alone", 1),
+    "map_1": ("lax.map", 1),
+    "map_2": ("lax.map", 2),
+    "vmap_1": ("vmap", 1),
+    "vmap_2": ("vmap", 2),
+}
+
+
+def over_seeds_batched(function: Callable[..., PyTree], mesh: Mesh) -> Callable[..., PyTree]:
+    """`parallel.over_seeds` as on an accelerator: the seeds of a device are a batch axis."""
+
+    def everywhere(states: PyTree, seeds: jax.Array, *shared: Any) -> PyTree:
+        axis, whole = PartitionSpec(parallel.SEED_AXIS), PartitionSpec()
+        return jax.shard_map(
+            jax.vmap(function, in_axes=(0, 0, *[None] * len(shared))),
+            mesh=mesh,
+            in_specs=(axis, axis, *[whole] * len(shared)),
+            out_specs=axis,
+            check_vma=False,
+        )(states, seeds, *shared)
+
+    return jax.jit(everywhere)
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """The results as a Markdown table with its notes; pure."""
+    seeds, rows = results["seeds"], []
+    alone, wanted = results["seconds"]["alone"], results["digests"]["alone"]
+    for name, samples in results["seconds"].items():
+        form, devices = SETTINGS[name]
+        equal = sum(a == b for a, b in zip(results["digests"][name], wanted, strict=True))
+        rows.append(
+            [form, str(devices), f"{statistics.median(samples) / seeds:.3f}"]
+            + [f"{measure.ratio(samples, alone):.2f}", f"{equal} of {seeds}"]
+        )
+    return measure.markdown(
+        ["form", "devices", "epoch / seed (s)", "/ alone", "seeds bit-identical to alone"],
+        rows,
+        f"{results['net']}, {seeds} seeds, probe on, test evaluation included; medians of "
+        f"{len(alone)} epochs, taken in turns.",
+        f"{results['device']}; {results['data']}; {results['date']}.",
+    )
+
+
+def contend(setting: str) -> None:
+    """Be one setting: epochs on demand, then the digests of every seed's parameters."""
+    form, devices = SETTINGS[setting]
+    study = ours.load(_NET.value, _DATA_DIR.value, cpu_devices=devices)
+    trainer = functools.partial(ours.Trainer, study, probe=ours.probe_of(study))
+    seeds = range(_SEEDS.value)
+    if form == "alone":
+        trainers = [trainer(seeds=(seed,)) for seed in seeds]
+    elif form == "vmap":
+        trainers = [trainer(seeds=seeds, over_seeds=over_seeds_batched)]
+    else:
+        trainers = [trainer(seeds=seeds)]
+    contest.announce(data=study.caption)
+    for _ in range(_EPOCHS.value + 1):
+        contest.wait()
+        began = time.perf_counter()
+        for each in trainers:
+            _ = each.epoch()
+        contest.report(time.perf_counter() - began)
+    digests: list[str] = []
+    for each in trainers:
+        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(each.states.params)]
+        for row in range(len(leaves[0])):
+            joined = b"".join(leaf[row].tobytes() for leaf in leaves)
+            digests.append(hashlib.sha256(joined).hexdigest())
+    contest.announce(digests=digests)
+
+
+def main(argv: list[str]) -> int:
+    measure.parse(_FLAGS, argv, __doc__ or "")
+    if _SETTING.value:
+        contend(_SETTING.value)
+        return 0
+    if _TABLE.value:
+        print(table(measure.read(Path(_OUTPUT.value))))
+        return 0
+    same = [f"--{key}={_FLAGS[key].value}" for key in ("data_dir", "net", "seeds", "epochs")]
+    command = [sys.executable, "-m", "benchmarks.seeds", *same]
+    results: dict[str, Any] = {**measure.describe(), "net": _NET.value, "seeds": _SEEDS.value}
+    samples: dict[str, list[float]] = {name: [] for name in SETTINGS}
+    with contextlib.ExitStack() as stack:
+        contestants = {
+            name: stack.enter_context(measure.Paced(name, [*command, f"--setting={name}"]))
+            for name in SETTINGS
+        }
+        for turn in range(_EPOCHS.value + 1):
+            for name, contestant in contestants.items():
+                seconds = contestant.epoch()
+                samples[name] += [seconds] if turn else []
+        results["digests"] = {name: each.answer()["digests"] for name, each in contestants.items()}
+        results["data"] = contestants["alone"].facts["data"]
+    measure.finish({**results, "seconds": samples}, Path(_OUTPUT.value), table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

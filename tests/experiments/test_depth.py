@@ -1,0 +1,169 @@
+import contextlib
+import json
+
+import matplotlib.image
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from configs import mlp as configs
+from research import probes, record
+from research.experiments import depth
+from research.types import UserError
+
+
+def smoke(variant, **changes):
+    config = configs.get_config(f"{variant},smoke")
+    config.update(changes)
+    return config
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """The summary and the directory of all twelve nets, two seeds, one epoch."""
+    workdir = tmp_path_factory.mktemp("study")
+    return depth.run(smoke("all", epochs=1, seeds=2), workdir), workdir
+
+
+def test_all_runs_the_twelve_nets_and_draws_figures_1_to_5(study):
+    summary, workdir = study
+    assert tuple(summary["nets"]) == configs.NETS
+    drawn = {path.stem for path in (workdir / "figures").iterdir()}
+    assert drawn == {
+        *("figure_1", "figure_2", "figure_3", "figure_4", "figure_5"),
+        *("figure_1_signal", "figure_2_signal", "figure_3_signal"),
+    }
+    for path in (workdir / "figures").iterdir():
+        picture = matplotlib.image.imread(path)
+        assert picture.shape[0] > 300 and picture.shape[1] > 600
+        assert picture[..., :3].std() > 0.02
+    assert json.loads((workdir / "summary.json").read_text()) == summary
+
+
+@pytest.mark.parametrize("net", configs.NETS)
+def test_every_net_leaves_a_complete_record(study, net):
+    summary, workdir = study
+    (row,) = record.rows(workdir / net)
+    assert list(row) == [
+        *("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds")
+    ]
+    assert len(row["test_accuracy"]) == 2
+    assert all(0 <= value <= 1 for value in row["train_accuracy"] + row["test_accuracy"])
+    assert summary["nets"][net]["test_accuracy"] == row["test_accuracy"]
+    arrays = record.gradients(workdir / net)
+    layers = int(net.split("-")[1]) + 1
+    for statistic in probes.STATISTICS:
+        for reduction in probes.REDUCTIONS:
+            found = arrays[f"{statistic}_{reduction}"]
+            assert found.shape == (2, 2, layers) and found.dtype == np.float32
+            assert np.isfinite(found).all()
+    assert (arrays["layer_abs_max"] >= arrays["kernel_abs_max"]).all()
+    assert (arrays["kernel_abs_max"] >= arrays["kernel_abs_mean"]).all()
+    assert (arrays["kernel_abs_last"] >= arrays["kernel_signed_last"]).all()
+    for name in ("config.json", "versions.json", "summary.json", "checkpoints", "tensorboard"):
+        assert (workdir / net / name).exists()
+
+
+def test_the_signal_of_sigmoid_40_is_recorded_far_below_the_root_of_the_smallest_float(study):
+    arrays = record.gradients(study[1] / "sigmoid-40")
+    first = arrays["signal_abs_max"][0, :, 0]
+    assert (first > 0).all() and (first < 1e-19).all()
+
+
+def test_a_finished_run_is_not_run_again(study, capsys):
+    summary, workdir = study
+    again = depth.run(smoke("all", epochs=1, seeds=2), workdir)
+    assert again == summary
+    assert "all 1 epochs are done already" in capsys.readouterr().err
+
+
+def test_numbers_are_plain_with_one_seed_and_the_data_are_named_everywhere(tmp_path, capsys):
+    summary = depth.run(smoke("relu-5", epochs=1), tmp_path)
+    assert isinstance(summary["test_accuracy"], float)
+    correct = summary["test_accuracy"] * 256
+    assert correct == pytest.approx(round(correct))
+    assert f"({round(correct)} of 256 images)" in summary["headline"]
+    said = capsys.readouterr().err
+    stored = json.loads((tmp_path / "versions.json").read_text())
+    assert "SYNTHETIC DIGITS, not MNIST" in said
+    assert stored["data"]["caption"] == summary["data"]["caption"]
+    assert {p.stem for p in (tmp_path / "figures").iterdir()} == {"learning_curves", "gradients"}
+
+
+def test_without_the_probe_there_are_metrics_but_no_gradients(tmp_path):
+    _ = depth.run(smoke("relu-5", epochs=1, probe=False), tmp_path)
+    assert len(record.rows(tmp_path)) == 1
+    assert not (tmp_path / "gradients.npz").exists()
+
+
+def test_a_diverging_run_says_where_and_keeps_its_good_checkpoints(tmp_path):
+    with pytest.raises(UserError, match=r"relu-5: the loss of seed 0 is not finite at step \d+"):
+        _ = depth.run(smoke("relu-5", learning_rate=1e20), tmp_path)
+    assert record.rows(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"epochs": 0}, "epochs: 0"),
+        ({"batch_size": -3}, "batch_size: -3"),
+        ({"eval_batch_size": 0}, "eval_batch_size: 0"),
+        ({"seeds": 0}, "seeds: 0"),
+        ({"seed": -1}, "seed: -1"),
+        ({"nets": ()}, "nets: empty"),
+        ({"nets": ("elu-5",)}, "nets: 'elu-5'"),
+        ({"nets": ("tanh",)}, "nets: 'tanh'"),
+        ({"init": "xavier"}, "init: 'xavier'"),
+        ({"width": 0}, "width: 0"),
+        ({"learning_rate": 0.0}, "learning_rate: 0.0"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused_by_its_key(changes, word, tmp_path):
+    with pytest.raises(UserError, match=word):
+        _ = depth.run(smoke("relu-5", **changes), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("depth_", "parameters"), [(5, "29,674"), (20, "45,514"), (40, "66,634")])
+def test_a_description_has_the_layers_the_steps_and_the_cost(depth_, parameters):
+    text = depth.describe(smoke(f"tanh-{depth_}"))
+    assert f"hidden_01 .. hidden_{depth_ - 1:02d}" in text
+    assert parameters in text
+    assert "8 steps an epoch, 16 in all" in text
+    assert "FLOPs" in text and "MiB" in text
+
+
+class Recording(ConfigDict):
+    """A config that notes every key that is read by name."""
+
+    def __getattr__(self, name):
+        if not name.startswith("_"):
+            READ.add(name)
+        return super().__getattr__(name)
+
+    def __getitem__(self, name):
+        READ.add(name)
+        return super().__getitem__(name)
+
+
+READ: set[str] = set()
+
+
+def test_every_key_of_the_config_is_read_by_some_code(tmp_path, monkeypatch):
+    """Keys of the door itself (experiment, name and the CPU's) are read in research/main.py."""
+    from research import main
+
+    plain = smoke("relu-5", epochs=1)
+    config = Recording(plain.to_dict())
+    config.data = Recording(plain.data.to_dict())
+    monkeypatch.setattr(record, "begin", lambda *_: None)  # writes every key, uses none
+    READ.clear()
+    _ = depth.run(config, tmp_path)
+    monkeypatch.setattr(main.parallel, "configure", lambda **_: None)
+    monkeypatch.setattr(main.parallel, "cache_programs", lambda *_: None)
+    monkeypatch.setattr(main.preemption, "install", lambda: None)
+    monkeypatch.setattr(depth, "run", lambda *_: {"headline": ""})
+    with contextlib.suppress(SystemExit):
+        _ = main.run_experiment(config, tmp_path, dry_run=False, cache="")
+    keys = {*plain.keys(), *plain.data.keys()} - {"name"}  # the default work directory is named so
+    assert keys - READ == set()

@@ -1,0 +1,24 @@
+from research import costs
+
+NET = {"hidden_00": (784, 32), "hidden_01": (32, 32), "hidden_02": (32, 32), "output": (32, 10)}
+
+
+def test_parameters_are_kernels_and_biases():
+    assert costs.parameter_count(NET) == 784 * 32 + 32 + 2 * (32 * 32 + 32) + 32 * 10 + 10
+
+
+def test_the_first_layer_has_no_input_gradient():
+    rest = 2 * 32 * 32 + 32 * 10
+    assert costs.flops_per_image(NET) == 2 * (2 * 784 * 32 + 3 * rest)
+
+
+def test_every_step_and_layer_holds_its_statistics():
+    without = costs.training_bytes(NET, 64, 938, 0)
+    assert costs.training_bytes(NET, 64, 938, 5) - without == 4 * 5 * 4 * 938
+
+
+def test_equal_neighbours_share_a_line_and_the_total_is_last():
+    lines = costs.layer_table(NET)
+    assert [line.split()[0] for line in lines[1:]] == ["hidden_00", "hidden_01", "output", "total"]
+    assert "hidden_01 .. hidden_02" in lines[2] and "2 x 1,056" in lines[2]
+    assert lines[-1].split()[1] == "27,562"

@@ -1,0 +1,227 @@
+"""The command line, as a user meets it: in a process of its own."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import chex
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from research import checkpoint, record
+
+RUN = (sys.executable, "-m", "research.main")
+NET = "--config=configs/mlp.py:tanh-5,smoke"
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    """One compilation cache for all the processes of this file."""
+    return f"--compilation_cache={tmp_path_factory.mktemp('compiled')}"
+
+
+def run(*words, **options):
+    return subprocess.run([*RUN, *words], capture_output=True, text=True, timeout=300, **options)
+
+
+def test_a_run_prints_its_summary_and_says_last_how_good_it_is_and_where_it_lies(cache, tmp_path):
+    workdir = tmp_path / "run"
+    done = run(NET, f"--workdir={workdir}", cache)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == json.loads((workdir / "summary.json").read_text())
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("data: SYNTHETIC DIGITS")
+    correct = round(json.loads(done.stdout)["test_accuracy"] * 256)
+    assert f"({correct} of 256 images); results in {workdir}" in lines[-1]
+    assert len([line for line in lines if "tanh-5 epoch" in line]) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "no --config given"),
+        (("--config=configs/mlp.py:tanh-4",), "did you mean 'tanh-40'? valid: relu-5, relu-20"),
+        (("--config=configs/mpl.py",), "No such file or directory: 'configs/mpl.py'"),
+        ((NET, "--config.epoch=3"), "the config has no key 'epoch'; did you mean 'epochs'?"),
+        (
+            (NET, "--config.data.dri=x"),
+            "the config has no key 'data.dri'; did you mean 'data.dir'?",
+        ),
+        ((NET, "--config.zzz=x"), "the config has no key 'zzz'; valid: batch_size"),
+        ((NET, "--config.epochs=three"), "invalid literal for int() with base 10: 'three'"),
+        ((NET, "--config.epochs=0"), "epochs: 0 is not a positive number"),
+        ((NET, "--confgi=3"), "Unknown command line flag 'confgi'. Did you mean: config"),
+        ((NET, "epochs=3"), "unexpected argument 'epochs=3'"),
+        ((NET, "--config.data.source=idx", "--config.data.dir=/nowhere"), "/nowhere"),
+        ((NET, "--workdir=/dev/null/run"), "/dev/null/run: cannot be used"),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_what_would_do(words, said):
+    done = run(*words)
+    assert done.returncode in (1, 2)
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("data: ")]
+    assert line.startswith("error: ") and said in line
+    assert done.stdout == ""
+
+
+def test_a_dry_run_prints_config_and_net_and_leaves_nothing(tmp_path):
+    workdir = tmp_path / "run"
+    done = run(NET, f"--workdir={workdir}", "--dry_run", "--compilation_cache=")
+    assert done.returncode == 0, done.stderr
+    assert '"batch_size": 64' in done.stdout and "29,674" in done.stdout
+    assert not workdir.exists()
+
+
+def test_the_default_work_directory_tells_two_configs_apart(tmp_path):
+    code = """
+import sys
+from research import main
+sys.argv = ["main", *sys.argv[1:]]
+main.parse_flags(sys.argv)
+print(main.default_workdir())
+"""
+
+    def directory(*words):
+        made = subprocess.run(
+            [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True
+        )
+        return made.stdout.strip()
+
+    assert directory("--config=configs/mlp.py:tanh-40") == "runs/mlp/tanh-40"
+    assert directory(NET, "--config.seeds=5", "--config.data.dir=../a/b") == (
+        "runs/mlp/tanh-5-smoke,data.dir=a_b,seeds=5"
+    )
+
+
+def final_state(workdir):
+    with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
+        newest = max(checkpoints._manager.all_steps())
+        digest = ocp.args.Composite(digest=ocp.args.JsonRestore())
+        found = checkpoints._manager.restore(newest, args=digest)["digest"]
+    assert len(found) == 13  # six layers of kernel and bias, and the step
+    return newest, found
+
+
+def outcome(workdir):
+    """Everything that has to come out the same: digests of the state, metrics, gradients."""
+    rows = [{k: v for k, v in row.items() if k != "seconds"} for row in record.rows(workdir)]
+    return final_state(workdir), rows, record.gradients(workdir)
+
+
+LONG = (NET, "--config.epochs=25", "--config.seeds=2")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(cache, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    done = run(*LONG, f"--workdir={workdir}", cache)
+    assert done.returncode == 0, done.stderr
+    return outcome(workdir)
+
+
+def start(workdir, cache):
+    return subprocess.Popen(
+        [*RUN, *LONG, f"--workdir={workdir}", cache],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_epoch(workdir, epoch, process):
+    while process.poll() is None and len(record.rows(workdir)) < epoch:
+        time.sleep(0.005)
+
+
+def test_killed_at_random_moments_it_ends_bit_identical_to_a_run_never_interrupted(
+    uninterrupted, cache, tmp_path
+):
+    workdir, moments = tmp_path / "run", random.Random(os.getpid())
+    killed = 0
+    for _ in range(4):
+        process = start(workdir, cache)
+        wait_for_epoch(workdir, len(record.rows(workdir)) + moments.randint(1, 5), process)
+        time.sleep(moments.random() * 0.1)
+        process.kill()
+        _ = process.communicate()
+        killed += process.returncode == -signal.SIGKILL
+    done = run(*LONG, f"--workdir={workdir}", cache)
+    assert done.returncode == 0, done.stderr
+    assert killed >= 3
+    assert "going on after epoch" in done.stderr
+    chex.assert_trees_all_equal(outcome(workdir), uninterrupted)
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_exits_and_the_same_command_goes_on(
+    signum, code, uninterrupted, cache, tmp_path
+):
+    workdir = tmp_path / "run"
+    process = start(workdir, cache)
+    wait_for_epoch(workdir, 3, process)
+    process.send_signal(signum)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code, said
+    assert f"the same command goes on from {workdir}" in said.splitlines()[-1]
+    epoch, _ = final_state(workdir)
+    assert epoch == len(record.rows(workdir)) >= 3
+    assert run(*LONG, f"--workdir={workdir}", cache).returncode == 0
+    chex.assert_trees_all_equal(outcome(workdir), uninterrupted)
+
+
+def test_a_second_process_and_another_config_are_refused_while_the_first_goes_on(cache, tmp_path):
+    workdir = tmp_path / "run"
+    process = start(workdir, cache)
+    with contextlib.ExitStack() as stack:
+        _ = stack.callback(process.kill)
+        wait_for_epoch(workdir, 1, process)
+        second = run(*LONG, f"--workdir={workdir}", cache)
+        assert second.returncode == 2
+        assert f"is in use by process {process.pid} on" in second.stderr
+    _ = process.communicate()
+    other = run(*LONG, "--config.learning_rate=0.5", f"--workdir={workdir}", cache)
+    assert other.returncode == 2
+    assert "learning_rate: begun with 0.01, asked for 0.5" in other.stderr
+
+
+def test_a_flipped_bit_in_the_newest_state_falls_back_and_ends_the_same(
+    uninterrupted, cache, tmp_path
+):
+    workdir = tmp_path / "run"
+    process = start(workdir, cache)
+    wait_for_epoch(workdir, 6, process)
+    process.send_signal(signal.SIGTERM)
+    _ = process.communicate(timeout=60)
+    epoch, _ = final_state(workdir)
+    files = (workdir / "checkpoints" / str(epoch)).rglob("d/*")
+    path = max(files, key=lambda file: file.stat().st_size)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    _ = path.write_bytes(content)
+    done = run(*LONG, f"--workdir={workdir}", cache)
+    assert done.returncode == 0, done.stderr
+    assert f"checkpoint {epoch} in" in done.stderr and "is damaged" in done.stderr
+    chex.assert_trees_all_equal(outcome(workdir), uninterrupted)
+
+
+def test_the_door_imports_neither_tensorflow_nor_torch():
+    code = (
+        "import sys, research.main, research.experiments.depth\n"
+        "assert not {'tensorflow', 'torch', 'matplotlib.pyplot'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_seeds_shared_by_two_devices_end_as_on_one(uninterrupted, cache, tmp_path):
+    workdir = tmp_path / "run"
+    done = run(*LONG, "--config.cpu_devices=1", f"--workdir={workdir}", cache)
+    assert done.returncode == 0, done.stderr
+    chex.assert_trees_all_equal(outcome(workdir), uninterrupted)
+    assert np.load(workdir / "gradients.npz")["kernel_abs_max"].shape == (26, 2, 6)

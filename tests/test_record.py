@@ -1,0 +1,148 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from configs import mlp as configs
+from research import record
+from research.types import UserError
+
+VERSIONS = {"packages": {"jax": "1"}, "data": {"sha256": "a", "caption": "MNIST"}}
+STATISTICS = {"kernel_abs_max": np.float32([[1, 2]])}
+
+
+def config(**changes):
+    made = configs.get_config("tanh-5,smoke")
+    made.update(changes)
+    return made
+
+
+def row(epoch):
+    return {"epoch": epoch, "test_accuracy": [0.5, 0.7], "seconds": 1.0}
+
+
+def logged(workdir, epochs, *, after=None, probed=True):
+    with record.EpochLog(workdir, ["hidden_00", "output"], probed=probed) as log:
+        log.continue_after(after)
+        for epoch in epochs:
+            scaled = {name: values * epoch for name, values in STATISTICS.items()}
+            log.write(epoch, row(epoch) if epoch else None, scaled)
+
+
+def test_config_and_versions_are_written_before_anything_else(tmp_path):
+    record.begin(tmp_path, config(), VERSIONS)
+    assert json.loads((tmp_path / "config.json").read_text())["nets"] == ["tanh-5"]
+    assert json.loads((tmp_path / "versions.json").read_text()) == VERSIONS
+    record.begin(tmp_path, config(), VERSIONS)
+
+
+def test_another_config_is_refused_with_every_difference(tmp_path):
+    record.begin(tmp_path, config(), VERSIONS)
+    other = config(epochs=7)
+    other.data.dir = "elsewhere"
+    with pytest.raises(UserError) as caught:
+        record.begin(tmp_path, other, VERSIONS)
+    assert "epochs: begun with 2, asked for 7" in str(caught.value)
+    assert "data.dir: begun with '', asked for 'elsewhere'" in str(caught.value)
+    assert "batch_size" not in str(caught.value)
+
+
+def test_other_data_are_refused_by_name(tmp_path):
+    record.begin(tmp_path, config(), VERSIONS)
+    other = {**VERSIONS, "data": {"sha256": "b", "caption": "MNIST SAMPLE"}}
+    with pytest.raises(UserError, match="MNIST then, MNIST SAMPLE now"):
+        record.begin(tmp_path, config(), other)
+
+
+def test_other_packages_are_kept_beside_the_first(tmp_path):
+    record.begin(tmp_path, config(), VERSIONS)
+    record.begin(tmp_path, config(), {**VERSIONS, "packages": {"jax": "2"}})
+    kept = json.loads((tmp_path / "versions.json").read_text())
+    assert (kept["packages"]["jax"], kept["resumed_with"]["packages"]["jax"]) == ("1", "2")
+
+
+def test_a_config_file_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"config\.json cannot be read"):
+        record.begin(tmp_path, config(), VERSIONS)
+
+
+def test_rows_drop_a_line_that_was_cut_short(tmp_path):
+    logged(tmp_path, [0, 1, 2])
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(path.read_text()[:-5])
+    assert [r["epoch"] for r in record.rows(tmp_path)] == [1]
+
+
+def test_gradients_grow_by_an_epoch_at_a_time_and_name_their_layers(tmp_path):
+    logged(tmp_path, [0, 1, 2])
+    arrays = record.gradients(tmp_path)
+    assert arrays["epochs"].tolist() == [0, 1, 2]
+    assert arrays["layers"].tolist() == ["hidden_00", "output"]
+    assert arrays["kernel_abs_max"].tolist() == [[[0, 0]], [[1, 2]], [[2, 4]]]
+    assert arrays["kernel_abs_max"].dtype == np.float32
+
+
+@pytest.mark.parametrize(("after", "expected"), [(2, [1, 2, 3]), (1, [1, 3]), (None, [3])])
+def test_records_are_cut_back_to_the_epoch_that_is_resumed(tmp_path, after, expected):
+    logged(tmp_path, [0, 1, 2, 3])
+    logged(tmp_path, [3], after=after)
+    assert [r["epoch"] for r in record.rows(tmp_path)] == expected
+    assert record.gradients(tmp_path)["epochs"].tolist() == ([0] if after else []) + expected
+
+
+def test_an_epoch_is_covered_only_if_metrics_and_gradients_both_hold_it(tmp_path):
+    logged(tmp_path, [0, 1, 2])
+    log = record.EpochLog(tmp_path, ["hidden_00", "output"], probed=True)
+    assert [log.covers(epoch) for epoch in (1, 2, 3)] == [True, True, False]
+    (tmp_path / "gradients.npz").write_bytes(b"damaged")
+    assert not log.covers(1)
+    assert record.EpochLog(tmp_path, ["hidden_00", "output"], probed=False).covers(2)
+
+
+def test_tensorboard_reads_the_mean_over_seeds(tmp_path):
+    logged(tmp_path, [0, 1, 2])
+    from tensorboardX.proto.event_pb2 import Event
+
+    (path,) = (tmp_path / "tensorboard").iterdir()
+    content, values, position = path.read_bytes(), {}, 0
+    while position < len(content):
+        size = int.from_bytes(content[position : position + 8], "little")
+        event = Event.FromString(content[position + 12 : position + 12 + size])
+        for value in event.summary.value:
+            values[value.tag, event.step] = value.simple_value
+        position += 16 + size
+    assert values["test_accuracy", 2] == pytest.approx(0.6)
+    assert {step for _, step in values} == {1, 2}
+
+
+def test_a_second_process_is_refused_and_told_who_holds_the_directory(tmp_path):
+    code = (
+        "from pathlib import Path; from research import record\n"
+        f"with record.locked(Path({str(tmp_path)!r})): pass"
+    )
+    with record.locked(tmp_path):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode != 0
+        assert f"{tmp_path} is in use by process" in done.stderr
+    again = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+
+
+def test_a_work_directory_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(UserError, match="cannot be used as a work directory"),
+        record.locked(tmp_path / "file" / "run"),
+    ):
+        pass
+
+
+def test_versions_name_packages_device_data_and_commit():
+    found = record.describe_versions({"sha256": "a"})
+    assert set(found["packages"]) == set(record.PACKAGES)
+    assert found["device"].startswith("CPU, ")
+    assert found["data"] == {"sha256": "a"}
+    assert found["git_commit"] == "" or len(found["git_commit"].removesuffix("+changes")) == 40

@@ -1,0 +1,95 @@
+"""The house keeps its floors: imports go down only, functions fit on a screen."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted((ROOT / "research").rglob("*.py"))
+
+FLOORS = (
+    ("types",),
+    ("keys", "models", "data", "losses", "metrics", "optim", "costs"),
+    ("train", "probes", "parallel"),
+    ("checkpoint", "record", "figures", "preemption"),
+    ("experiments",),
+    ("main", "report"),
+)
+# Edges within a floor: where one piece is made of others.
+SIDEWAYS = {
+    ("models.mlp", "models.activations"),
+    ("data.standard", "data.idx"),
+    ("data.standard", "data.mnist_tfds"),
+    ("data.standard", "data.synthetic"),
+    ("data.mnist_tfds", "data.idx"),
+    ("train", "probes"),
+    ("train", "parallel"),
+}
+
+
+def name_of(path):
+    return ".".join(path.relative_to(ROOT / "research").with_suffix("").parts)
+
+
+def floor(module):
+    (found,) = [i for i, names in enumerate(FLOORS) if module.split(".")[0] in names]
+    return found
+
+
+def imports(path):
+    """Modules of `research` that a file imports, as "data.idx"."""
+    modules = {name_of(p) for p in FILES}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("research"):
+            package = (node.module or "").removeprefix("research").lstrip(".")
+            for alias in node.names:
+                full = f"{package}.{alias.name}".lstrip(".")
+                yield full if full in modules else package
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_imports_go_down_only(path):
+    module = name_of(path)
+    if path.name == "__init__.py":
+        assert list(imports(path)) == []
+        return
+    for imported in imports(path):
+        down = floor(imported) < floor(module)
+        assert down or (module, imported) in SIDEWAYS, f"{module} imports {imported}"
+
+
+def test_every_sideways_edge_that_is_allowed_is_used():
+    used = {(name_of(p), imported) for p in FILES for imported in imports(p)}
+    assert used >= SIDEWAYS
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_no_function_is_longer_than_a_screen(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < 60, f"{node.name} in {path.name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_no_key_of_a_config_has_a_hidden_default(path):
+    assert "config.get(" not in path.read_text()
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_every_module_has_its_tests(path):
+    if path.name == "__init__.py" or path.stem == "types":
+        return
+    relative = path.relative_to(ROOT / "research")
+    tests = ROOT / "tests" / relative.parent / f"test_{relative.name}"
+    shared = {"data/mnist_tfds.py": "data/test_standard.py"}
+    assert tests.exists() or (ROOT / "tests" / shared[str(relative)]).exists()
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_every_public_name_is_explained(path):
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree)
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), f"{node.name} in {path.name}"
