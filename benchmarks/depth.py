@@ -68,6 +68,7 @@ _ARGUMENTS = {
     "torch": ("benchmarks.peer_torch",),
     "torch_one_thread": ("benchmarks.peer_torch", "--one_thread"),
 }
+_OF_COMMANDS = ("keras", "torch", "torch_one_thread")
 _PACKAGES = {"keras": "tensorflow", "torch": "torch"}
 
 
@@ -99,7 +100,7 @@ def table(results: Mapping[str, Any]) -> str:
     for i, name in enumerate(names[1:], start=2):
         rows[-1][i] = f"{statistics.median(accuracy[name]):.2f}" if name in accuracy else "-"
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-    threads = ", ".join(f"{LABELS[name]} {n}" for name, n in results["threads"].items())
+    threads = "; ".join(f"{LABELS[name]}: {n}" for name, n in results["threads"].items())
     missing = " and ".join(LABELS[name] for name in results["missing"])
     epochs = len(next(iter(steady.values()))["ours"])
     return measure.markdown(
@@ -109,8 +110,8 @@ def table(results: Mapping[str, Any]) -> str:
         "brackets ours / theirs, the median of the ratios of every turn.",
         "Ours records the gradients of every layer at every step, the others do not.",
         f"Missing here: {missing} (see benchmarks/requirements.txt)." if missing else "",
-        f"{results['device']}; threads: {threads}; {versions}; {results['data']}; "
-        f"{results['date']}.",
+        f"{results['device']}; {versions}; {results['data']}; {results['date']}. "
+        f"Threads: {threads}.",
     )
 
 
@@ -201,7 +202,7 @@ def main(argv: Sequence[str]) -> int:
     results["versions"] = {k: v for fact in facts.values() for k, v in fact["versions"].items()}
     results["threads"] = {n: fact["threads"] for n, fact in facts.items() if "threads" in fact}
     results["data"] = facts["ours"]["data"]
-    peers = [name for name in _PACKAGES if name not in missing]
+    peers = [name for name in names if name in _OF_COMMANDS]
     results["command"] = measure_commands(
         _COMMAND_NET.value, _COMMAND_EPOCHS.value, peers, _COMMANDS.value
     )

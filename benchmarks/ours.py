@@ -42,7 +42,7 @@ def load(net: str, data_dir: str, *, cpu_devices: int = 1) -> Study:
 
     Call before the first JAX array is made.  Exits with one line if net or data cannot be used.
     """
-    config = mlp.get_config()
+    config: ConfigDict = mlp.get_config()
     try:
         model = depth.make_model(config, net)
         training, test, source = standard.load_mnist(directory=data_dir, source="idx")

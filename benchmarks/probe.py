@@ -38,10 +38,8 @@ def table(results: Mapping[str, Any]) -> str:
     for net, seconds in results["seconds"].items():
         on, off = seconds["on"], seconds["off"]
         medians = statistics.median(on), statistics.median(off)
-        rows.append(
-            [net, *(f"{value:.3f}" for value in medians), f"{medians[0] / medians[1]:.3f}"]
-            + [f"{measure.ratio(on, off):.3f}"]
-        )
+        numbers = (*medians, medians[0] / medians[1], measure.ratio(on, off))
+        rows.append([net, *(f"{number:.3f}" for number in numbers)])
     rounds = len(next(iter(results["seconds"].values()))["on"])
     return measure.markdown(
         ["", "probe on (s)", "probe off (s)", "on / off, of medians", "on / off, median of ratios"],

@@ -79,10 +79,9 @@ def table(results: Mapping[str, Any]) -> str:
     for name, samples in results["seconds"].items():
         form, devices = SETTINGS[name]
         equal = sum(a == b for a, b in zip(results["digests"][name], wanted, strict=True))
-        rows.append(
-            [form, str(devices), f"{statistics.median(samples) / seeds:.3f}"]
-            + [f"{measure.ratio(samples, alone):.2f}", f"{equal} of {seeds}"]
-        )
+        seconds = f"{statistics.median(samples) / seeds:.3f}"
+        ratio = f"{measure.ratio(samples, alone):.2f}"
+        rows.append([form, str(devices), seconds, ratio, f"{equal} of {seeds}"])
     return measure.markdown(
         ["form", "devices", "epoch / seed (s)", "/ alone", "seeds bit-identical to alone"],
         rows,

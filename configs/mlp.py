@@ -43,6 +43,7 @@ def get_config(arg: str = "relu-5") -> ConfigDict:
     config.data.tfds_dir = ""  # "" is $TFDS_DATA_DIR or ~/tensorflow_datasets
     config.data.download = True  # try the network if the full set is not on this machine
 
+    config.matmul_precision = "highest"  # of accelerators; or high, default
     config.cpu_devices = 0  # virtual devices that share the seeds; 0 is one per core
     config.cpu_threads = 1  # threads of XLA; these nets are too small for a second one
 

@@ -49,10 +49,10 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 def _unknown_key(argv: Sequence[str]) -> str:
     """What is wrong with the first --config.key that the config does not have, or ""."""
     paths = [word.partition("=")[2] for word in argv if re.match(r"--?config=", word)]
+    parser = config_flags.config_flags.ConfigFileFlagParser("config")
     try:
-        valid = list(
-            _keys(config_flags.config_flags.ConfigFileFlagParser("config").parse(paths[-1]))
-        )
+        config: Config = parser.parse(paths[-1])
+        valid = list(_keys(config))
     except Exception:  # the file or its variant is wrong: that is the message to give
         return ""
     for word in argv:
@@ -93,7 +93,10 @@ def run_experiment(config: Config, workdir: Path, *, dry_run: bool, cache: str) 
     preemption.install()
     try:
         parallel.configure(
-            cpu_devices=config.cpu_devices, cpu_threads=config.cpu_threads, seeds=config.seeds
+            cpu_devices=config.cpu_devices,
+            cpu_threads=config.cpu_threads,
+            seeds=config.seeds,
+            matmul_precision=config.matmul_precision,
         )
         if cache:
             parallel.cache_programs(cache)

@@ -17,15 +17,20 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from research.types import Array, PyTree, UserError
 
 SEED_AXIS = "seed"
+PRECISIONS = ("default", "high", "highest")
 
 
-def configure(*, cpu_devices: int, cpu_threads: int, seeds: int) -> None:
-    """Set how the CPU is presented to JAX; call before the first array is made.
+def configure(
+    *, cpu_devices: int, cpu_threads: int, seeds: int, matmul_precision: str = "highest"
+) -> None:
+    """Set up the devices; call before the first array is made.
 
     cpu_devices: number of virtual devices, 0 for one per core but no more than there are seeds.
     cpu_threads: size of XLA's pool of threads, 0 for one per core.  The nets of the depth study
     are so small that handing their operations to a second thread costs more than it saves.
-    Raises UserError for a negative number.  Without effect on accelerators.
+    matmul_precision: of accelerators, whose default rounds the factors of a product of float32 to
+    fewer bits; one of PRECISIONS.  The CPU always computes in float32.
+    Raises UserError for a negative number or an unknown precision.
     """
     for key, value in (("cpu_devices", cpu_devices), ("cpu_threads", cpu_threads)):
         if value < 0:
@@ -33,9 +38,14 @@ def configure(*, cpu_devices: int, cpu_threads: int, seeds: int) -> None:
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
+    if matmul_precision not in PRECISIONS:
+        valid = ", ".join(PRECISIONS)
+        raise UserError(f"matmul_precision: {matmul_precision!r} is not one of {valid}")
     jax.config.update("jax_num_cpu_devices", cpu_devices or min(cores, seeds))
     if cpu_threads:
         os.environ["NPROC"] = str(cpu_threads)
+    if jax.default_backend() != "cpu":
+        jax.config.update("jax_default_matmul_precision", matmul_precision)
 
 
 def seed_mesh(seeds: int) -> jax.sharding.Mesh:

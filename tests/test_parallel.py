@@ -54,5 +54,10 @@ def test_a_negative_number_of_devices_or_threads_is_refused_by_name(key):
         parallel.configure(**numbers, seeds=1)
 
 
+def test_an_unknown_precision_is_refused_with_the_valid_ones():
+    with pytest.raises(UserError, match="'best' is not one of default, high, highest"):
+        parallel.configure(cpu_devices=1, cpu_threads=1, seeds=1, matmul_precision="best")
+
+
 def test_there_are_several_devices_to_test_with():
     assert len(jax.devices()) == 4

@@ -1,0 +1,236 @@
+"""Tables of README.md, made from records and checked against them.
+
+python -m research.report --collect=runs/mlp/all,seeds=5   # a run directory -> results/
+python -m research.report                                  # results/ -> README.md
+python -m research.report --check                          # fails if README.md says otherwise
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import app, flags
+
+from research import record
+from research.types import UserError
+
+_COLLECT = flags.DEFINE_string("collect", None, "Run directory whose summary goes into results/.")
+_CHECK = flags.DEFINE_bool("check", False, "Change nothing; fail if README.md is out of date.")
+
+ROOT = Path(__file__).parents[1]
+DEPTHS = (5, 20, 40)
+
+# Test accuracy in percent, report Parts B and D.
+REPORTED = {
+    "relu-5": 96.2, "relu-20": 91.8, "relu-40": 19.6,
+    "tanh-5": 96.1, "tanh-20": 96.2, "tanh-40": 95.4,
+    "sigmoid-5": 11.3, "sigmoid-20": 11.3, "sigmoid-40": 11.3,
+    "lecun-5": 96.1, "lecun-20": 96.2, "lecun-40": 96.3,
+}  # fmt: skip
+
+
+def depth_table(result: Mapping[str, Any]) -> str:
+    """Markdown table of test accuracies, a row a net, from the content of results/depth.json."""
+    lines = [
+        "| net | mean | sd | min | max | the report |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for net, accuracies in result["test_accuracy"].items():
+        values = 100 * np.asarray(accuracies)
+        numbers = (values.mean(), values.std(ddof=1), values.min(), values.max())
+        cells = " | ".join(f"{number:.2f}" for number in numbers)
+        lines.append(f"| {net} | {cells} | {REPORTED[net]:.1f} |")
+    seeds = len(next(iter(result["test_accuracy"].values())))
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Test accuracy in percent after {result['epochs']} epochs, {seeds} seeds. "
+            f"Data: {result['data']['caption']}. Device: {result['device']}, "
+            f"jax {result['packages']['jax']}. Command: `{result['command']}`.",
+        ]
+    )
+
+
+def claims_table(result: Mapping[str, Any]) -> str:
+    """What the report says of orders and trends in Parts B and D, and what these runs say."""
+    rows = [
+        ("B17", "sigmoid fails at every depth (at most 20 %)", *_sigmoid_fails(result)),
+        ("B19", "best of nine: tanh-20, along with relu-5", *_best_of_nine(result)),
+        ("B20", "tanh keeps its accuracy at every depth (95 % or more)", *_tanh_keeps(result)),
+        ("B21", "ReLU loses accuracy with depth", *_relu_loses(result)),
+        ("D10", "LeCun gains accuracy with depth", *_lecun_gains(result)),
+        ("D11", "with 5 layers LeCun and tanh are about equal", *_equal_at_five(result)),
+        *(
+            (
+                "D12",
+                f"{depth} layers: LeCun has the better accuracy and loss, train and test",
+                *_lecun_better(result, depth),
+            )
+            for depth in (20, 40)
+        ),
+    ]
+    head = ["| claim | the report says | these runs | |", "|---|---|---|---|"]
+    return "\n".join(head + [f"| {' | '.join(row)} |" for row in rows])
+
+
+def _percent(result: Mapping[str, Any], net: str) -> np.ndarray:
+    return 100 * np.asarray(result["test_accuracy"][net])
+
+
+def _verdict(holds: bool) -> str:
+    return "holds" if holds else "does not hold"
+
+
+def _sigmoid_fails(result: Mapping[str, Any]) -> tuple[str, str]:
+    best = max(_percent(result, f"sigmoid-{depth}").max() for depth in DEPTHS)
+    return f"best of all seeds and depths: {best:.2f} %", _verdict(best <= 20)
+
+
+def _best_of_nine(result: Mapping[str, Any]) -> tuple[str, str]:
+    nine = [net for net in REPORTED if not net.startswith("lecun")]
+    mean = {net: _percent(result, net).mean() for net in nine}
+    first, second = sorted(nine, key=lambda net: -mean[net])[:2]
+    said = f"{first} {mean[first]:.2f} %, then {second} {mean[second]:.2f} %"
+    return said, _verdict({first, second} == {"tanh-20", "relu-5"})
+
+
+def _tanh_keeps(result: Mapping[str, Any]) -> tuple[str, str]:
+    means = [_percent(result, f"tanh-{depth}").mean() for depth in DEPTHS]
+    return f"{_arrows(means)} %", _verdict(min(means) >= 95)
+
+
+def _relu_loses(result: Mapping[str, Any]) -> tuple[str, str]:
+    each = np.array([_percent(result, f"relu-{depth}") for depth in DEPTHS])
+    falling = int(np.sum(np.all(np.diff(each, axis=0) < 0, axis=0)))
+    said = f"{_arrows(each.mean(axis=1))} %; in {falling} of {each.shape[1]} seeds"
+    return said, _verdict(bool(np.all(np.diff(each.mean(axis=1)) < 0)))
+
+
+def _lecun_gains(result: Mapping[str, Any]) -> tuple[str, str]:
+    means = [_percent(result, f"lecun-{depth}").mean() for depth in DEPTHS]
+    return f"{_arrows(means)} %", _verdict(bool(np.all(np.diff(means) > 0)))
+
+
+def _equal_at_five(result: Mapping[str, Any]) -> tuple[str, str]:
+    lecun, tanh = _percent(result, "lecun-5"), _percent(result, "tanh-5")
+    difference = lecun.mean() - tanh.mean()
+    # Two standard errors of an accuracy near 95 % over 10,000 images.
+    return f"LeCun {difference:+.2f} points", _verdict(abs(difference) <= 0.44)
+
+
+def _lecun_better(result: Mapping[str, Any], depth: int) -> tuple[str, str]:
+    signs = {"train_accuracy": 1, "test_accuracy": 1, "train_loss": -1, "test_loss": -1}
+    wins = []
+    for key, sign in signs.items():
+        lecun, tanh = (np.asarray(result[key][f"{name}-{depth}"]) for name in ("lecun", "tanh"))
+        wins.append((int(np.sum(sign * lecun > sign * tanh)), sign * (lecun.mean() - tanh.mean())))
+    names = [key.replace("_", " ") for key in signs]
+    seeds = len(result["test_loss"][f"tanh-{depth}"])
+    said = ", ".join(f"{name} {won}" for name, (won, _) in zip(names, wins, strict=True))
+    return f"seeds of {seeds} in which LeCun is better: {said}", _verdict(
+        all(gain > 0 for _, gain in wins)
+    )
+
+
+def _arrows(means: Sequence[float] | np.ndarray) -> str:
+    return " -> ".join(f"{mean:.2f}" for mean in means)
+
+
+def benchmark_table(result: Mapping[str, Any]) -> str:
+    """The table that a benchmark has written into its own results."""
+    return result["markdown"].strip()
+
+
+# Name of a block in README.md: (file it is made from, how).
+BLOCKS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
+    "depth": ("results/depth.json", depth_table),
+    "depth-claims": ("results/depth.json", claims_table),
+    "benchmark-depth": ("benchmarks/results/depth.json", benchmark_table),
+    "benchmark-probe": ("benchmarks/results/probe.json", benchmark_table),
+    "benchmark-layers": ("benchmarks/results/layers.json", benchmark_table),
+    "benchmark-seeds": ("benchmarks/results/seeds.json", benchmark_table),
+}
+
+
+def render(text: str, root: Path) -> str:
+    """`text` with every block between its two comments made anew from the files under `root`.
+
+    Raises UserError for a block that is not in `BLOCKS`, has no end, or whose file is missing.
+    """
+
+    def replaced(found: re.Match[str]) -> str:
+        name = found[1]
+        if name not in BLOCKS:
+            raise UserError(f"generated block {name!r} is unknown; valid: {', '.join(BLOCKS)}")
+        file, make = BLOCKS[name]
+        try:
+            result = json.loads((root / file).read_text())
+        except (OSError, ValueError) as error:
+            raise UserError(f"{root / file} cannot be read ({error})") from error
+        return f"<!-- generated: {name} -->\n{make(result)}\n<!-- end -->"
+
+    made, count = re.subn(
+        r"<!-- generated: ([\w-]+) -->\n.*?<!-- end -->", replaced, text, flags=re.DOTALL
+    )
+    if count != text.count("<!-- generated:"):
+        raise UserError("a generated block has no `<!-- end -->`")
+    return made
+
+
+def collect(workdir: Path) -> dict[str, Any]:
+    """What results/depth.json keeps of a run of several nets: numbers and where they come from.
+
+    Paths of the machine are left out.  Raises UserError if the run is not finished.
+    """
+    summary = record.finished_summary(workdir)
+    if summary is None or "nets" not in summary:
+        raise UserError(f"{workdir} holds no finished run of several nets (no such summary.json)")
+    versions = json.loads((workdir / "versions.json").read_text())
+    config = json.loads((workdir / "config.json").read_text())
+    data = {k: v for k, v in versions["data"].items() if k != "source"}
+    rows = {net: record.rows(workdir / net)[-1] for net in summary["nets"]}
+    return {
+        "command": f"python -m research.main --config=configs/mlp.py:{config['name']} "
+        f"--config.seeds={config['seeds']}",
+        "epochs": config["epochs"],
+        "data": data,
+        "device": versions["device"],
+        "packages": versions["packages"],
+        "git_commit": versions["git_commit"],
+        **{
+            key: {net: rows[net][key] for net in rows}
+            for key in ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+        },
+    }
+
+
+def main(argv: Sequence[str]) -> int:
+    """The door: flags to exit code."""
+    del argv
+    readme = ROOT / "README.md"
+    try:
+        if _COLLECT.value:
+            record.write_json(ROOT / "results" / "depth.json", collect(Path(_COLLECT.value)))
+        text = readme.read_text()
+        made = render(text, ROOT)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if made == text:
+        print(f"{readme.name} agrees with its records", file=sys.stderr)
+        return 0
+    if _CHECK.value:
+        print("error: README.md differs from its records; run python -m research.report")
+        return 1
+    _ = readme.write_text(made)
+    print(f"{readme.name} is made anew from its records", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,121 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from configs import mlp as configs
+from research import report
+from research.types import UserError
+
+RESULT = {
+    "command": "python -m research.main",
+    "epochs": 10,
+    "data": {"caption": "MNIST, 60,000 train / 10,000 test (IDX files), sha256 14d9c3d6"},
+    "device": "CPU, 2 cores (x86_64)",
+    "packages": {"jax": "0.10.2"},
+    "test_accuracy": {"tanh-40": [0.95, 0.96, 0.94]},
+}
+
+
+def test_a_row_has_mean_sd_min_max_and_the_number_of_the_report():
+    assert "| tanh-40 | 95.00 | 1.00 | 94.00 | 96.00 | 95.4 |" in report.depth_table(RESULT)
+
+
+def test_a_table_names_seeds_data_and_device():
+    last = report.depth_table(RESULT).splitlines()[-1]
+    for word in ("3 seeds", "10 epochs", RESULT["data"]["caption"], RESULT["device"], "0.10.2"):
+        assert word in last
+
+
+def test_the_report_has_a_number_for_every_net_of_the_study():
+    assert set(report.REPORTED) == set(configs.NETS)
+
+
+def study(**accuracies):
+    """A result in which a net has the given accuracy for two seeds, and its loss falls with it."""
+    nets = {net: accuracies.get(net.replace("-", "_"), (0.95, 0.95)) for net in configs.NETS}
+    losses = {net: [1 - a for a in values] for net, values in nets.items()}
+    return {
+        "test_accuracy": nets,
+        "train_accuracy": nets,
+        "test_loss": losses,
+        "train_loss": losses,
+    }
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "row"),
+    [
+        ({}, "| B17 | sigmoid fails at every depth (at most 20 %) | best of all seeds and depths: "
+             "95.00 % | does not hold |"),
+        ({"sigmoid_5": (0.1, 0.2), "sigmoid_20": (0.1, 0.1), "sigmoid_40": (0.1, 0.1)},
+         "best of all seeds and depths: 20.00 % | holds |"),
+        ({"tanh_20": (0.97, 0.97), "relu_5": (0.98, 0.94)},
+         "tanh-20 97.00 %, then relu-5 96.00 % | holds |"),
+        ({"tanh_5": (0.99, 0.99)}, "tanh-5 99.00 %, then relu-5 95.00 % | does not hold |"),
+        ({"tanh_40": (0.94, 0.95)}, "95.00 -> 95.00 -> 94.50 % | does not hold |"),
+        ({"relu_20": (0.9, 0.7), "relu_40": (0.1, 0.8)},
+         "95.00 -> 80.00 -> 45.00 %; in 1 of 2 seeds | holds |"),
+        ({"lecun_20": (0.96, 0.96), "lecun_40": (0.97, 0.97)},
+         "95.00 -> 96.00 -> 97.00 % | holds |"),
+        ({"lecun_5": (0.96, 0.96)}, "LeCun +1.00 points | does not hold |"),
+        ({"lecun_40": (0.96, 0.94)},
+         "better: train accuracy 1, test accuracy 1, train loss 1, test loss 1 | does not hold |"),
+        ({"lecun_40": (0.96, 0.96)},
+         "better: train accuracy 2, test accuracy 2, train loss 2, test loss 2 | holds |"),
+    ],
+)  # fmt: skip
+def test_a_conclusion_holds_or_not_by_the_numbers_beside_it(accuracies, row):
+    assert row in report.claims_table(study(**accuracies))
+
+
+def write_results(root):
+    (root / "results").mkdir()
+    (root / "results" / "depth.json").write_text(json.dumps(RESULT))
+
+
+def test_rendering_replaces_the_block_and_nothing_else(tmp_path):
+    write_results(tmp_path)
+    text = "before\n<!-- generated: depth -->\nold\n<!-- end -->\nafter\n"
+    made = report.render(text, tmp_path)
+    assert made.startswith("before\n<!-- generated: depth -->\n| net |")
+    assert made.endswith("<!-- end -->\nafter\n") and "old" not in made
+    assert report.render(made, tmp_path) == made
+
+
+@pytest.mark.parametrize(
+    ("block", "said"),
+    [
+        ("<!-- generated: dpeth -->\n<!-- end -->", "'dpeth' is unknown"),
+        ("<!-- generated: depth -->\n", "no `<!-- end -->`"),
+        ("<!-- generated: benchmark-depth -->\n<!-- end -->", "cannot be read"),
+    ],
+)
+def test_a_block_that_cannot_be_made_is_named(block, said, tmp_path):
+    write_results(tmp_path)
+    with pytest.raises(UserError, match=said):
+        _ = report.render(block, tmp_path)
+
+
+def test_an_unfinished_run_is_not_collected(tmp_path):
+    with pytest.raises(UserError, match="no finished run"):
+        _ = report.collect(tmp_path)
+
+
+def test_the_tables_of_the_readme_equal_their_records():
+    done = subprocess.run(
+        [sys.executable, "-m", "research.report", "--check"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_changed_digit_in_a_table_is_noticed():
+    text = (report.ROOT / "README.md").read_text()
+    assert report.render(text, report.ROOT) == text
+    row = next(line for line in text.splitlines() if line.startswith("| tanh-40 |"))
+    digits = [i for i, letter in enumerate(row) if letter.isdigit()]
+    position = digits[3]
+    other = str((int(row[position]) + 1) % 10)
+    changed = text.replace(row, row[:position] + other + row[position + 1 :])
+    assert report.render(changed, report.ROOT) != changed
