@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from ml_collections import ConfigDict
 
 from benchmarks import contest
 from configs import mlp
@@ -23,13 +22,13 @@ from research import optim, parallel, train
 from research.data import standard
 from research.experiments import depth
 from research.models.mlp import MLP
-from research.types import Dataset, UserError
+from research.types import Config, Dataset, UserError
 
 
 class Study(NamedTuple):
     """What an epoch of one net is made of."""
 
-    config: ConfigDict
+    config: Config
     model: MLP
     tx: optax.GradientTransformation
     train: Dataset
@@ -42,7 +41,7 @@ def load(net: str, data_dir: str, *, cpu_devices: int = 1) -> Study:
 
     Call before the first JAX array is made.  Exits with one line if net or data cannot be used.
     """
-    config: ConfigDict = mlp.get_config()
+    config: Config = mlp.get_config()
     try:
         model = depth.make_model(config, net)
         training, test, source = standard.load_mnist(directory=data_dir, source="idx")
@@ -99,7 +98,7 @@ class Trainer:
 
 def probe_of(study: Study) -> train.Probe:
     """The probe that the depth study records with."""
-    return depth._probe(study.model)
+    return depth.make_probe(study.model)
 
 
 def versions() -> dict[str, str]:

@@ -24,12 +24,16 @@ def install() -> None:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """Inside, a signal shows in `raise_if_requested` only, and cuts nothing in the middle."""
+    """Inside, a signal shows in `raise_if_requested` only, and cuts nothing in the middle.
+
+    Raises `Stopped` at the end for a signal that nobody asked for inside.
+    """
     _state["deferred"] = True
     try:
         yield
     finally:
         _state["deferred"] = False
+    raise_if_requested()
 
 
 def raise_if_requested() -> None:

@@ -8,7 +8,7 @@ squares), a NaN comes out on top, and XLA on the CPU vectorises integer maxima w
 vectorise those of floats.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import chex
 import jax
@@ -39,33 +39,30 @@ def layer_statistics(
     """
     kernels = [gradients[layer]["kernel"] for layer in layers]
     biases = [gradients[layer]["bias"] for layer in layers]
-    kernel_abs, kernel_signed = largest(kernels), largest(kernels, signed=True)
+    (kernel_abs, kernel_signed), (bias_abs, bias_signed) = map(extremes, (kernels, biases))
     return {
         "kernel_abs": kernel_abs,
         "kernel_signed": kernel_signed,
-        "layer_abs": jnp.maximum(kernel_abs, largest(biases)),
-        "layer_signed": jnp.maximum(kernel_signed, largest(biases, signed=True)),
+        "layer_abs": jnp.maximum(kernel_abs, bias_abs),
+        "layer_signed": jnp.maximum(kernel_signed, bias_signed),
         "signal_abs": largest([signals[layer] for layer in layers]),
     }
 
 
-def largest(arrays: Sequence[Array], *, signed: bool = False) -> jax.Array:
-    """Largest entry of each of L arrays [...] float32: [L] float32, of |x| unless `signed`.
+def largest(arrays: Sequence[Array]) -> jax.Array:
+    """Largest |x| of each of L arrays [...] float32: [L] float32; NaN is larger than infinity."""
+    return _float(_largest_code(arrays, lambda x: _bits(x) & _MAGNITUDE))
 
-    Arrays of one shape are stacked and reduced together, to keep the step short of small
-    operations.  NaN counts as larger than any number (signed: a NaN whose sign bit is not set).
+
+def extremes(arrays: Sequence[Array]) -> tuple[jax.Array, jax.Array]:
+    """Largest |x| and largest x of each of L arrays [...] float32: two of [L] float32.
+
+    From the largest and the smallest x, which is less work than a pass for each.  NaN is larger
+    than infinity (as a signed x only if its sign bit is not set).
     """
-    by_shape: dict[tuple[int, ...], list[int]] = {}
-    for position, array in enumerate(arrays):
-        chex.assert_type(array, jnp.float32)
-        by_shape.setdefault(array.shape, []).append(position)
-    found: list[jax.Array] = []
-    for positions in by_shape.values():
-        group = jnp.stack([jnp.asarray(arrays[i]) for i in positions])
-        codes = _flip_negative(_bits(group)) if signed else _bits(group) & _MAGNITUDE
-        found.append(_max_of_each(codes))
-    code = jnp.concatenate(found)[np.argsort(np.concatenate(list(by_shape.values())))]
-    return jax.lax.bitcast_convert_type(_flip_negative(code) if signed else code, jnp.float32)
+    high = _flip_negative(_largest_code(arrays, _ordered))
+    low = _flip_negative(~_largest_code(arrays, lambda x: ~_ordered(x)))
+    return _float(jnp.maximum(high & _MAGNITUDE, low & _MAGNITUDE)), _float(high)
 
 
 def over_epoch(statistics: Mapping[str, Array]) -> dict[str, Array]:
@@ -86,8 +83,34 @@ def layer_of_first_nonfinite(outputs: Mapping[str, PyTree], layers: Sequence[str
     return None
 
 
+def _largest_code(arrays: Sequence[Array], encode: Callable[[jax.Array], jax.Array]) -> jax.Array:
+    """Largest int32 code of each of L arrays [...] float32: [L].
+
+    Arrays of one shape are stacked and reduced together, to keep the step short of small
+    operations.
+    """
+    by_shape: dict[tuple[int, ...], list[int]] = {}
+    for position, array in enumerate(arrays):
+        chex.assert_type(array, jnp.float32)
+        by_shape.setdefault(array.shape, []).append(position)
+    found = [
+        _max_of_each(encode(jnp.stack([jnp.asarray(arrays[i]) for i in positions])))
+        for positions in by_shape.values()
+    ]
+    return jnp.concatenate(found)[np.argsort(np.concatenate(list(by_shape.values())))]
+
+
 def _bits(x: jax.Array) -> jax.Array:
     return jax.lax.bitcast_convert_type(x, jnp.int32)
+
+
+def _float(bits: jax.Array) -> jax.Array:
+    return jax.lax.bitcast_convert_type(bits, jnp.float32)
+
+
+def _ordered(x: jax.Array) -> jax.Array:
+    """int32 codes that order as the floats do."""
+    return _flip_negative(_bits(x))
 
 
 def _flip_negative(bits: jax.Array) -> jax.Array:
@@ -98,12 +121,13 @@ def _flip_negative(bits: jax.Array) -> jax.Array:
 def _max_of_each(codes: jax.Array) -> jax.Array:
     """Maximum over all but the first axis of [L, ...] int32.
 
-    The rows are halved until few lanes remain, which is elementwise work that vectorises; a full
-    reduction to a scalar is not vectorised on the CPU.
+    The rows are folded until one is left, the middle one onto itself where their number is odd:
+    elementwise work that vectorises, where a full reduction to a scalar does not on the CPU.
     """
     if codes.ndim > 2:
         rows = codes.shape[1]
-        while rows % 2 == 0:
-            rows //= 2
-            codes = jnp.maximum(codes[:, :rows], codes[:, rows:])
+        while rows > 1:
+            kept = -(-rows // 2)
+            codes = jnp.maximum(codes[:, :kept], codes[:, rows - kept :])
+            rows = kept
     return jnp.max(codes.reshape(codes.shape[0], -1), axis=1)

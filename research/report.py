@@ -5,6 +5,7 @@ python -m research.report                                  # results/ -> README.
 python -m research.report --check                          # fails if README.md says otherwise
 """
 
+import importlib
 import json
 import re
 import sys
@@ -141,19 +142,20 @@ def _arrows(means: Sequence[float] | np.ndarray) -> str:
     return " -> ".join(f"{mean:.2f}" for mean in means)
 
 
-def benchmark_table(result: Mapping[str, Any]) -> str:
-    """The table that a benchmark has written into its own results."""
-    return result["markdown"].strip()
+def _benchmark(name: str) -> tuple[str, Callable[[Mapping[str, Any]], str]]:
+    """Results and table of one module of benchmarks/."""
+
+    def table(result: Mapping[str, Any]) -> str:
+        return importlib.import_module(f"benchmarks.{name}").table(result)
+
+    return f"benchmarks/results/{name}.json", table
 
 
 # Name of a block in README.md: (file it is made from, how).
 BLOCKS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "depth": ("results/depth.json", depth_table),
     "depth-claims": ("results/depth.json", claims_table),
-    "benchmark-depth": ("benchmarks/results/depth.json", benchmark_table),
-    "benchmark-probe": ("benchmarks/results/probe.json", benchmark_table),
-    "benchmark-layers": ("benchmarks/results/layers.json", benchmark_table),
-    "benchmark-seeds": ("benchmarks/results/seeds.json", benchmark_table),
+    **{f"benchmark-{name}": _benchmark(name) for name in ("depth", "probe", "layers", "seeds")},
 }
 
 

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import signal
 
@@ -25,17 +26,25 @@ def test_a_signal_stops_at_once_where_nothing_is_deferred(signum, code):
 
 
 def test_a_deferred_signal_waits_until_it_is_asked_for():
-    done = False
-    with preemption.deferred():
+    done = []
+    with pytest.raises(preemption.Stopped, match="SIGTERM"), preemption.deferred():
         preemption.raise_if_requested()
         os.kill(os.getpid(), signal.SIGTERM)
-        done = True
-        with pytest.raises(preemption.Stopped, match="SIGTERM"):
-            preemption.raise_if_requested()
-    assert done
+        done.append("work")
+        preemption.raise_if_requested()
+        done.append("more work")
+    assert done == ["work"]
+
+
+def test_a_signal_that_nobody_asks_for_stops_at_the_end_of_the_deferral():
+    done = []
+    with pytest.raises(preemption.Stopped), preemption.deferred():
+        os.kill(os.getpid(), signal.SIGTERM)
+        done.append("work")
+    assert done == ["work"]
 
 
 def test_a_second_signal_meets_the_default_of_the_system():
-    with preemption.deferred():
+    with contextlib.suppress(preemption.Stopped), preemption.deferred():
         os.kill(os.getpid(), signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from research import keys, parallel, train
 from research.data import arrays, synthetic
-from research.experiments.depth import _probe
+from research.experiments.depth import make_probe
 from research.models.mlp import MLP
 
 TX = optax.sgd(0.05)
@@ -42,7 +42,7 @@ def batch_of(rows, mask=None):
 def fitted(model, *, seeds=(0,), epochs=3, resume=None, probe=True, batch_size=32, lr=0.05):
     """Final states and everything that on_epoch saw: {epoch: (states, result)}."""
     seen = {}
-    loop = train.Loop(epochs, batch_size, 32, _probe(model) if probe else None)
+    loop = train.Loop(epochs, batch_size, 32, make_probe(model) if probe else None)
     states = train.fit(
         model,
         optax.sgd(lr),
@@ -117,7 +117,7 @@ def test_a_scanned_epoch_equals_the_python_loop_bit_for_bit():
     model = net()
     state = one(start(model))
     order = arrays.epoch_order(keys.stream(0, "order", 1), 200, 32)
-    step = train.make_step(model, TX, probe=_probe(model))
+    step = train.make_step(model, TX, probe=make_probe(model))
     scanned, (_, statistics) = jax.jit(functools.partial(train.run_epoch, step))(
         state, TRAIN, order, YES
     )
@@ -229,7 +229,7 @@ def test_an_epoch_is_traced_once_however_many_there_are():
 
     def probe(gradients, signals):
         traced.append(1)
-        return _probe(model)(gradients, signals)
+        return make_probe(model)(gradients, signals)
 
     loop = train.Loop(5, 32, 32, probe)
     _ = train.fit(model, TX, TRAIN, TEST, loop, seeds=[0], resume=None, on_epoch=lambda *_: None)

@@ -141,7 +141,7 @@ def _run_net(
             epochs=config.epochs,
             batch_size=config.batch_size,
             eval_batch_size=config.eval_batch_size,
-            probe=_probe(model) if config.probe else None,
+            probe=make_probe(model) if config.probe else None,
         )
         try:
             _ = train.fit(
@@ -217,7 +217,9 @@ def _chosen(
     return {name: records[name] for name in names if name in records}
 
 
-def _probe(model: MLP) -> train.Probe:
+def make_probe(model: MLP) -> train.Probe:
+    """The probe of the study: `probes.layer_statistics` over the layers of `model`."""
+
     def probe(gradients: PyTree, signals: PyTree) -> Mapping[str, Array]:
         by_layer = {layer: signals[f"{layer}_signal"] for layer in model.layer_names}
         return probes.layer_statistics(gradients, by_layer, model.layer_names)
