@@ -215,7 +215,11 @@ def fit(
         before = states
         states, result = program(before, seed_array, jnp.int32(number), train, test)
         host, found = parallel.fetch_seeds((states, result), len(seeds))
-        _raise_if_diverged(model, tx, loop, seeds, before, found, max(number, 1), train)
+        row = _diverged_seed(found)
+        if row is not None:
+            state = jax.tree.map(lambda leaf, row=row: np.asarray(leaf)[row], before)
+            bad_step = int(found.bad_step[row])
+            raise _diagnose(model, tx, loop, train, state, seeds[row], number, bad_step)
         on_epoch(number, host, found, time.monotonic() - began)
     return parallel.fetch_seeds(states, len(seeds))
 
@@ -226,32 +230,35 @@ def _zero_signals(model: nn.Module, images: Array) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes["perturbations"])
 
 
-def _raise_if_diverged(
+def _diverged_seed(result: EpochResult) -> int | None:
+    """Position of the first seed with a loss that is not finite, in training or after it."""
+    bad = (np.asarray(result.bad_step) >= 0) | ~np.isfinite(result.test.loss_sum)
+    return int(np.argmax(bad)) if bad.any() else None
+
+
+def _diagnose(
     model: nn.Module,
     tx: optax.GradientTransformation,
     loop: Loop,
-    seeds: Sequence[int],
-    before: TrainState,
-    result: EpochResult,
+    data: Dataset,
+    state: TrainState,
+    seed: int,
     number: int,
-    train: Dataset,
-) -> None:
-    """Find step and layer of the first non-finite loss by repeating the epoch up to it."""
-    bad_train, bad_test = result.bad_step >= 0, ~np.isfinite(result.test.loss_sum)
-    if not np.any(bad_train | bad_test):
-        return
-    row = int(np.argmax(bad_train | bad_test))
-    order, mask = arrays.epoch_order(
-        keys.stream(seeds[row], "order", number), len(train.images), loop.batch_size
-    )
-    position = int(result.bad_step[row]) if bad_train[row] else len(order)
-    state = jax.tree.map(lambda array: jnp.asarray(np.asarray(array)[row]), before)
+    bad_step: int,
+) -> Diverged:
+    """Repeat the epoch of one seed up to its bad step, and name the first layer not finite there.
+
+    state: before the epoch.  bad_step: -1 if only the evaluation after the epoch was not finite.
+    """
+    key = keys.stream(seed, "order", max(number, 1))
+    order, mask = arrays.epoch_order(key, len(data.images), loop.batch_size)
+    position = bad_step if bad_step >= 0 else len(order)
     step = jax.jit(make_step(model, tx))
     for t in range(position):
-        state, _ = step(state, arrays.take(train, order[t], mask[t]), jnp.bool_(True))
+        state, _ = step(state, arrays.take(data, order[t], mask[t]), jnp.bool_(number > 0))
     t = min(position, len(order) - 1)
-    images = as_input(arrays.take(train, order[t], mask[t]).images)
+    images = as_input(arrays.take(data, order[t], mask[t]).images)
     _, found = model.apply({"params": state.params}, images, capture_intermediates=True)
     outputs = {k: v for k, v in found["intermediates"].items() if k != "__call__"}
     layer = probes.layer_of_first_nonfinite(outputs, tuple(outputs)) or "the loss itself"
-    raise Diverged(number, int(state.step), seeds[row], layer)
+    return Diverged(number, int(state.step), seed, layer)

@@ -246,6 +246,16 @@ def test_divergence_names_the_step_and_the_seed_and_the_first_layer():
     assert (error.epoch, error.step, error.seed, error.layer) == (2, 0, 9, "hidden_02")
 
 
+def test_a_net_that_is_not_finite_before_its_first_step_is_named_without_being_trained():
+    class Broken(MLP):
+        def preactivation(self, name, units, x):
+            z = super().preactivation(name, units, x)
+            return z + (jnp.float32(np.nan) if name == "hidden_01" else 0.0)
+
+    with pytest.raises(train.Diverged, match=r"at step 0 \(epoch 0\).* hidden_02"):
+        _ = fitted(Broken(3, 8, "tanh"))
+
+
 def test_a_learning_rate_far_too_large_stops_the_run_before_the_epoch_is_recorded():
     seen = {}
     model = net("relu")

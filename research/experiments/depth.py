@@ -43,7 +43,7 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
             net: _run_net(net_config(config, net), workdir / net, training, test, versions)
             for net in config.nets
         }
-        _draw_study(workdir, config.nets, source.caption())
+        _draw_study(workdir, config.nets, _caption(config, source.caption()))
         summary = {"nets": results, "data": versions["data"], "device": versions["device"]}
         best = max(results, key=lambda net: np.mean(results[net]["test_accuracy"]))
         summary["headline"] = (
@@ -160,7 +160,7 @@ def _finish(
 ) -> dict[str, Any]:
     """Draw the figures of one net and write its summary."""
     rows, gradients = record.rows(workdir), record.gradients(workdir)
-    caption = versions["data"]["caption"]
+    caption = _caption(config, versions["data"]["caption"])
     drawn = {
         "learning_curves": figures.draw_learning_curves({net: rows}, title=net, caption=caption)
     }
@@ -215,6 +215,14 @@ def _chosen(
 ) -> dict[str, Any]:
     names = [f"{activation}-{depth}" for depth in depths for activation in activations]
     return {name: records[name] for name in names if name in records}
+
+
+def _caption(config: Config, data: str) -> str:
+    """What a figure was made from: the data, and the settings that the name of a net leaves out."""
+    return (
+        f"{data}. {config.width} units a layer, {config.init}, SGD {config.learning_rate:g}, "
+        f"batches of {config.batch_size}"
+    )
 
 
 def make_probe(model: MLP) -> train.Probe:

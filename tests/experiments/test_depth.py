@@ -90,6 +90,16 @@ def test_numbers_are_plain_with_one_seed_and_the_data_are_named_everywhere(tmp_p
     assert {p.stem for p in (tmp_path / "figures").iterdir()} == {"learning_curves", "gradients"}
 
 
+def test_figures_are_captioned_with_data_and_settings(tmp_path, monkeypatch):
+    captions = []
+    monkeypatch.setattr(record, "save_figures", lambda _, drawn: captions.extend(
+        text.get_text() for figure in drawn.values() for text in figure.texts
+    ))  # fmt: skip
+    _ = depth.run(smoke("relu-5", epochs=1, init="he", batch_size=128), tmp_path)
+    for word in ("SYNTHETIC DIGITS", "he,", "SGD 0.01", "batches of 128"):
+        assert sum(word in " ".join(text.split()) for text in captions) == 2
+
+
 def test_without_the_probe_there_are_metrics_but_no_gradients(tmp_path):
     _ = depth.run(smoke("relu-5", epochs=1, probe=False), tmp_path)
     assert len(record.rows(tmp_path)) == 1
