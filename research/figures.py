@@ -53,7 +53,7 @@ _SPLITS: dict[str, dict[str, Any]] = {
     "train": {"linestyle": (0, (3.5, 1.5)), "markerfacecolor": "white"},
     "test": {"linestyle": "-"},
 }
-_QUANTITIES = {"kernel": "∂L/∂W", "bias": "∂L/∂b", "layer": "∂L/∂(W, b)", "signal": "∂L/∂z"}
+_QUANTITIES = {"kernel": "∂L/∂W", "layer": "∂L/∂(W, b)", "signal": "∂L/∂z"}
 _BATCHES = {
     "max": "largest of the epoch's batches",
     "mean": "mean over the epoch's batches",

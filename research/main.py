@@ -41,7 +41,10 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         if _CONFIG.value is None:
             raise flags.Error("no --config given; try --config=configs/mlp.py:tanh-40")
         _ = _CONFIG.value.experiment  # a file that could not be loaded shows at its first use
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+    except (
+        *(flags.Error, ImportError, SyntaxError, OSError),
+        *(AttributeError, KeyError, TypeError, ValueError),
+    ) as error:
         sys.exit(f"error: {_unknown_key(argv) or _one_line(error)}")
     return rest
 
@@ -80,7 +83,10 @@ def _one_line(error: Exception) -> str:
 
 
 def default_workdir() -> Path:
-    """runs/<config file>/<variant>, with the overridden keys, so that no two configs share one."""
+    """runs/<config file>/<variant>, with the overridden keys, so that two configs rarely share one.
+
+    Where they do, the second is refused by `record.begin`.
+    """
     overrides = config_flags.get_override_values(flags.FLAGS["config"])
     words = [_CONFIG.value.name, *(f"{key}={value}" for key, value in sorted(overrides.items()))]
     name = ",".join(re.sub(r"[^\w.=+-]+", "_", word).replace("=.._", "=") for word in words)
@@ -100,12 +106,15 @@ def run_experiment(config: Config, workdir: Path, *, dry_run: bool, cache: str) 
         )
         if cache:
             parallel.cache_programs(cache)
+        if config.experiment not in EXPERIMENTS:
+            valid = ", ".join(EXPERIMENTS)
+            raise UserError(f"experiment: {config.experiment!r} is not one of {valid}")
         experiment = importlib.import_module(EXPERIMENTS[config.experiment])
         if dry_run:
             print(experiment.describe(config))
             return 0
         summary = experiment.run(config, workdir)
-    except UserError as error:
+    except (UserError, OSError) as error:  # OSError: a full disk, a directory without permission
         print(f"error: {error}", file=sys.stderr)
         return 2
     except preemption.Stopped as stopped:

@@ -8,8 +8,11 @@ from types import FrameType
 _state = {"deferred": False, "received": 0}
 
 
-class Stopped(Exception):
-    """SIGTERM or SIGINT arrived; whatever had to be saved is saved."""
+class Stopped(BaseException):
+    """SIGTERM or SIGINT arrived; whatever had to be saved is saved.
+
+    Not an Exception, so that nobody who expects a failure takes it for one.
+    """
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}")

@@ -18,8 +18,10 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import socket
 import subprocess
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,19 +72,33 @@ def locked(workdir: Path) -> Iterator[None]:
 
 def describe_versions(data: Mapping[str, Any]) -> dict[str, Any]:
     """Packages, Python, device, git commit, and the data as given."""
-    device = jax.devices()[0]
     return {
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "python": platform.python_version(),
-        "device": f"{len(jax.devices())} x {device.device_kind}" if device.platform != "cpu"
-        else f"CPU, {os.cpu_count()} cores ({platform.machine()})",
+        "device": describe_device(),
         "git_commit": _git_commit(),
         "data": dict(data),
-    }  # fmt: skip
+    }
 
 
-def begin(workdir: Path, config: ConfigDict, versions: Mapping[str, Any]) -> None:
+def describe_device() -> str:
+    """The accelerators that JAX sees, or the model of the CPU and its cores."""
+    devices = jax.devices()
+    if devices[0].platform != "cpu":
+        return f"{len(devices)} x {devices[0].device_kind}"
+    cpuinfo = Path("/proc/cpuinfo")
+    text = cpuinfo.read_text() if cpuinfo.exists() else ""
+    named = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    model = named[1] if named else platform.processor() or platform.machine()
+    return f"CPU {model}, {os.cpu_count()} cores"
+
+
+def begin(
+    workdir: Path, config: ConfigDict, versions: Mapping[str, Any], *, resuming: bool = True
+) -> None:
     """Write config.json and versions.json, or check that they are those of this run.
+
+    resuming: whether something will be computed, so that other versions than before are noted.
 
     Raises UserError naming every key that differs from the config the directory was begun with,
     or the data if they are not the same.
@@ -103,9 +119,11 @@ def begin(workdir: Path, config: ConfigDict, versions: Mapping[str, Any]) -> Non
                 f"{workdir} was begun on other data: {before['data']['caption']} then, "
                 f"{versions['data']['caption']} now. Give another --workdir"
             )
-        if before != versions:
-            # Bits are promised for the same versions on the same device only; keep both.
-            write_json(workdir / "versions.json", {**before, "resumed_with": dict(versions)})
+        earlier = before.pop("resumed_with", [])
+        if resuming and dict(versions) != (earlier[-1] if earlier else before):
+            # Bits are promised for the same versions on the same device only; keep all of them.
+            resumed = {**before, "resumed_with": [*earlier, dict(versions)]}
+            write_json(workdir / "versions.json", resumed)
         return
     write_json(workdir / "versions.json", versions)
     write_json(path, asked)
@@ -135,7 +153,7 @@ def gradients(workdir: Path) -> dict[str, np.ndarray]:
     try:
         with (workdir / "gradients.npz").open("rb") as file, np.load(file) as stored:
             return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return {}
 
 

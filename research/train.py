@@ -257,8 +257,10 @@ def _diagnose(
     for t in range(position):
         state, _ = step(state, arrays.take(data, order[t], mask[t]), jnp.bool_(number > 0))
     t = min(position, len(order) - 1)
+    # A batch of training images is enough to see parameters that are not finite; a loss that only
+    # overflows on some test image is said to be the loss itself.
     images = as_input(arrays.take(data, order[t], mask[t]).images)
     _, found = model.apply({"params": state.params}, images, capture_intermediates=True)
-    outputs = {k: v for k, v in found["intermediates"].items() if k != "__call__"}
-    layer = probes.layer_of_first_nonfinite(outputs, tuple(outputs)) or "the loss itself"
+    outputs = {name: found["intermediates"][name] for name in model.layer_names}
+    layer = probes.layer_of_first_nonfinite(outputs, model.layer_names) or "the loss itself"
     return Diverged(number, int(state.step), seed, layer)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import contest, depth, layers, measure, probe, seeds
+from benchmarks import contest, depth, layers, measure, probe, seeds, study
 
 HEAD = {"device": "Abacus, 2 cores", "date": "2024-02-29", "data": "MNIST"}
 
@@ -164,3 +164,12 @@ def test_the_peers_read_the_files_that_our_door_reads(tmp_path: Path) -> None:
     assert train_images.shape == (2, 784) and test_images.shape == (1, 784)
     assert train_images[1, :3].tolist() == pytest.approx([0.0, 1.0, 0.2])
     assert train_labels.tolist() == [7, 8]
+
+
+def test_the_study_table_has_a_row_for_each_start() -> None:
+    taken = {"first": (120.4, 900.0), "second": (80.6, 1000.0)}
+    starts = {name: {"seconds": s, "peak_mib": m} for name, (s, m) in taken.items()}
+    table = study.table({**HEAD, "seeds": 1, "starts": starts})
+    assert cells(table, "first start, nothing compiled") == ["120", "900"]
+    assert cells(table, "second start") == ["81", "1,000"]
+    assert "1 seed(s)" in table and "MNIST" in table

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import random
 import signal
 import subprocess
@@ -56,6 +55,12 @@ def test_a_run_prints_its_summary_and_says_last_how_good_it_is_and_where_it_lies
         ((NET, "--config.zzz=x"), "the config has no key 'zzz'; valid: batch_size"),
         ((NET, "--config.epochs=three"), "invalid literal for int() with base 10: 'three'"),
         ((NET, "--config.epochs=0"), "epochs: 0 is not a positive number"),
+        ((NET, "--config.seeds=0"), "seeds: 0 is not a positive number"),
+        ((NET, "--config.experiment=deep"), "experiment: 'deep' is not one of depth"),
+        (
+            (NET, "--config.data.dir=/nowhere"),
+            "data.dir is '/nowhere', but data source 'synthetic'",
+        ),
         ((NET, "--confgi=3"), "Unknown command line flag 'confgi'. Did you mean: config"),
         ((NET, "epochs=3"), "unexpected argument 'epochs=3'"),
         ((NET, "--config.data.source=idx", "--config.data.dir=/nowhere"), "/nowhere"),
@@ -134,28 +139,35 @@ def start(workdir, cache):
     )
 
 
-def wait_for_epoch(workdir, epoch, process):
-    while process.poll() is None and len(record.rows(workdir)) < epoch:
+def wait_until(process, reached):
+    while process.poll() is None and not reached():
         time.sleep(0.005)
+
+
+def wait_for_epoch(workdir, epoch, process):
+    wait_until(process, lambda: len(record.rows(workdir)) >= epoch)
 
 
 def test_killed_at_random_moments_it_ends_bit_identical_to_a_run_never_interrupted(
     uninterrupted, cache, tmp_path
 ):
-    workdir, moments = tmp_path / "run", random.Random(os.getpid())
-    killed = 0
-    for _ in range(4):
+    """Before the first epoch, between epochs, while figures are drawn: wherever it happens."""
+    workdir, seed = tmp_path / "run", random.randrange(1000)
+    moments, killed = random.Random(seed), 0
+    for epochs in (0, 4, 8, 12, None):
         process = start(workdir, cache)
-        wait_for_epoch(workdir, len(record.rows(workdir)) + moments.randint(1, 5), process)
-        time.sleep(moments.random() * 0.1)
+        if epochs is None:
+            wait_until(process, (workdir / "figures").exists)
+        elif epochs:
+            wait_until(process, lambda epochs=epochs: len(record.rows(workdir)) >= epochs)
+        time.sleep(moments.random() * (3 if epochs == 0 else 0.1))
         process.kill()
         _ = process.communicate()
         killed += process.returncode == -signal.SIGKILL
     done = run(*LONG, f"--workdir={workdir}", cache)
     assert done.returncode == 0, done.stderr
-    assert killed >= 3
-    assert "going on after epoch" in done.stderr
-    chex.assert_trees_all_equal(outcome(workdir), uninterrupted)
+    assert killed >= 4, f"moments of seed {seed}"
+    chex.assert_trees_all_equal(outcome(workdir), uninterrupted, custom_message=f"seed {seed}")
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -59,8 +59,11 @@ def test_other_data_are_refused_by_name(tmp_path):
 def test_other_packages_are_kept_beside_the_first(tmp_path):
     record.begin(tmp_path, config(), VERSIONS)
     record.begin(tmp_path, config(), {**VERSIONS, "packages": {"jax": "2"}})
+    for version in ("2", "3", "3", "1"):
+        record.begin(tmp_path, config(), {**VERSIONS, "packages": {"jax": version}})
     kept = json.loads((tmp_path / "versions.json").read_text())
-    assert (kept["packages"]["jax"], kept["resumed_with"]["packages"]["jax"]) == ("1", "2")
+    assert kept["packages"]["jax"] == "1"
+    assert [each["packages"]["jax"] for each in kept["resumed_with"]] == ["2", "3", "1"]
 
 
 def test_a_config_file_that_cannot_be_read_is_named(tmp_path):
@@ -97,8 +100,12 @@ def test_an_epoch_is_covered_only_if_metrics_and_gradients_both_hold_it(tmp_path
     logged(tmp_path, [0, 1, 2])
     log = record.EpochLog(tmp_path, ["hidden_00", "output"], probed=True)
     assert [log.covers(epoch) for epoch in (1, 2, 3)] == [True, True, False]
-    (tmp_path / "gradients.npz").write_bytes(b"damaged")
-    assert not log.covers(1)
+    whole = (tmp_path / "gradients.npz").read_bytes()
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    for damaged in (b"damaged", b"", whole[:-30], whole[:middle], flipped):
+        (tmp_path / "gradients.npz").write_bytes(damaged)
+        assert not log.covers(1)
     assert record.EpochLog(tmp_path, ["hidden_00", "output"], probed=False).covers(2)
 
 
@@ -143,6 +150,6 @@ def test_a_work_directory_that_cannot_be_made_is_named(tmp_path):
 def test_versions_name_packages_device_data_and_commit():
     found = record.describe_versions({"sha256": "a"})
     assert set(found["packages"]) == set(record.PACKAGES)
-    assert found["device"].startswith("CPU, ")
+    assert found["device"].startswith("CPU ") and found["device"].endswith(" cores")
     assert found["data"] == {"sha256": "a"}
     assert found["git_commit"] == "" or len(found["git_commit"].removesuffix("+changes")) == 40

@@ -2,10 +2,11 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from configs import mlp as configs
-from research import report
+from research import record, report
 from research.types import UserError
 
 RESULT = {
@@ -41,7 +42,11 @@ def study(**accuracies):
         "train_accuracy": nets,
         "test_loss": losses,
         "train_loss": losses,
+        "gradient_maxima": {net: GRADIENTS.get(net, [[1.0, 1.0]]) for net in configs.NETS},
     }
+
+
+GRADIENTS = {"lecun-5": [[3.0, 3.0]], "lecun-20": [[2.0, 0.5]], "lecun-40": [[4.0, 4.0]]}
 
 
 @pytest.mark.parametrize(
@@ -52,8 +57,13 @@ def study(**accuracies):
         ({"sigmoid_5": (0.1, 0.2), "sigmoid_20": (0.1, 0.1), "sigmoid_40": (0.1, 0.1)},
          "best of all seeds and depths: 20.00 % | holds |"),
         ({"tanh_20": (0.97, 0.97), "relu_5": (0.98, 0.94)},
-         "tanh-20 97.00 %, then relu-5 96.00 % | holds |"),
-        ({"tanh_5": (0.99, 0.99)}, "tanh-5 99.00 %, then relu-5 95.00 % | does not hold |"),
+         "tanh-20 97.00 %, then relu-5 96.00 %; the seeds of tanh-20 and relu-5 reach those of "
+         "tanh-20 | holds |"),
+        ({"tanh_5": (0.99, 0.99)},
+         "the seeds of tanh-20 and relu-5 do not reach those of tanh-5 | does not hold |"),
+        ({}, "share of layers and epochs in which they are: 100 % (5), 50 % (20), 100 % (40) | "
+             "does not hold |"),
+        ({}, "median ratio: 3.00 (5), 1.25 (20), 4.00 (40) | holds |"),
         ({"tanh_40": (0.94, 0.95)}, "95.00 -> 95.00 -> 94.50 % | does not hold |"),
         ({"relu_20": (0.9, 0.7), "relu_40": (0.1, 0.8)},
          "95.00 -> 80.00 -> 45.00 %; in 1 of 2 seeds | holds |"),
@@ -101,6 +111,64 @@ def test_a_block_that_cannot_be_made_is_named(block, said, tmp_path):
 def test_an_unfinished_run_is_not_collected(tmp_path):
     with pytest.raises(UserError, match="no finished run"):
         _ = report.collect(tmp_path)
+
+
+def finished_study(workdir, **changes):
+    """What `collect` reads of a run of the twelve nets with two seeds."""
+    config = configs.get_config("all")
+    config.update({"seeds": 2} | changes)
+    data = {"name": "MNIST", "source": "IDX files in /home/somebody", "caption": "MNIST"}
+    versions = {"data": data, "device": "CPU", "packages": {"jax": "1"}, "git_commit": "abc"}
+    (workdir / "figures").mkdir(parents=True)
+    _ = (workdir / "figures" / f"{report.FIGURE}.png").write_bytes(b"picture")
+    record.write_json(workdir / "config.json", json.loads(config.to_json()))
+    record.write_json(workdir / "versions.json", versions)
+    record.write_json(workdir / "summary.json", {"nets": dict.fromkeys(configs.NETS)})
+    for net in configs.NETS:
+        (workdir / net).mkdir()
+        numbers = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+        record.write_row(workdir / net, {"epoch": 1} | {key: [0.25, 0.75] for key in numbers})
+        layers = int(net.split("-")[1]) + 1
+        maxima = np.arange(4, dtype=np.float32)[:, None, None] * np.ones((4, 2, layers), "f4")
+        record.write_gradients(workdir / net, {"kernel_abs_max": maxima})
+    return workdir
+
+
+def test_a_finished_run_is_collected_with_its_figure_and_without_paths(tmp_path):
+    found = report.collect(finished_study(tmp_path / "run"))
+    assert "/home/somebody" not in json.dumps(found)
+    assert found["test_accuracy"]["tanh-40"] == [0.25, 0.75]
+    assert found["gradient_maxima"]["relu-5"] == [[1.0] * 6, [2.0] * 6, [3.0] * 6]
+    assert "--config.seeds=2" in found["command"]
+    (tmp_path / "results").mkdir()
+    record.write_json(tmp_path / "results" / "depth.json", found)
+    figure = tmp_path / "results" / f"{report.FIGURE}.png"
+    _ = figure.write_bytes(b"picture")
+    assert report.figure_agrees(tmp_path)
+    _ = figure.write_bytes(b"another")
+    assert not report.figure_agrees(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"learning_rate": 0.1}, r"stated configuration \(learning_rate\)"),
+        ({"epochs": 3, "init": "he"}, r"stated configuration \((epochs, init|init, epochs)\)"),
+        ({"seeds": 1}, "fewer than two"),
+    ],
+)
+def test_a_run_of_another_configuration_is_not_published(changes, said, tmp_path):
+    with pytest.raises(UserError, match=said):
+        _ = report.collect(finished_study(tmp_path / "run", **changes))
+
+
+def test_a_run_on_the_sample_is_not_published(tmp_path):
+    workdir = finished_study(tmp_path / "run")
+    versions = json.loads((workdir / "versions.json").read_text())
+    versions["data"]["name"] = "MNIST sample"
+    record.write_json(workdir / "versions.json", versions)
+    with pytest.raises(UserError, match="not run on the full MNIST"):
+        _ = report.collect(workdir)
 
 
 def test_the_tables_of_the_readme_equal_their_records():

@@ -41,6 +41,10 @@ def imports(path):
     """Modules of `research` that a file imports, as "data.idx"."""
     modules = {name_of(p) for p in FILES}
     for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            assert not any(name.name.startswith("research") for name in node.names), path.name
+        if isinstance(node, ast.ImportFrom) and node.level:
+            raise AssertionError(f"{path.name} has a relative import")
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("research"):
             package = (node.module or "").removeprefix("research").lstrip(".")
             for alias in node.names:

@@ -182,15 +182,14 @@ def test_seeds_differ_from_one_another():
 def test_seeds_as_a_vmap_axis_agree_with_seeds_one_by_one():
     model = net()
     states = train.init_states(model, TX, [0, 1], TRAIN.images[:1])
-    epoch = train.make_epoch(model, TX, batch_size=32, eval_batch_size=32)
-    axes = (0, 0, None, None, None)
-    batched, _ = jax.jit(jax.vmap(epoch, axes))(
-        states, np.arange(2, dtype=np.uint32), jnp.int32(1), TRAIN, TEST
-    )
-    mapped, _ = parallel.over_seeds(epoch, parallel.seed_mesh(1))(
-        states, np.arange(2, dtype=np.uint32), jnp.int32(1), TRAIN, TEST
+    epoch = train.make_epoch(model, TX, batch_size=32, eval_batch_size=32, probe=make_probe(model))
+    arguments = (states, np.arange(2, dtype=np.uint32), jnp.int32(1), TRAIN, TEST)
+    batched, mapped = (
+        parallel.over_seeds(epoch, parallel.seed_mesh(1), batched=how)(*arguments)
+        for how in (True, False)
     )
     chex.assert_trees_all_close(batched, mapped, rtol=1e-4, atol=1e-6)
+    assert batched[1].probe["kernel_abs_max"].shape == (2, 4)
 
 
 def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one():

@@ -94,6 +94,11 @@ def load_mnist(
     """
     if source not in SOURCES:
         raise DataError(f"data source {source!r} is unknown; expected one of {', '.join(SOURCES)}")
+    if directory and source in ("sample", "synthetic"):
+        raise DataError(
+            f"data.dir is {directory!r}, but data source {source!r} reads no directory; leave one "
+            "of the two out"
+        )
     if source == "synthetic":
         train, test = synthetic.digits()
         return train, test, _describe(train, test, "synthetic", "synthetic")

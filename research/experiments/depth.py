@@ -7,6 +7,7 @@ and 5) and learning curves (figure 4).
 import dataclasses
 import json
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,11 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
     check(config)
     training, test, source = _load(config, download=config.data.download)
     say(f"data: {source.caption()}")
+    versions = record.describe_versions(_describe_data(source))
+    if len(config.nets) == 1:
+        return _run_net(config, workdir, training, test, versions)
     with record.locked(workdir):
-        versions = record.describe_versions(_describe_data(source))
-        if len(config.nets) == 1:
-            return _run_net(config, workdir, training, test, versions)
+        began = time.monotonic()
         record.begin(workdir, config, versions)
         results = {
             net: _run_net(net_config(config, net), workdir / net, training, test, versions)
@@ -45,6 +47,7 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
         }
         _draw_study(workdir, config.nets, _caption(config, source.caption()))
         summary = {"nets": results, "data": versions["data"], "device": versions["device"]}
+        say(f"{len(results)} nets in {time.monotonic() - began:.0f} s")
         best = max(results, key=lambda net: np.mean(results[net]["test_accuracy"]))
         summary["headline"] = (
             f"{len(results)} nets, {config.seeds} seed(s) each, on {source.caption()}; "
@@ -58,6 +61,8 @@ def describe(config: Config) -> str:
     """What `run` would do: config, data, and for every net its layers, steps, FLOPs and memory."""
     check(config)
     training, test, source = _load(config, download=False)
+    if config.data.download and not source.full and config.data.source in ("auto", "tfds"):
+        say("the run itself would try to download the full set first")
     lines = [json.dumps(json.loads(config.to_json_best_effort()), indent=2)]
     lines += [f"data: {source.caption()}"]
     for net in config.nets:
@@ -104,12 +109,18 @@ def _run_net(
     versions: Mapping[str, Any],
 ) -> dict[str, Any]:
     (net,) = config.nets
-    workdir.mkdir(parents=True, exist_ok=True)
-    record.begin(workdir, config, versions)
-    finished = record.finished_summary(workdir)
-    if finished is not None:
-        say(f"{net}: all {config.epochs} epochs are done already")
-        return finished
+    with record.locked(workdir):
+        finished = record.finished_summary(workdir)
+        record.begin(workdir, config, versions, resuming=finished is None)
+        if finished is not None:
+            say(f"{net}: all {config.epochs} epochs are done already")
+            return finished
+        _train_net(config, net, workdir, training, test)
+        return _finish(config, net, workdir, len(test.images), versions)
+
+
+def _train_net(config: Config, net: str, workdir: Path, training: Dataset, test: Dataset) -> None:
+    """Train one net, or go on with it, until its records hold every epoch."""
     model = make_model(config, net)
     tx = optim.make_optimizer(config.learning_rate)
     seeds = range(config.seed, config.seed + config.seeds)
@@ -148,11 +159,11 @@ def _run_net(
                 model, tx, training, test, loop, seeds=seeds, resume=resume, on_epoch=on_epoch
             )
         except train.Diverged as error:
+            kept = f"epoch {error.epoch - 1} is kept in {workdir}" if error.epoch > 1 else ""
             raise UserError(
-                f"{net}: {error}. The last good checkpoint is kept in {workdir / 'checkpoints'}; "
+                f"{net}: {error}. {kept or 'No epoch was finished'}; "
                 "a smaller learning_rate may help"
             ) from error
-    return _finish(config, net, workdir, len(test.images), versions)
 
 
 def _finish(
@@ -190,12 +201,15 @@ def _draw_study(workdir: Path, nets: Sequence[str], caption: str) -> None:
     for number, depth in enumerate((5, 20, 40), start=1):
         chosen = _chosen(gradients, ("relu", "tanh", "sigmoid"), (depth,))
         if chosen:
-            for suffix, reading in (("", "kernel_abs_max"), ("_signal", "signal_abs_max")):
+            for suffix, reading, words in (
+                ("", "kernel_abs_max", ""),
+                ("_signal", "signal_abs_max", ", back-propagated signal"),
+            ):
                 drawn[f"figure_{number}{suffix}"] = figures.draw_gradient_maxima(
                     chosen,
                     epochs=REPORT_EPOCHS,
                     reading=reading,
-                    title=f"Figure {number}: {depth} hidden layers",
+                    title=f"Figure {number}: {depth} hidden layers{words}",
                     caption=caption,
                 )
     pair = ("lecun", "tanh")
@@ -301,7 +315,8 @@ def _describe_net(config: Config, net: str, training: Dataset, test: Dataset) ->
     kernels = {name: state.params[name]["kernel"].shape for name in model.layer_names}
     steps = arrays.steps_per_epoch(len(training.images), config.batch_size)
     statistics = len(probes.STATISTICS) if config.probe else 0
-    flops = costs.flops_per_image(kernels) * len(training.images) * config.epochs * config.seeds
+    epochs = config.epochs + config.probe  # the initial net is probed over an epoch of its own
+    flops = costs.flops_per_image(kernels) * len(training.images) * epochs * config.seeds
     data_bytes = training.images.nbytes + test.images.nbytes
     net_bytes = costs.training_bytes(kernels, config.batch_size, steps, statistics) * config.seeds
     return [

@@ -7,7 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import mlp as configs
-from research import probes, record
+from research import checkpoint, probes, record, train
 from research.experiments import depth
 from research.types import UserError
 
@@ -106,10 +106,48 @@ def test_without_the_probe_there_are_metrics_but_no_gradients(tmp_path):
     assert not (tmp_path / "gradients.npz").exists()
 
 
-def test_a_diverging_run_says_where_and_keeps_its_good_checkpoints(tmp_path):
-    with pytest.raises(UserError, match=r"relu-5: the loss of seed 0 is not finite at step \d+"):
+def test_a_run_that_diverges_at_once_says_where_and_that_nothing_was_finished(tmp_path):
+    said = r"relu-5: the loss of seed 0 is not finite at step \d+ .*No epoch was finished"
+    with pytest.raises(UserError, match=said):
         _ = depth.run(smoke("relu-5", learning_rate=1e20), tmp_path)
     assert record.rows(tmp_path) == []
+
+
+def test_a_run_that_diverges_later_keeps_its_last_good_epoch(tmp_path, monkeypatch):
+    seen, before = [], train._diverged_seed
+    monkeypatch.setattr(
+        train, "_diverged_seed", lambda result: seen.append(1) or (0 if len(seen) == 4 else None)
+    )
+    with pytest.raises(UserError, match=r"\(epoch 3\).*epoch 2 is kept in"):
+        _ = depth.run(smoke("relu-5", epochs=4), tmp_path)
+    assert [row["epoch"] for row in record.rows(tmp_path)] == [1, 2]
+    monkeypatch.setattr(train, "_diverged_seed", before)
+    _ = depth.run(smoke("relu-5", epochs=4), tmp_path)
+    assert [row["epoch"] for row in record.rows(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_the_first_seed_is_that_of_the_config(study, tmp_path):
+    """Seed 1 by itself is the second of the seeds 0 and 1."""
+    alone = depth.run(smoke("tanh-5", epochs=1, seed=1), tmp_path)
+    both = study[0]["nets"]["tanh-5"]
+    assert alone["seeds"] == [1] and both["seeds"] == [0, 1]
+    assert alone["test_loss"] == both["test_loss"][1]
+    ours, theirs = record.gradients(tmp_path), record.gradients(study[1] / "tanh-5")
+    np.testing.assert_array_equal(ours["kernel_abs_mean"][:, 0], theirs["kernel_abs_mean"][:, 1])
+
+
+def test_the_batch_size_is_that_of_the_config(tmp_path, monkeypatch):
+    states = []
+    monkeypatch.setattr(
+        checkpoint.Checkpoints, "save", lambda self, epoch, state: states.append(state)
+    )
+    _ = depth.run(smoke("relu-5", batch_size=128), tmp_path)
+    assert [int(state.step[0]) for state in states] == [4, 8]
+
+
+def test_a_net_of_a_study_cannot_be_trained_twice_at_once(tmp_path):
+    with record.locked(tmp_path), pytest.raises(UserError, match="in use by process"):
+        _ = depth.run(smoke("relu-5"), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +204,7 @@ def test_every_key_of_the_config_is_read_by_some_code(tmp_path, monkeypatch):
     plain = smoke("relu-5", epochs=1)
     config = Recording(plain.to_dict())
     config.data = Recording(plain.data.to_dict())
-    monkeypatch.setattr(record, "begin", lambda *_: None)  # writes every key, uses none
+    monkeypatch.setattr(record, "begin", lambda *_, **__: None)  # writes every key, uses none
     READ.clear()
     _ = depth.run(config, tmp_path)
     monkeypatch.setattr(main.parallel, "configure", lambda **_: None)
