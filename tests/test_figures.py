@@ -241,7 +241,7 @@ def test_a_dead_net_still_gives_a_figure_that_says_so() -> None:
         ("kernel_abs_max", "max |∂L/∂W| in the layer,\nlargest of the epoch's batches"),
         ("signal_abs_max", "max |∂L/∂z| in the layer,\nlargest of the epoch's batches"),
         ("layer_signed_mean", "max signed ∂L/∂(W, b) in the layer,\nmean over the epoch's batches"),
-        ("bias_abs_last", "max |∂L/∂b| in the layer,\nlast batch of the epoch"),
+        ("layer_abs_last", "max |∂L/∂(W, b)| in the layer,\nlast batch of the epoch"),
     ],
 )
 def test_axis_names_the_reading_that_is_drawn(reading: str, label: str) -> None:
