@@ -22,7 +22,7 @@ from research import figures
 CAPTION = "MNIST SAMPLE, 4,000 train / 1,000 test (wheel), sha256 1a2b3c4d"
 BAND = "5 seeds: median and min-max band"
 DECAY = {"relu": 0.0, "tanh": 0.03, "sigmoid": 1.6, "lecun": -0.02}
-READINGS = ("kernel_abs_max", "signal_abs_max", "layer_signed_mean", "bias_abs_last")
+READINGS = ("kernel_abs_max", "signal_abs_max", "layer_signed_mean", "layer_abs_last")
 
 
 def make_record(label: str, seeds: int = 5, epochs: int = 4) -> dict[str, np.ndarray]:
