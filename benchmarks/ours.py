@@ -8,7 +8,7 @@ on every side.
 import importlib.metadata
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -56,6 +56,7 @@ class Trainer:
     """One net per seed, trained epoch by epoch as `train.fit` does it.
 
     states: TrainState [S, ...] on the device.  program: the compiled epoch.
+    batched: as in `parallel.over_seeds`.
     """
 
     def __init__(
@@ -64,15 +65,15 @@ class Trainer:
         *,
         seeds: Sequence[int] = (0,),
         probe: train.Probe | None = None,
-        over_seeds: Callable[..., Any] = parallel.over_seeds,
+        batched: bool | None = None,
     ) -> None:
         config, model, tx = study.config, study.model, study.tx
         mesh = parallel.seed_mesh(len(seeds))
         self._data = parallel.place_whole((study.train, study.test), mesh)
         self._seeds = parallel.place_seeds(np.asarray(seeds, np.uint32), mesh)
-        start = over_seeds(lambda _, seed, sample: train.init_state(model, tx, seed, sample), mesh)
-        self.states = start((), self._seeds, self._data[0].images[:1])
-        self.program = over_seeds(
+        states = train.init_states(model, tx, seeds, study.train.images[:1])
+        self.states = parallel.place_seeds(states, mesh)
+        self.program = parallel.over_seeds(
             train.make_epoch(
                 model,
                 tx,
@@ -81,6 +82,7 @@ class Trainer:
                 probe=probe,
             ),
             mesh,
+            batched=batched,
         )
         self._number = 0
 

@@ -14,18 +14,15 @@ import hashlib
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from absl import flags
-from jax.sharding import Mesh, PartitionSpec
 
 from benchmarks import contest, measure, ours
-from research import parallel
-from research.types import PyTree
 
 _FLAGS = flags.FlagValues()
 _DATA_DIR = flags.DEFINE_string(
@@ -56,22 +53,6 @@ SETTINGS = {
 }
 
 
-def over_seeds_batched(function: Callable[..., PyTree], mesh: Mesh) -> Callable[..., PyTree]:
-    """`parallel.over_seeds` as on an accelerator: the seeds of a device are a batch axis."""
-
-    def everywhere(states: PyTree, seeds: jax.Array, *shared: Any) -> PyTree:
-        axis, whole = PartitionSpec(parallel.SEED_AXIS), PartitionSpec()
-        return jax.shard_map(
-            jax.vmap(function, in_axes=(0, 0, *[None] * len(shared))),
-            mesh=mesh,
-            in_specs=(axis, axis, *[whole] * len(shared)),
-            out_specs=axis,
-            check_vma=False,
-        )(states, seeds, *shared)
-
-    return jax.jit(everywhere)
-
-
 def table(results: Mapping[str, Any]) -> str:
     """The results as a Markdown table with its notes; pure."""
     seeds, rows = results["seeds"], []
@@ -99,10 +80,8 @@ def contend(setting: str) -> None:
     seeds = range(_SEEDS.value)
     if form == "alone":
         trainers = [trainer(seeds=(seed,)) for seed in seeds]
-    elif form == "vmap":
-        trainers = [trainer(seeds=seeds, over_seeds=over_seeds_batched)]
     else:
-        trainers = [trainer(seeds=seeds)]
+        trainers = [trainer(seeds=seeds, batched=form == "vmap")]
     contest.announce(data=study.caption)
     for _ in range(_EPOCHS.value + 1):
         contest.wait()

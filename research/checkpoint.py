@@ -99,10 +99,9 @@ class Checkpoints:
             try:
                 state = self._restore(epoch, template)
             except Exception as failure:  # Orbax has no common class for what damage raises
-                reason = (str(failure).strip() or repr(failure)).splitlines()[0][:200]
                 say(
                     f"checkpoint {epoch} in {self._directory} is damaged, trying the one before "
-                    f"it: {reason}"
+                    f"it: {_first_line(failure)}"
                 )
                 continue
             if usable(epoch):
@@ -135,8 +134,12 @@ class Checkpoints:
 
     def _cannot_write(self, failure: Exception) -> UserError:
         free = shutil.disk_usage(self._directory).free
-        reason = (str(failure).strip() or repr(failure)).splitlines()[0][:200]
         return UserError(
             f"cannot write a checkpoint to {self._directory} "
-            f"({free / 2**20:.0f} MiB free): {reason}"
+            f"({free / 2**20:.0f} MiB free): {_first_line(failure)}"
         )
+
+
+def _first_line(failure: Exception) -> str:
+    """What went wrong, without the stack traces that Orbax puts into its messages."""
+    return (str(failure).strip() or repr(failure)).splitlines()[0][:200]

@@ -56,7 +56,7 @@ def seed_mesh(seeds: int) -> jax.sharding.Mesh:
 
 def over_seeds(
     function: Callable[..., PyTree], mesh: jax.sharding.Mesh, *, batched: bool | None = None
-) -> Callable[..., PyTree]:
+) -> jax.stages.Wrapped:
     """Compile function(state, seed, *shared) for states and seeds stacked along axis 0.
 
     `shared` arguments are whole on every device.  The number of seeds must be a multiple of the

@@ -72,6 +72,14 @@ def init_states(
     return jax.tree.map(lambda *leaves: np.stack(leaves), *each)
 
 
+def judge(model: nn.Module, variables: PyTree, batch: Batch) -> Metrics:
+    """Cross-entropy and hits of the net with `variables`, summed over the batch."""
+    logits = model.apply(variables, as_input(batch.images))
+    assert isinstance(logits, jax.Array)
+    per_example = losses.cross_entropy(logits, batch.labels)
+    return metrics.count_batch(logits, per_example, batch.labels, batch.mask)
+
+
 def make_step(
     model: nn.Module, tx: optax.GradientTransformation, *, probe: Probe | None = None
 ) -> Step:
@@ -84,10 +92,7 @@ def make_step(
 
     def objective(params: PyTree, signals: PyTree, batch: Batch) -> tuple[Array, Metrics]:
         variables = {"params": params} | ({"perturbations": signals} if probe else {})
-        logits = model.apply(variables, as_input(batch.images))
-        assert isinstance(logits, jax.Array)
-        per_example = losses.cross_entropy(logits, batch.labels)
-        counted = metrics.count_batch(logits, per_example, batch.labels, batch.mask)
+        counted = judge(model, variables, batch)
         return counted.loss_sum / counted.count.astype(jnp.float32), counted
 
     def step(
@@ -122,11 +127,7 @@ def evaluate(model: nn.Module, params: PyTree, data: Dataset, *, batch_size: int
     """Exact sums over every example of `data`, each counted once."""
 
     def body(_: None, entry: tuple[Array, Array]) -> tuple[None, Metrics]:
-        batch = arrays.take(data, *entry)
-        logits = model.apply({"params": params}, as_input(batch.images))
-        assert isinstance(logits, jax.Array)
-        per_example = losses.cross_entropy(logits, batch.labels)
-        return None, metrics.count_batch(logits, per_example, batch.labels, batch.mask)
+        return None, judge(model, {"params": params}, arrays.take(data, *entry))
 
     _, stacked = jax.lax.scan(body, None, arrays.pad_batches(len(data.images), batch_size))
     return metrics.total(stacked)

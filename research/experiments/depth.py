@@ -123,7 +123,7 @@ def _train_net(config: Config, net: str, workdir: Path, training: Dataset, test:
     """Train one net, or go on with it, until its records hold every epoch."""
     model = make_model(config, net)
     tx = optim.make_optimizer(config.learning_rate)
-    seeds = range(config.seed, config.seed + config.seeds)
+    seeds = _seeds(config)
     with (
         preemption.deferred(),
         checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints,
@@ -182,7 +182,7 @@ def _finish(
     summary = {
         "net": net,
         **last,
-        "seeds": list(range(config.seed, config.seed + config.seeds)),
+        "seeds": list(_seeds(config)),
         "seconds": sum(row["seconds"] for row in rows),
         "data": versions["data"],
         "device": versions["device"],
@@ -229,6 +229,10 @@ def _chosen(
 ) -> dict[str, Any]:
     names = [f"{activation}-{depth}" for depth in depths for activation in activations]
     return {name: records[name] for name in names if name in records}
+
+
+def _seeds(config: Config) -> range:
+    return range(config.seed, config.seed + config.seeds)
 
 
 def _caption(config: Config, data: str) -> str:

@@ -1,7 +1,7 @@
 """The fully connected nets of the depth study: 784 - width x depth - 10 (report, Part B).
 
-The layers are written out one after the other, not scanned: at depth 40 both forms compile in the
-same time and the unrolled net runs faster on a CPU (`python -m benchmarks.layers`).
+The layers are written out one after the other, not scanned: at depth 40 both forms compile in
+about the same time and the unrolled net runs faster on a CPU (`python -m benchmarks.layers`).
 """
 
 import flax.linen as nn
