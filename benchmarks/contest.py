@@ -1,8 +1,8 @@
 """What a contestant's process needs: its arguments, its turns, and for the peers the digits.
 
 A paced contestant says what it is as one line of JSON, then waits for a line on standard input
-before every epoch and answers with the epoch's seconds. Only the standard library and NumPy, which
-every environment has.
+before every turn and answers with its seconds. Only the standard library and NumPy, which every
+environment has.
 """
 
 import argparse
@@ -10,7 +10,8 @@ import gzip
 import json
 import os
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -20,6 +21,11 @@ FILES = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
+
+SHAPES = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
+WORKS = ("train", "gradient")
+ATTACKED = 500  # images whose gradient is taken
+STEP = 0.001  # by which they move along its sign
 
 
 def parse(argv: Sequence[str], *switches: str) -> argparse.Namespace:
@@ -44,8 +50,16 @@ def wait() -> None:
 
 
 def report(seconds: float) -> None:
-    """Tell the parent how long the epoch took."""
+    """Tell the parent how long the turn took."""
     print(json.dumps(seconds), flush=True)
+
+
+def take_turns(work: Callable[[], object]) -> None:
+    """Do the work whenever it is this contestant's turn, until the parent has had enough."""
+    while sys.stdin.readline():
+        began = time.perf_counter()
+        _ = work()
+        report(time.perf_counter() - began)
 
 
 def find(data_dir: str, name: str) -> str:
@@ -65,11 +79,49 @@ def read_digits(data_dir: str) -> list[np.ndarray]:
         with gzip.open(path) if path.endswith(".gz") else open(path, "rb") as file:
             content = file.read()
         if "images" in name:
-            images = np.frombuffer(content, np.uint8, offset=16).reshape(-1, 784)
-            arrays.append(images.astype(np.float32) / np.float32(255))
+            arrays.append(as_floats(np.frombuffer(content, np.uint8, offset=16).reshape(-1, 784)))
         else:
             arrays.append(np.frombuffer(content, np.uint8, offset=8).astype(np.int64))
     return arrays
+
+
+def as_floats(images: np.ndarray) -> np.ndarray:
+    """uint8 as float32 in [0, 1], without a second copy."""
+    floats = images.astype(np.float32)
+    floats /= np.float32(255)
+    return floats
+
+
+def parse_cnn(argv: Sequence[str], *switches: str) -> argparse.Namespace:
+    """net, work, count, data_dir and the given switches of a contestant of `benchmarks.cnn`.
+
+    net: a dict, the keys of configs/cnn.py that shape the net.  work: "train" or "gradient".
+    count: steps or gradients of a turn.
+    """
+    parser = argparse.ArgumentParser()
+    _ = parser.add_argument("--net", required=True, type=json.loads)
+    _ = parser.add_argument("--work", required=True, choices=WORKS)
+    _ = parser.add_argument("--count", required=True, type=int)
+    _ = parser.add_argument("--data_dir", required=True)
+    for name in switches:
+        _ = parser.add_argument(f"--{name}", action="store_true")
+    return parser.parse_args(argv)
+
+
+def draw_pictures(count: int = 50_000) -> tuple[np.ndarray, np.ndarray]:
+    """Random bytes in the shape of CIFAR-10: images [N, 32, 32, 3] uint8, labels [N] int64."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (count, *SHAPES["cifar10"]), np.uint8)
+    return images, generator.integers(0, 10, count)
+
+
+def read_pictures(dataset: str, data_dir: str) -> tuple[np.ndarray, np.ndarray]:
+    """Training images [N, H, W, C] float32 in [0, 1] and labels [N] int64: digits or bytes."""
+    if dataset == "mnist":
+        images, labels, *_ = read_digits(data_dir)
+        return images.reshape(-1, *SHAPES[dataset]), labels
+    images, labels = draw_pictures()
+    return as_floats(images), labels
 
 
 def parse_net(net: str) -> tuple[str, int]:

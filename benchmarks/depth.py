@@ -23,15 +23,9 @@ from typing import Any
 
 from absl import flags
 
-from benchmarks import contest, measure
+from benchmarks import measure
 
-_FLAGS = flags.FlagValues()
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Directory of MNIST's four IDX files.", flag_values=_FLAGS
-)
-_PEER_PYTHON = flags.DEFINE_string(
-    "peer_python", sys.executable, "Python with the peers installed.", flag_values=_FLAGS
-)
+_FLAGS = measure.make_flags("depth", peers=True)
 _NETS = flags.DEFINE_list(
     "nets", ["relu-5", "tanh-40"], "Nets of the steady epochs.", flag_values=_FLAGS
 )
@@ -46,12 +40,6 @@ _COMMAND_NET = flags.DEFINE_string(
 )
 _COMMAND_EPOCHS = flags.DEFINE_integer(
     "command_epochs", 10, "Epochs of a whole command.", lower_bound=2, flag_values=_FLAGS
-)
-_OUTPUT = flags.DEFINE_string(
-    "output", str(measure.RESULTS / "depth.json"), "File of the results.", flag_values=_FLAGS
-)
-_TABLE = flags.DEFINE_bool(
-    "table", False, "Print the table of --output, and stop.", flag_values=_FLAGS
 )
 
 LABELS = {
@@ -69,7 +57,6 @@ _ARGUMENTS = {
     "torch_one_thread": ("benchmarks.peer_torch", "--one_thread"),
 }
 _OF_COMMANDS = ("keras", "torch", "torch_one_thread")
-_PACKAGES = {"keras": "tensorflow", "torch": "torch"}
 
 
 def table(results: Mapping[str, Any]) -> str:
@@ -78,12 +65,8 @@ def table(results: Mapping[str, Any]) -> str:
     names = [name for name in LABELS if any(name in samples for samples in steady.values())]
 
     def row(label: str, ours: Sequence[float], peers: Mapping[str, Any], digits: int) -> list[str]:
-        cells = [label, f"{statistics.median(ours):,.{digits}f}"]
-        for name in names[1:]:
-            theirs = peers.get(name)
-            text = f"{statistics.median(theirs):,.{digits}f}" if theirs else "-"
-            cells.append(f"{text} ({measure.ratio(ours, theirs):.2f})" if theirs else text)
-        return cells
+        theirs = [peers.get(name) for name in names[1:]]
+        return measure.against(label, ours, theirs, digits=digits)
 
     net = f"{command['net']}, {command['epochs']} epochs"
     seconds, peak = command["seconds"], command["peak_mib"]
@@ -99,9 +82,6 @@ def table(results: Mapping[str, Any]) -> str:
     ]
     for i, name in enumerate(names[1:], start=2):
         rows[-1][i] = f"{statistics.median(accuracy[name]):.2f}" if name in accuracy else "-"
-    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-    threads = "; ".join(f"{LABELS[name]}: {n}" for name, n in results["threads"].items())
-    missing = " and ".join(LABELS[name] for name in results["missing"])
     epochs = len(next(iter(steady.values()))["ours"])
     return measure.markdown(
         ["", *(LABELS[name] for name in names)],
@@ -109,38 +89,14 @@ def table(results: Mapping[str, Any]) -> str:
         f"Medians of {epochs} epochs and {len(seconds['ours'])} commands, taken in turns; in "
         "brackets ours / theirs, the median of the ratios of every turn.",
         "Ours records the gradients of every layer at every step, the others do not.",
-        f"Missing here: {missing} (see benchmarks/requirements.txt)." if missing else "",
-        f"{results['device']}; {versions}; {results['data']}; {results['date']}. "
-        f"Threads: {threads}.",
+        measure.caption(results, LABELS),
     )
-
-
-def find_missing(python: str) -> list[str]:
-    """The peers that `python` lacks.  Exits with one line if that is all of them."""
-    code = (
-        "import importlib.util, json; "
-        f"print(json.dumps([n for n, p in {_PACKAGES}.items() if not importlib.util.find_spec(p)]))"
-    )
-    try:
-        found = measure.run([python, "-c", code])
-    except OSError as error:
-        sys.exit(f"error: --peer_python: {python} cannot be run ({error.strerror})")
-    if found.returncode:
-        sys.exit(f"error: --peer_python: {python}: {measure.last_line(found.errors)}")
-    missing = json.loads(found.output)
-    if len(missing) == len(_PACKAGES):
-        sys.exit(
-            f"error: {python} has neither tensorflow nor torch; install benchmarks/requirements.txt"
-            " into an environment of its own and name its Python with --peer_python"
-        )
-    return missing
 
 
 def measure_epochs(
     net: str, names: Sequence[str], epochs: int
 ) -> tuple[dict[str, list[float]], dict[str, Any]]:
     """Seconds of every steady epoch of every contestant, and what each announced of itself."""
-    samples: dict[str, list[float]] = {name: [] for name in names}
     with contextlib.ExitStack() as stack:
         contestants = {
             name: stack.enter_context(
@@ -148,10 +104,8 @@ def measure_epochs(
             )
             for name in names
         }
-        for turn in range(epochs + 1):
-            for name, contestant in contestants.items():
-                seconds = contestant.epoch()
-                samples[name] += [seconds] if turn else []
+        taken = measure.pace(contestants, epochs + 1)
+        samples = {name: seconds[1:] for name, seconds in taken.items()}
         _say(net, {name: statistics.median(values) for name, values in samples.items()})
         return samples, {name: contestants[name].facts for name in names}
 
@@ -185,23 +139,15 @@ def measure_commands(net: str, epochs: int, peers: Sequence[str], rounds: int) -
 
 
 def main(argv: Sequence[str]) -> int:
-    measure.parse(_FLAGS, argv, __doc__ or "")
-    output = Path(_OUTPUT.value)
-    if _TABLE.value:
-        print(table(measure.read(output)))
-        return 0
-    lacking = [n for n in contest.FILES if not contest.find(_DATA_DIR.value or "", n)]
-    if lacking:
-        sys.exit(f"error: --data_dir: {_DATA_DIR.value!r} lacks {', '.join(lacking)}")
-    missing = find_missing(_PEER_PYTHON.value)
+    output = measure.begin(_FLAGS, argv, __doc__ or "", table)
+    measure.check_digits(_FLAGS.data_dir)
+    missing = measure.find_missing(_FLAGS.peer_python)
     names = [name for name in LABELS if name.partition("_")[0] not in missing]
     results: dict[str, Any] = {**measure.describe(), "missing": missing, "steady": {}}
     facts: dict[str, Any] = {}
     for net in _NETS.value:
         results["steady"][net], facts = measure_epochs(net, names, _EPOCHS.value)
-    results["versions"] = {k: v for fact in facts.values() for k, v in fact["versions"].items()}
-    results["threads"] = {n: fact["threads"] for n, fact in facts.items() if "threads" in fact}
-    results["data"] = facts["ours"]["data"]
+    results |= measure.summarize(facts)
     peers = [name for name in names if name in _OF_COMMANDS]
     results["command"] = measure_commands(
         _COMMAND_NET.value, _COMMAND_EPOCHS.value, peers, _COMMANDS.value
@@ -211,16 +157,16 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _command(name: str, net: str, epochs: int) -> list[str]:
-    python = sys.executable if name == "ours" else _PEER_PYTHON.value
+    python = sys.executable if name == "ours" else _FLAGS.peer_python
     module, *switches = _ARGUMENTS[name]
-    options = [f"--net={net}", f"--epochs={epochs}", f"--data_dir={_DATA_DIR.value}"]
+    options = [f"--net={net}", f"--epochs={epochs}", f"--data_dir={_FLAGS.data_dir}"]
     return [python, "-m", module, *options, *switches]
 
 
 def _our_command(net: str, epochs: int, workdir: Path) -> list[str]:
     return [
         sys.executable, "-m", "research.main", f"--config=configs/mlp.py:{net}",
-        f"--config.data.dir={_DATA_DIR.value}", f"--config.epochs={epochs}",
+        f"--config.data.dir={_FLAGS.data_dir}", f"--config.epochs={epochs}",
         f"--workdir={workdir}", f"--compilation_cache={workdir.parent / 'compiled'}",
     ]  # fmt: skip
 

@@ -10,7 +10,6 @@ import statistics
 import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -23,22 +22,13 @@ from research.models.activations import ACTIVATIONS
 from research.models.mlp import INITIALIZERS, MLP
 from research.types import Array, PyTree
 
-_FLAGS = flags.FlagValues()
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir", "", "Directory of MNIST's four IDX files.", flag_values=_FLAGS
-)
+_FLAGS = measure.make_flags("layers")
 _NET = flags.DEFINE_string("net", "tanh-40", "Net to measure.", flag_values=_FLAGS)
 _ROUNDS = flags.DEFINE_integer(
     "rounds", 10, "Epochs of every form.", lower_bound=1, flag_values=_FLAGS
 )
 _COMPILATIONS = flags.DEFINE_integer(
     "compilations", 3, "Compilations of every form.", lower_bound=1, flag_values=_FLAGS
-)
-_OUTPUT = flags.DEFINE_string(
-    "output", str(measure.RESULTS / "layers.json"), "File of the results.", flag_values=_FLAGS
-)
-_TABLE = flags.DEFINE_bool(
-    "table", False, "Print the table of --output, and stop.", flag_values=_FLAGS
 )
 
 
@@ -123,12 +113,9 @@ def measure_compilation(
 
 
 def main(argv: list[str]) -> int:
-    measure.parse(_FLAGS, argv, __doc__ or "")
-    if _TABLE.value:
-        print(table(measure.read(Path(_OUTPUT.value))))
-        return 0
+    output = measure.begin(_FLAGS, argv, __doc__ or "", table)
     jax.config.update("jax_enable_compilation_cache", False)
-    study = ours.load(_NET.value, _DATA_DIR.value)
+    study = ours.load(_NET.value, _FLAGS.data_dir)
     unrolled = study.model
     scanned = ScannedMLP(unrolled.depth, unrolled.width, unrolled.activation, unrolled.init_name)
     trainers: dict[str, ours.Trainer] = {}
@@ -143,7 +130,7 @@ def main(argv: list[str]) -> int:
     results["compile"] = measure_compilation(trainers, _COMPILATIONS.value)
     calls = {name: trainer.epoch for name, trainer in trainers.items()}
     results["epoch"] = measure.alternate(calls, _ROUNDS.value)
-    measure.finish(results, Path(_OUTPUT.value), table)
+    measure.finish(results, output, table)
     return 0
 
 

@@ -24,6 +24,8 @@ from typing import Any
 
 from absl import flags
 
+from benchmarks import contest
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 _DROPPED = ("JAX_COMPILATION_CACHE_DIR", "XLA_FLAGS", "NPROC", "OMP_NUM_THREADS")
@@ -33,6 +35,7 @@ _SET = {
     "KERAS_BACKEND": "tensorflow",
     "TF_CPP_MIN_LOG_LEVEL": "2",
 }
+_PACKAGES = {"keras": "tensorflow", "torch": "torch"}
 
 
 @dataclass(frozen=True)
@@ -74,9 +77,10 @@ def run(argv: Sequence[str], *, watch: str = "") -> Finished:
 
 
 class Paced:
-    """A contestant in a process of its own, which runs an epoch whenever it is asked to.
+    """A contestant in a process of its own, which takes a turn whenever it is asked to.
 
-    facts: what it announced of itself (`contest.announce`).
+    facts: what it announced of itself (`contest.announce`).  peak_mib: its largest resident set in
+    MiB, known when it has ended.
     """
 
     def __init__(self, name: str, argv: Sequence[str]) -> None:
@@ -98,11 +102,13 @@ class Paced:
         self._child.stdout.close()
         if error[0] is not None:
             self._child.kill()
-        _ = self._child.wait()
+        _, status, usage = os.wait4(self._child.pid, 0)
+        self._child.returncode = os.waitstatus_to_exitcode(status)
+        self.peak_mib = _mib(usage)
         self._errors.close()
 
-    def epoch(self) -> float:
-        """Seconds of its next epoch."""
+    def turn(self) -> float:
+        """Seconds of its next turn."""
         assert self._child.stdin
         _ = self._child.stdin.write("\n")
         self._child.stdin.flush()
@@ -140,9 +146,37 @@ def alternate(
     return samples
 
 
+def pace(contestants: Mapping[str, Paced], turns: int) -> dict[str, list[float]]:
+    """Seconds of every turn of every contestant, one turn each in every round."""
+    samples: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(turns):
+        for name, contestant in contestants.items():
+            samples[name].append(contestant.turn())
+    return samples
+
+
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     """Median over the rounds of ours / theirs."""
     return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+
+
+def against(
+    label: str,
+    ours: Sequence[float],
+    theirs: Sequence[Sequence[float] | None],
+    *,
+    digits: int,
+    scale: float = 1.0,
+) -> list[str]:
+    """A row: the median of ours, then for every peer its median and in brackets the ratio.
+
+    theirs: None for a peer that was not measured.  scale: what the medians are multiplied by.
+    """
+    cells = [label, f"{scale * statistics.median(ours):,.{digits}f}"]
+    for samples in theirs:
+        median = f"{scale * statistics.median(samples):,.{digits}f}" if samples else "-"
+        cells.append(f"{median} ({ratio(ours, samples):.2f})" if samples else median)
+    return cells
 
 
 def describe() -> dict[str, str]:
@@ -155,8 +189,29 @@ def describe() -> dict[str, str]:
     return {"device": f"{model}, {os.cpu_count()} cores", "date": today.isoformat()}
 
 
-def parse(values: flags.FlagValues, argv: Sequence[str], help_text: str) -> None:
-    """absl's parser; --help prints and leaves, a mistake is one line."""
+def make_flags(name: str, *, data: bool = True, peers: bool = False) -> flags.FlagValues:
+    """The flags that benchmarks share: --output, --table and what the arguments ask for."""
+    values = flags.FlagValues()
+    if data:
+        text = "Directory of MNIST's four IDX files."
+        _ = flags.DEFINE_string("data_dir", "", text, flag_values=values)
+    if peers:
+        text = "Python with the peers installed."
+        _ = flags.DEFINE_string("peer_python", sys.executable, text, flag_values=values)
+    text, file = "File of the results.", RESULTS / f"{name}.json"
+    _ = flags.DEFINE_string("output", str(file), text, flag_values=values)
+    text = "Print the table of --output, and stop."
+    _ = flags.DEFINE_bool("table", False, text, flag_values=values)
+    return values
+
+
+def begin(
+    values: flags.FlagValues, argv: Sequence[str], help_text: str, table: Callable[[Any], str]
+) -> Path:
+    """Parse argv with absl; returns the file of the results.
+
+    --help and --table print and leave; a mistake is one line.
+    """
     if "--help" in argv or "-h" in argv:
         print(f"{help_text.strip()}\n\nFlags:\n{values.get_help()}")
         sys.exit(0)
@@ -166,6 +221,60 @@ def parse(values: flags.FlagValues, argv: Sequence[str], help_text: str) -> None
             raise flags.Error(f"unexpected argument {rest[1]!r}; flags start with --")
     except flags.Error as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
+    output = Path(values["output"].value)
+    if values["table"].value:
+        print(table(read(output)))
+        sys.exit(0)
+    return output
+
+
+def check_digits(data_dir: str) -> None:
+    """Exit with one line if the directory lacks a file of MNIST."""
+    lacking = [name for name in contest.FILES if not contest.find(data_dir, name)]
+    if lacking:
+        sys.exit(f"error: --data_dir: {data_dir!r} lacks {', '.join(lacking)}")
+
+
+def find_missing(python: str) -> list[str]:
+    """The peers that `python` lacks.  Exits with one line if that is all of them."""
+    code = (
+        "import importlib.util, json; "
+        f"print(json.dumps([n for n, p in {_PACKAGES}.items() if not importlib.util.find_spec(p)]))"
+    )
+    try:
+        found = run([python, "-c", code])
+    except OSError as error:
+        sys.exit(f"error: --peer_python: {python} cannot be run ({error.strerror})")
+    if found.returncode:
+        sys.exit(f"error: --peer_python: {python}: {last_line(found.errors)}")
+    missing = json.loads(found.output)
+    if len(missing) == len(_PACKAGES):
+        sys.exit(
+            f"error: {python} has neither tensorflow nor torch; install benchmarks/requirements.txt"
+            " into an environment of its own and name its Python with --peer_python"
+        )
+    return missing
+
+
+def summarize(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """versions, threads and data of a file of results, from what the contestants announced."""
+    return {
+        "versions": {k: v for fact in facts.values() for k, v in fact["versions"].items()},
+        "threads": {n: fact["threads"] for n, fact in facts.items() if "threads" in fact},
+        "data": facts["ours"]["data"],
+    }
+
+
+def caption(results: Mapping[str, Any], labels: Mapping[str, str]) -> str:
+    """The notes that say on what, with what and when it was measured, and which peer is missing."""
+    missing = " and ".join(labels[name] for name in results["missing"])
+    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    threads = "; ".join(f"{labels[name]}: {n}" for name, n in results["threads"].items())
+    return (
+        (f"Missing here: {missing} (see benchmarks/requirements.txt). " if missing else "")
+        + f"{results['device']}; {versions}; {results['data']}; {results['date']}. "
+        + f"Threads: {threads}."
+    )
 
 
 def finish(results: Mapping[str, Any], path: Path, table: Callable[[Any], str]) -> None:

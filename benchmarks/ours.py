@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,11 +53,30 @@ def load(net: str, data_dir: str, *, cpu_devices: int = 1) -> Study:
     return Study(config, model, tx, training, test, source.caption())
 
 
-class Trainer:
-    """One net per seed, trained epoch by epoch as `train.fit` does it.
+class Nets:
+    """One net per seed and its data, placed as `train.fit` does it.
 
-    states: TrainState [S, ...] on the device.  program: the compiled epoch.
-    batched: as in `parallel.over_seeds`.
+    states: TrainState [S, ...] on the device.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tx: optax.GradientTransformation,
+        seeds: Sequence[int],
+        *data: Dataset,
+    ) -> None:
+        self.mesh = parallel.seed_mesh(len(seeds))
+        self.data = parallel.place_whole(data, self.mesh)
+        self.seeds = parallel.place_seeds(np.asarray(seeds, np.uint32), self.mesh)
+        states = train.init_states(model, tx, seeds, np.asarray(data[0].images[:1]))
+        self.states = parallel.place_seeds(states, self.mesh)
+
+
+class Trainer(Nets):
+    """One net per seed, trained epoch by epoch.
+
+    program: the compiled epoch.  batched: as in `parallel.over_seeds`.
     """
 
     def __init__(
@@ -67,34 +87,26 @@ class Trainer:
         probe: train.Probe | None = None,
         batched: bool | None = None,
     ) -> None:
-        config, model, tx = study.config, study.model, study.tx
-        mesh = parallel.seed_mesh(len(seeds))
-        self._data = parallel.place_whole((study.train, study.test), mesh)
-        self._seeds = parallel.place_seeds(np.asarray(seeds, np.uint32), mesh)
-        states = train.init_states(model, tx, seeds, study.train.images[:1])
-        self.states = parallel.place_seeds(states, mesh)
-        self.program = parallel.over_seeds(
-            train.make_epoch(
-                model,
-                tx,
-                batch_size=config.batch_size,
-                eval_batch_size=min(config.eval_batch_size, len(study.test.images)),
-                probe=probe,
-            ),
-            mesh,
-            batched=batched,
+        super().__init__(study.model, study.tx, seeds, study.train, study.test)
+        loop = train.Loop(
+            epochs=study.config.epochs,
+            batch_size=study.config.batch_size,
+            eval_batch_size=min(study.config.eval_batch_size, len(study.test.images)),
+            probe=probe,
         )
+        epoch = train.make_epoch(study.model, study.tx, loop)
+        self.program = parallel.over_seeds(epoch, self.mesh, batched=batched)
         self._number = 0
 
     def arguments(self) -> tuple[Any, ...]:
         """What the program is called with at the next epoch."""
-        return self.states, self._seeds, jnp.int32(self._number + 1), *self._data
+        return self.states, self.seeds, jnp.int32(self._number + 1), *self.data
 
     def epoch(self) -> train.EpochResult:
         """Run the next epoch and fetch all that it leaves, as NumPy arrays [S, ...]."""
         self.states, result = self.program(*self.arguments())
         self._number += 1
-        _, fetched = parallel.fetch_seeds((self.states, result), len(self._seeds))
+        _, fetched = parallel.fetch_seeds((self.states, result), len(self.seeds))
         return fetched
 
 

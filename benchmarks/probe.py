@@ -9,26 +9,16 @@ in turn.
 import statistics
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from absl import flags
 
 from benchmarks import measure, ours
 
-_FLAGS = flags.FlagValues()
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir", "", "Directory of MNIST's four IDX files.", flag_values=_FLAGS
-)
+_FLAGS = measure.make_flags("probe")
 _NETS = flags.DEFINE_list("nets", ["relu-5", "tanh-40"], "Nets to measure.", flag_values=_FLAGS)
 _ROUNDS = flags.DEFINE_integer(
     "rounds", 20, "Epochs of either form.", lower_bound=1, flag_values=_FLAGS
-)
-_OUTPUT = flags.DEFINE_string(
-    "output", str(measure.RESULTS / "probe.json"), "File of the results.", flag_values=_FLAGS
-)
-_TABLE = flags.DEFINE_bool(
-    "table", False, "Print the table of --output, and stop.", flag_values=_FLAGS
 )
 
 
@@ -50,19 +40,16 @@ def table(results: Mapping[str, Any]) -> str:
 
 
 def main(argv: list[str]) -> int:
-    measure.parse(_FLAGS, argv, __doc__ or "")
-    if _TABLE.value:
-        print(table(measure.read(Path(_OUTPUT.value))))
-        return 0
+    output = measure.begin(_FLAGS, argv, __doc__ or "", table)
     results: dict[str, Any] = {**measure.describe(), "seconds": {}}
     for net in _NETS.value:
-        study = ours.load(net, _DATA_DIR.value)
+        study = ours.load(net, _FLAGS.data_dir)
         forms = {"on": ours.probe_of(study), "off": None}
         trainers = {name: ours.Trainer(study, probe=probe) for name, probe in forms.items()}
         calls = {name: trainer.epoch for name, trainer in trainers.items()}
         results["seconds"][net] = measure.alternate(calls, _ROUNDS.value)
         results["data"] = study.caption
-    measure.finish(results, Path(_OUTPUT.value), table)
+    measure.finish(results, output, table)
     return 0
 
 

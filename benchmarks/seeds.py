@@ -15,7 +15,6 @@ import statistics
 import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -24,20 +23,11 @@ from absl import flags
 
 from benchmarks import contest, measure, ours
 
-_FLAGS = flags.FlagValues()
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir", "", "Directory of MNIST's four IDX files.", flag_values=_FLAGS
-)
+_FLAGS = measure.make_flags("seeds")
 _NET = flags.DEFINE_string("net", "tanh-5", "Net to measure.", flag_values=_FLAGS)
 _SEEDS = flags.DEFINE_integer("seeds", 4, "Number of seeds.", lower_bound=2, flag_values=_FLAGS)
 _EPOCHS = flags.DEFINE_integer(
     "epochs", 5, "Steady epochs of every setting.", lower_bound=1, flag_values=_FLAGS
-)
-_OUTPUT = flags.DEFINE_string(
-    "output", str(measure.RESULTS / "seeds.json"), "File of the results.", flag_values=_FLAGS
-)
-_TABLE = flags.DEFINE_bool(
-    "table", False, "Print the table of --output, and stop.", flag_values=_FLAGS
 )
 _SETTING = flags.DEFINE_string(
     "setting", "", "Be this contestant, as started by the benchmark.", flag_values=_FLAGS
@@ -75,7 +65,7 @@ def table(results: Mapping[str, Any]) -> str:
 def contend(setting: str) -> None:
     """Be one setting: epochs on demand, then the digests of every seed's parameters."""
     form, devices = SETTINGS[setting]
-    study = ours.load(_NET.value, _DATA_DIR.value, cpu_devices=devices)
+    study = ours.load(_NET.value, _FLAGS.data_dir, cpu_devices=devices)
     trainer = functools.partial(ours.Trainer, study, probe=ours.probe_of(study))
     seeds = range(_SEEDS.value)
     if form == "alone":
@@ -99,29 +89,23 @@ def contend(setting: str) -> None:
 
 
 def main(argv: list[str]) -> int:
-    measure.parse(_FLAGS, argv, __doc__ or "")
+    output = measure.begin(_FLAGS, argv, __doc__ or "", table)
     if _SETTING.value:
         contend(_SETTING.value)
-        return 0
-    if _TABLE.value:
-        print(table(measure.read(Path(_OUTPUT.value))))
         return 0
     same = [f"--{key}={_FLAGS[key].value}" for key in ("data_dir", "net", "seeds", "epochs")]
     command = [sys.executable, "-m", "benchmarks.seeds", *same]
     results: dict[str, Any] = {**measure.describe(), "net": _NET.value, "seeds": _SEEDS.value}
-    samples: dict[str, list[float]] = {name: [] for name in SETTINGS}
     with contextlib.ExitStack() as stack:
         contestants = {
             name: stack.enter_context(measure.Paced(name, [*command, f"--setting={name}"]))
             for name in SETTINGS
         }
-        for turn in range(_EPOCHS.value + 1):
-            for name, contestant in contestants.items():
-                seconds = contestant.epoch()
-                samples[name] += [seconds] if turn else []
+        taken = measure.pace(contestants, _EPOCHS.value + 1)
+        results["seconds"] = {name: seconds[1:] for name, seconds in taken.items()}
         results["digests"] = {name: each.answer()["digests"] for name, each in contestants.items()}
         results["data"] = contestants["alone"].facts["data"]
-    measure.finish({**results, "seconds": samples}, Path(_OUTPUT.value), table)
+    measure.finish(results, output, table)
     return 0
 
 

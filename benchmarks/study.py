@@ -8,24 +8,14 @@ Figures, records and checkpoints included; the second start has the compiled pro
 import sys
 import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from absl import flags
 
 from benchmarks import measure
 
-_FLAGS = flags.FlagValues()
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir", "", "Directory of MNIST's four IDX files.", flag_values=_FLAGS
-)
+_FLAGS = measure.make_flags("study")
 _SEEDS = flags.DEFINE_integer("seeds", 1, "Seeds of every net.", lower_bound=1, flag_values=_FLAGS)
-_OUTPUT = flags.DEFINE_string(
-    "output", str(measure.RESULTS / "study.json"), "File of the results.", flag_values=_FLAGS
-)
-_TABLE = flags.DEFINE_bool(
-    "table", False, "Print the table of --output, and stop.", flag_values=_FLAGS
-)
 
 STARTS = {"first": "first start, nothing compiled", "second": "second start"}
 
@@ -45,16 +35,13 @@ def table(results: Mapping[str, Any]) -> str:
 
 
 def main(argv: list[str]) -> int:
-    measure.parse(_FLAGS, argv, __doc__ or "")
-    if _TABLE.value:
-        print(table(measure.read(Path(_OUTPUT.value))))
-        return 0
+    output = measure.begin(_FLAGS, argv, __doc__ or "", table)
     results: dict[str, Any] = {**measure.describe(), "seeds": _SEEDS.value, "starts": {}}
     with tempfile.TemporaryDirectory() as folder:
         for name in STARTS:
             command = [
                 *(sys.executable, "-m", "research.main", "--config=configs/mlp.py:all"),
-                *(f"--config.seeds={_SEEDS.value}", f"--config.data.dir={_DATA_DIR.value}"),
+                *(f"--config.seeds={_SEEDS.value}", f"--config.data.dir={_FLAGS.data_dir}"),
                 *(f"--workdir={folder}/{name}", f"--compilation_cache={folder}/compiled"),
             ]
             done = measure.run(command)
@@ -62,7 +49,7 @@ def main(argv: list[str]) -> int:
                 sys.exit(f"error: {measure.last_line(done.errors)}")
             results["starts"][name] = {"seconds": done.seconds, "peak_mib": done.peak_mib}
             results["data"] = done.errors.splitlines()[0].removeprefix("data: ")
-    measure.finish(results, Path(_OUTPUT.value), table)
+    measure.finish(results, output, table)
     return 0
 
 

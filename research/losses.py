@@ -1,12 +1,21 @@
 """Losses: one value per example, never reduced here."""
 
 import chex
+import jax
+import jax.numpy as jnp
 import optax
 
 from research.types import Array
 
 
-def cross_entropy(logits: Array, labels: Array) -> Array:
-    """Softmax cross-entropy [B] in nats of logits [B, K] against labels [B] int32."""
+def cross_entropy(logits: Array, labels: Array, *, smoothing: float = 0.0) -> Array:
+    """Softmax cross-entropy [B] in nats of logits [B, K] against labels [B] int32.
+
+    smoothing: share of the target that is spread evenly over all classes (Szegedy et al. 2016).
+    """
     chex.assert_rank([logits, labels], [2, 1])
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    sharp = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    if smoothing == 0.0:
+        return sharp
+    even = -jnp.mean(jax.nn.log_softmax(logits), axis=-1)
+    return (1.0 - smoothing) * sharp + smoothing * even

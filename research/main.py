@@ -18,7 +18,10 @@ from ml_collections import ConfigDict, config_flags
 from research import parallel, preemption
 from research.types import Config, UserError
 
-EXPERIMENTS = {"depth": "research.experiments.depth"}
+EXPERIMENTS = {
+    "classify": "research.experiments.classify",
+    "depth": "research.experiments.depth",
+}
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "File and variant, as in configs/mlp.py:tanh-40.", lock_config=True
@@ -87,7 +90,8 @@ def default_workdir() -> Path:
 
     Where they do, the second is refused by `record.begin`.
     """
-    overrides = config_flags.get_override_values(flags.FLAGS["config"])
+    overrides = dict(config_flags.get_override_values(flags.FLAGS["config"]))
+    _ = overrides.pop("mode", None)  # what is evaluated lies where it was trained
     words = [_CONFIG.value.name, *(f"{key}={value}" for key, value in sorted(overrides.items()))]
     name = ",".join(re.sub(r"[^\w.=+-]+", "_", word).replace("=.._", "=") for word in words)
     file = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0]

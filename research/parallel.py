@@ -6,6 +6,7 @@ alone, which a batched product is not (`python -m benchmarks.seeds`). Several co
 presenting each as a device and giving every device its share of the seeds.
 """
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -55,7 +56,11 @@ def seed_mesh(seeds: int) -> jax.sharding.Mesh:
 
 
 def over_seeds(
-    function: Callable[..., PyTree], mesh: jax.sharding.Mesh, *, batched: bool | None = None
+    function: Callable[..., PyTree],
+    mesh: jax.sharding.Mesh,
+    *,
+    batched: bool | None = None,
+    convolutions: bool = False,
 ) -> jax.stages.Wrapped:
     """Compile function(state, seed, *shared) for states and seeds stacked along axis 0.
 
@@ -64,6 +69,7 @@ def over_seeds(
     batched: whether the seeds of one device are a `vmap` axis; None for all devices but the CPU.
     One after the other, a seed's result is that of its run alone to the bit; batched, it agrees
     within 1e-4 of its size after a few steps, for a product of matrices adds up in another order.
+    convolutions: whether the program holds any, see `compiler_options`.
     """
     if batched is None:
         batched = mesh.devices.flat[0].platform != "cpu"
@@ -80,7 +86,24 @@ def over_seeds(
             states, seeds, *shared
         )
 
-    return jax.jit(everywhere)
+    return jax.jit(everywhere, compiler_options=compiler_options() if convolutions else None)
+
+
+@functools.cache
+def compiler_options() -> dict[str, str] | None:
+    """Options of `jax.jit` for programs with convolutions, or None if the compiler knows none.
+
+    XLA gives convolutions on the CPU to a library that runs them on one core, five times slower
+    than its own code; the empty list of kinds keeps that library out.
+    """
+    options = {"xla_cpu_experimental_ynn_fusion_type": ""}
+    if jax.default_backend() != "cpu":
+        return None
+    try:
+        _ = jax.jit(lambda: 0, compiler_options=options).lower().compile()
+    except jax.errors.JaxRuntimeError:  # the experiment is over in this version
+        return None
+    return options
 
 
 def place_seeds(tree: PyTree, mesh: jax.sharding.Mesh) -> PyTree:

@@ -3,7 +3,8 @@
 config.json     the resolved config                    written before the first step
 versions.json   packages, device, data, git commit     written before the first step
 metrics.jsonl   one line per epoch                     appended
-gradients.npz   {statistic: [E + 1, S, L]}             replaced after every epoch
+gradients.npz   {statistic: [E + 1, S, L]}             replaced after every epoch, if probed
+predictions.npz {logits [S, N, K], labels [N]}         of classifiers, after the last epoch
 summary.json    the dict that the run returns          written last
 tensorboard/    the metrics again, for TensorBoard     appended
 checkpoints/    see `research.checkpoint`
@@ -129,6 +130,22 @@ def begin(
     write_json(path, asked)
 
 
+def check_same(workdir: Path, config: ConfigDict, *, but: Sequence[str]) -> None:
+    """Raise UserError naming every key in which the run in `workdir` differs from `config`.
+
+    but: keys of the top level that may differ.
+    """
+    begun, asked = _read_json(workdir / "config.json"), json.loads(config.to_json_best_effort())
+    for key in but:
+        begun.pop(key, None)
+        asked.pop(key, None)
+    if differences := _differences(begun, asked):
+        raise UserError(
+            f"{workdir} holds another net: {'; '.join(differences)}. Give the config it was begun "
+            "with, or another --workdir"
+        )
+
+
 def rows(workdir: Path) -> list[dict[str, Any]]:
     """The complete lines of metrics.jsonl; a last line cut short by a kill is dropped."""
     found: list[dict[str, Any]] = []
@@ -159,12 +176,17 @@ def gradients(workdir: Path) -> dict[str, np.ndarray]:
 
 def write_gradients(workdir: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Replace gradients.npz in one move."""
-    temporary = workdir / ".gradients.tmp"
+    write_arrays(workdir / "gradients.npz", arrays)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write an .npz file in one move."""
+    temporary = path.with_name(f".{path.stem}.tmp")
     with temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, workdir / "gradients.npz")
+    os.replace(temporary, path)
 
 
 def with_epoch(

@@ -186,7 +186,7 @@ BLOCKS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "depth-claims": ("results/depth.json", claims_table),
     **{
         f"benchmark-{name}": _benchmark(name)
-        for name in ("depth", "study", "probe", "layers", "seeds")
+        for name in ("depth", "study", "probe", "layers", "seeds", "cnn", "layers_cnn")
     },
 }
 

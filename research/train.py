@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import chex
@@ -12,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from research import keys, losses, metrics, parallel, probes
+from research import augment, keys, losses, metrics, parallel, probes
 from research.data import arrays
 from research.types import Array, Batch, Dataset, Metrics, PyTree, TrainState
 
 Probe = Callable[[PyTree, PyTree], Mapping[str, Array]]
-Step = Callable[[TrainState, Batch, Array], tuple[TrainState, tuple[Metrics, Mapping[str, Array]]]]
+Taken = tuple[Metrics, Mapping[str, Array]]  # what a step leaves besides the state
+Step = Callable[[TrainState, Batch, Array, Array], tuple[TrainState, Taken]]
 
 
 @flax.struct.dataclass
@@ -72,53 +74,84 @@ def init_states(
     return jax.tree.map(lambda *leaves: np.stack(leaves), *each)
 
 
-def judge(model: nn.Module, variables: PyTree, batch: Batch) -> Metrics:
-    """Cross-entropy and hits of the net with `variables`, summed over the batch."""
-    logits = model.apply(variables, as_input(batch.images))
+def judge(
+    model: nn.Module,
+    variables: PyTree,
+    batch: Batch,
+    *,
+    smoothing: float = 0.0,
+    dropout: jax.Array | None = None,
+) -> Metrics:
+    """Cross-entropy and hits of the net with `variables`, summed over the batch.
+
+    smoothing: as in `losses.cross_entropy`.  dropout: the key if the net is in training, else None.
+    """
+    rngs = {} if dropout is None else {"dropout": dropout}
+    logits = model.apply(variables, as_input(batch.images), train=dropout is not None, rngs=rngs)
     assert isinstance(logits, jax.Array)
-    per_example = losses.cross_entropy(logits, batch.labels)
+    per_example = losses.cross_entropy(logits, batch.labels, smoothing=smoothing)
     return metrics.count_batch(logits, per_example, batch.labels, batch.mask)
 
 
 def make_step(
-    model: nn.Module, tx: optax.GradientTransformation, *, probe: Probe | None = None
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    *,
+    probe: Probe | None = None,
+    change: augment.Augment | None = None,
+    smoothing: float = 0.0,
 ) -> Step:
-    """step(state, batch, learn): descend the mean cross-entropy of the batch.
+    """step(state, batch, seed, learn): descend the mean cross-entropy of the batch.
 
-    learn: [] bool, False leaves the state as it is, to probe a net before it is trained.
+    seed: [] uint32; dropout and `change` draw from streams of it, at the state's step.
+    learn: [] bool, False leaves the state as it is, to probe a net before it is trained; so does
+    a batch that is masked as a whole.
     probe: (gradients, signals) -> statistics, from the gradients that the step has computed
     anyway; signals are those of the collection `perturbations`.  It cannot change the parameters.
+    change: of the training images, see `research.augment`.
     """
 
-    def objective(params: PyTree, signals: PyTree, batch: Batch) -> tuple[Array, Metrics]:
+    def objective(
+        params: PyTree, signals: PyTree, batch: Batch, dropout: jax.Array
+    ) -> tuple[Array, Metrics]:
         variables = {"params": params} | ({"perturbations": signals} if probe else {})
-        counted = judge(model, variables, batch)
-        return counted.loss_sum / counted.count.astype(jnp.float32), counted
+        counted = judge(model, variables, batch, smoothing=smoothing, dropout=dropout)
+        return counted.loss_sum / jnp.maximum(counted.count, 1).astype(jnp.float32), counted
 
     def step(
-        state: TrainState, batch: Batch, learn: Array
-    ) -> tuple[TrainState, tuple[Metrics, Mapping[str, Array]]]:
+        state: TrainState, batch: Batch, seed: Array, learn: Array
+    ) -> tuple[TrainState, Taken]:
         chex.assert_equal_shape_prefix([batch.images, batch.labels, batch.mask], 1)
+        if change is not None:
+            key = keys.stream(seed, "augment", state.step)
+            batch = batch.replace(images=change(key, batch.images))
         signals = _zero_signals(model, batch.images) if probe else {}
         gradient = jax.grad(objective, argnums=(0, 1), has_aux=True)
-        (gradients, back_signals), counted = gradient(state.params, signals, batch)
+        dropout = keys.stream(seed, "dropout", state.step)
+        (gradients, back_signals), counted = gradient(state.params, signals, batch, dropout)
         statistics = probe(gradients, back_signals) if probe else {}
         updates, opt_state = tx.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         after = TrainState(step=state.step + 1, params=params, opt_state=opt_state)
+        learn = learn & (counted.count > 0)
         kept = jax.tree.map(lambda new, old: jnp.where(learn, new, old), after, state)
         return kept, (counted, statistics)
 
     return step
 
 
-def run_epoch(
-    step: Step, state: TrainState, data: Dataset, order: tuple[Array, Array], learn: Array
-) -> tuple[TrainState, tuple[Metrics, Mapping[str, Array]]]:
+def run_steps(
+    step: Step,
+    state: TrainState,
+    data: Dataset,
+    order: tuple[Array, Array],
+    seed: Array,
+    learn: Array,
+) -> tuple[TrainState, Taken]:
     """Scan `step` over order = (indices [T, B], mask [T, B]); results stacked along T."""
 
     def body(state: TrainState, entry: tuple[Array, Array]) -> tuple[TrainState, Any]:
-        return step(state, arrays.take(data, *entry), learn)
+        return step(state, arrays.take(data, *entry), seed, learn)
 
     return jax.lax.scan(body, state, order)
 
@@ -133,45 +166,138 @@ def evaluate(model: nn.Module, params: PyTree, data: Dataset, *, batch_size: int
     return metrics.total(stacked)
 
 
-def make_epoch(
-    model: nn.Module,
-    tx: optax.GradientTransformation,
-    *,
-    batch_size: int,
-    eval_batch_size: int,
-    probe: Probe | None = None,
-) -> Callable[..., tuple[TrainState, EpochResult]]:
-    """epoch(state, seed, number, train, test) for one seed, `number` counting from 1.
+def predict(model: nn.Module, params: PyTree, images: Array, *, batch_size: int) -> jax.Array:
+    """Logits [N, K] float32 of images [N, H, W, C] uint8, in their order, each computed once."""
+    data = Dataset(images=images, labels=jnp.zeros(len(images), jnp.int32))
 
-    Number 0 goes over the batches of epoch 1 without learning.
-    """
-    step = make_step(model, tx, probe=probe)
+    def body(_: None, entry: tuple[Array, Array]) -> tuple[None, Any]:
+        batch = arrays.take(data, *entry)
+        return None, model.apply({"params": params}, as_input(batch.images))
 
-    def epoch(
-        state: TrainState, seed: Array, number: Array, train: Dataset, test: Dataset
-    ) -> tuple[TrainState, EpochResult]:
-        order = arrays.epoch_order(
-            keys.stream(seed, "order", jnp.maximum(number, 1)), len(train.images), batch_size
-        )
-        state, (counted, statistics) = run_epoch(step, state, train, order, number > 0)
-        finite = jnp.isfinite(counted.loss_sum)
-        return state, EpochResult(
-            train=metrics.total(counted),
-            test=evaluate(model, state.params, test, batch_size=eval_batch_size),
-            probe=probes.over_epoch(statistics),
-            bad_step=jnp.where(jnp.all(finite), -1, jnp.argmin(finite)).astype(jnp.int32),
-        )
+    _, stacked = jax.lax.scan(body, None, arrays.pad_batches(len(images), batch_size))
+    return stacked.reshape(-1, stacked.shape[-1])[: len(images)]
 
-    return epoch
+
+def predict_all(
+    model: nn.Module, params: PyTree, images: Array, loop: "Loop", *, seeds: int
+) -> np.ndarray:
+    """Logits [S, N, K] of every seed's net with params [S, ...], each image judged once."""
+    mesh = parallel.seed_mesh(seeds)
+    program = parallel.over_seeds(
+        lambda params, _, images: predict(model, params, images, batch_size=loop.eval_batch_size),
+        mesh,
+        convolutions=loop.convolutions,
+    )
+    placed = parallel.place_seeds(params, mesh)
+    numbers = parallel.place_seeds(np.arange(seeds, dtype=np.uint32), mesh)
+    logits = program(placed, numbers, parallel.place_whole(images, mesh))
+    return parallel.fetch_seeds(logits, seeds)
 
 
 class Loop(NamedTuple):
-    """The settings of `fit` that shape its program."""
+    """The settings of `fit` that shape its program.
+
+    probe, change, smoothing: as in `make_step`.
+    look_every: steps after which `fit` comes up for air within an epoch; 0 for never.
+    convolutions: whether the net has any, see `parallel.compiler_options`.
+    """
 
     epochs: int
     batch_size: int
     eval_batch_size: int
     probe: Probe | None = None
+    change: augment.Augment | None = None
+    smoothing: float = 0.0
+    look_every: int = 0
+    convolutions: bool = False
+
+
+def make_steps(
+    model: nn.Module, tx: optax.GradientTransformation, loop: Loop, count: int
+) -> Callable[..., tuple[TrainState, Taken]]:
+    """steps(state, seed, number, first, train): `count` steps of epoch `number` from `first` on.
+
+    Results are stacked along `count`; those beyond the epoch's last step are of empty batches.
+    """
+    step = make_step(model, tx, probe=loop.probe, change=loop.change, smoothing=loop.smoothing)
+
+    def steps(
+        state: TrainState, seed: Array, number: Array, first: Array | int, train: Dataset
+    ) -> tuple[TrainState, Taken]:
+        order = arrays.epoch_order(
+            keys.stream(seed, "order", jnp.maximum(number, 1)), len(train.images), loop.batch_size
+        )
+        if count < len(order[0]):
+            order = arrays.rows_from(order, first, count)
+        return run_steps(step, state, train, order, seed, number > 0)
+
+    return steps
+
+
+def close_epoch(
+    model: nn.Module, loop: Loop, params: PyTree, taken: Taken, test: Dataset
+) -> EpochResult:
+    """What the steps of one epoch, stacked along T, and the net after them amount to."""
+    counted, statistics = taken
+    finite = jnp.isfinite(counted.loss_sum)
+    return EpochResult(
+        train=metrics.total(counted),
+        test=evaluate(model, params, test, batch_size=loop.eval_batch_size),
+        probe=probes.over_epoch(statistics),
+        bad_step=jnp.where(jnp.all(finite), -1, jnp.argmin(finite)).astype(jnp.int32),
+    )
+
+
+def make_epoch(
+    model: nn.Module, tx: optax.GradientTransformation, loop: Loop
+) -> Callable[..., tuple[TrainState, EpochResult]]:
+    """epoch(state, seed, number, train, test) for one seed, `number` counting from 1.
+
+    Number 0 goes over the batches of epoch 1 without learning.
+    """
+
+    def epoch(
+        state: TrainState, seed: Array, number: Array, train: Dataset, test: Dataset
+    ) -> tuple[TrainState, EpochResult]:
+        count = arrays.steps_per_epoch(len(train.images), loop.batch_size)
+        state, taken = make_steps(model, tx, loop, count)(state, seed, number, 0, train)
+        return state, close_epoch(model, loop, state.params, taken, test)
+
+    return epoch
+
+
+def make_program(
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    loop: Loop,
+    mesh: jax.sharding.Mesh,
+    on_steps: Callable[[int, int, int], None],
+) -> Callable[..., tuple[PyTree, PyTree]]:
+    """program(states, seeds, number, train, test): one epoch of every seed, compiled.
+
+    on_steps(number, done, steps): called within the epoch, every `loop.look_every` steps.
+    """
+    over_seeds = partial(parallel.over_seeds, mesh=mesh, convolutions=loop.convolutions)
+    if not loop.look_every:
+        return over_seeds(make_epoch(model, tx, loop))
+    some = over_seeds(make_steps(model, tx, loop, loop.look_every))
+    close = over_seeds(
+        lambda ended, _, test: close_epoch(model, loop, ended[0].params, ended[1], test)
+    )
+
+    def program(
+        states: PyTree, seeds: Array, number: Array, train: Dataset, test: Dataset
+    ) -> tuple[PyTree, PyTree]:
+        count = arrays.steps_per_epoch(len(train.images), loop.batch_size)
+        parts: list[Taken] = []
+        for first in range(0, count, loop.look_every):
+            states, taken = some(states, seeds, number, jnp.int32(first), train)
+            parts.append(jax.block_until_ready(taken))
+            on_steps(int(number), min(first + loop.look_every, count), count)
+        whole = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=1)[:, :count], *parts)
+        return states, close((states, whole), seeds, test)
+
+    return program
 
 
 def fit(
@@ -184,12 +310,15 @@ def fit(
     seeds: Sequence[int],
     resume: tuple[int, TrainState] | None,
     on_epoch: Callable[[int, TrainState, EpochResult, float], None],
+    on_steps: Callable[[int, int, int], None] = lambda number, done, steps: None,
 ) -> TrainState:
     """Train one net per seed, all in one program, and return their states [S, ...] (NumPy).
 
     resume: (epochs done, states [S, ...]) of an earlier run, or None.
     on_epoch(number, states, result, seconds): called after every epoch with NumPy arrays [S, ...];
     number 0 is the probe of the initial nets, over all the batches of epoch 1.
+    on_steps(number, done, steps): called within an epoch if loop.look_every asks for it; what it
+    raises ends the training, and the epoch is lost.
     Raises Diverged, before on_epoch sees the epoch, when a loss is not finite.
     """
     mesh = parallel.seed_mesh(len(seeds))
@@ -197,14 +326,7 @@ def fit(
     train, test = parallel.place_whole((train, test), mesh)
     seed_array = parallel.place_seeds(np.asarray(seeds, np.uint32), mesh)
 
-    epoch = make_epoch(
-        model,
-        tx,
-        batch_size=loop.batch_size,
-        eval_batch_size=loop.eval_batch_size,
-        probe=loop.probe,
-    )
-    program = parallel.over_seeds(epoch, mesh)
+    program = make_program(model, tx, loop, mesh, on_steps)
     if resume is None:
         states = parallel.place_seeds(init_states(model, tx, seeds, sample), mesh)
         first = 0 if loop.probe else 1
@@ -254,9 +376,14 @@ def _diagnose(
     key = keys.stream(seed, "order", max(number, 1))
     order, mask = arrays.epoch_order(key, len(data.images), loop.batch_size)
     position = bad_step if bad_step >= 0 else len(order)
-    step = jax.jit(make_step(model, tx))
+    options = parallel.compiler_options() if loop.convolutions else None
+    step = jax.jit(
+        make_step(model, tx, change=loop.change, smoothing=loop.smoothing),
+        compiler_options=options,
+    )
     for t in range(position):
-        state, _ = step(state, arrays.take(data, order[t], mask[t]), jnp.bool_(number > 0))
+        batch = arrays.take(data, order[t], mask[t])
+        state, _ = step(state, batch, jnp.uint32(seed), jnp.bool_(number > 0))
     t = min(position, len(order) - 1)
     # A batch of training images is enough to see parameters that are not finite; a loss that only
     # overflows on some test image is said to be the loss itself.

@@ -104,9 +104,9 @@ def test_paced_contestants_answer_and_a_dead_one_is_one_line() -> None:
     )
     with measure.Paced("Somebody", [sys.executable, "-c", code]) as contestant:
         assert contestant.facts == {"versions": {"a": "1"}}
-        assert contestant.epoch() == 0.5
+        assert contestant.turn() == 0.5
         with pytest.raises(SystemExit, match=r"^error: Somebody failed: .*out of memory$"):
-            _ = contestant.epoch()
+            _ = contestant.turn()
 
 
 def test_functions_take_turns_and_the_first_round_is_dropped() -> None:
@@ -140,11 +140,11 @@ def test_a_python_without_any_peer_is_one_line_that_names_the_requirements(tmp_p
     _ = python.write_text('#!/bin/sh\necho \'["keras", "torch"]\'\n')
     python.chmod(0o755)
     with pytest.raises(SystemExit, match=r"^error: .* neither .* benchmarks/requirements\.txt .*"):
-        _ = depth.find_missing(str(python))
+        _ = measure.find_missing(str(python))
     _ = python.write_text("#!/bin/sh\necho '[\"torch\"]'\n")
-    assert depth.find_missing(str(python)) == ["torch"]
+    assert measure.find_missing(str(python)) == ["torch"]
     with pytest.raises(SystemExit, match="cannot be run"):
-        _ = depth.find_missing(str(tmp_path / "nowhere"))
+        _ = measure.find_missing(str(tmp_path / "nowhere"))
 
 
 def test_the_parent_of_the_contestants_imports_nothing_large() -> None:

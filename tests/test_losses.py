@@ -18,6 +18,14 @@ def test_the_gradient_of_cross_entropy_is_probability_minus_one_hot():
     np.testing.assert_allclose(gradient, [[0.7, -0.8, 0.1]], rtol=1e-5)
 
 
+def test_smoothing_spreads_its_share_of_the_target_over_all_classes():
+    logits, labels = np.random.default_rng(0).normal(size=(5, 4)), np.array([0, 3, 1, 1, 2])
+    target = 0.7 * np.eye(4)[labels] + 0.3 / 4
+    log_probability = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    found = losses.cross_entropy(np.float32(logits), labels, smoothing=0.3)
+    np.testing.assert_allclose(found, -(target * log_probability).sum(axis=1), rtol=1e-5)
+
+
 def test_logits_of_the_wrong_rank_are_refused():
     with pytest.raises(AssertionError):
         _ = losses.cross_entropy(np.zeros(3, np.float32), np.zeros(3, np.int32))

@@ -56,7 +56,7 @@ def test_a_run_prints_its_summary_and_says_last_how_good_it_is_and_where_it_lies
         ((NET, "--config.epochs=three"), "invalid literal for int() with base 10: 'three'"),
         ((NET, "--config.epochs=0"), "epochs: 0 is not a positive number"),
         ((NET, "--config.seeds=0"), "seeds: 0 is not a positive number"),
-        ((NET, "--config.experiment=deep"), "experiment: 'deep' is not one of depth"),
+        ((NET, "--config.experiment=deep"), "experiment: 'deep' is not one of classify, depth"),
         (
             (NET, "--config.data.dir=/nowhere"),
             "data.dir is '/nowhere', but data source 'synthetic'",
@@ -224,7 +224,7 @@ def test_a_flipped_bit_in_the_newest_state_falls_back_and_ends_the_same(
 
 def test_the_door_imports_neither_tensorflow_nor_torch():
     code = (
-        "import sys, research.main, research.experiments.depth\n"
+        "import sys, research.main, research.experiments.classify, research.experiments.depth\n"
         "assert not {'tensorflow', 'torch', 'matplotlib.pyplot'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

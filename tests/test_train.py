@@ -20,6 +20,7 @@ from research.models.mlp import MLP
 TX = optax.sgd(0.05)
 TRAIN, TEST = synthetic.digits(200, 70)
 YES = jnp.bool_(True)
+SEED = jnp.uint32(0)
 
 
 def net(activation="tanh", depth=3):
@@ -70,7 +71,7 @@ def test_gradients_and_signals_equal_those_worked_out_by_hand(activation):
         seen.update(gradients=gradients, signals=signals)
         return {}
 
-    _, (counted, _) = train.make_step(model, TX, probe=spy)(state, batch, YES)
+    _, (counted, _) = train.make_step(model, TX, probe=spy)(state, batch, SEED, YES)
     assert float(counted.loss_sum) / int(counted.count) == pytest.approx(loss, rel=1e-6)
     for layer in model.layer_names:
         for leaf in ("kernel", "bias"):
@@ -95,7 +96,7 @@ def test_a_step_is_plain_gradient_descent():
     _, by_hand, _ = numpy_mlp.gradients(
         state.params, model.layer_names, "tanh", batch.images, batch.labels
     )
-    after, _ = train.make_step(model, TX)(state, batch, YES)
+    after, _ = train.make_step(model, TX)(state, batch, SEED, YES)
     expected = jax.tree.map(lambda p, g: p - 0.05 * g, state.params, by_hand)
     chex.assert_trees_all_close(after.params, expected, rtol=1e-4, atol=1e-6)
     assert int(after.step) == 1
@@ -105,9 +106,9 @@ def test_masked_examples_change_neither_the_update_nor_the_sums():
     model = net()
     state = one(start(model))
     step = train.make_step(model, TX)
-    plain, (counted, _) = step(state, batch_of([1, 2, 3]), YES)
+    plain, (counted, _) = step(state, batch_of([1, 2, 3]), SEED, YES)
     mask = np.array([True, True, True, False, False])
-    padded, (counted_padded, _) = step(state, batch_of([1, 2, 3, 90, 91], mask), YES)
+    padded, (counted_padded, _) = step(state, batch_of([1, 2, 3, 90, 91], mask), SEED, YES)
     chex.assert_trees_all_close(padded.params, plain.params, rtol=1e-5, atol=1e-7)
     assert int(counted_padded.count) == int(counted.count) == 3
     assert float(counted_padded.loss_sum) == pytest.approx(float(counted.loss_sum), rel=1e-6)
@@ -118,12 +119,12 @@ def test_a_scanned_epoch_equals_the_python_loop_bit_for_bit():
     state = one(start(model))
     order = arrays.epoch_order(keys.stream(0, "order", 1), 200, 32)
     step = train.make_step(model, TX, probe=make_probe(model))
-    scanned, (_, statistics) = jax.jit(functools.partial(train.run_epoch, step))(
-        state, TRAIN, order, YES
+    scanned, (_, statistics) = jax.jit(functools.partial(train.run_steps, step))(
+        state, TRAIN, order, SEED, YES
     )
     jitted, looped, each = jax.jit(step), state, []
     for indices, mask in zip(*order, strict=True):
-        looped, (_, found) = jitted(looped, arrays.take(TRAIN, indices, mask), YES)
+        looped, (_, found) = jitted(looped, arrays.take(TRAIN, indices, mask), SEED, YES)
         each.append(found)
     chex.assert_trees_all_equal(scanned, looped)
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
@@ -182,7 +183,7 @@ def test_seeds_differ_from_one_another():
 def test_seeds_as_a_vmap_axis_agree_with_seeds_one_by_one():
     model = net()
     states = train.init_states(model, TX, [0, 1], TRAIN.images[:1])
-    epoch = train.make_epoch(model, TX, batch_size=32, eval_batch_size=32, probe=make_probe(model))
+    epoch = train.make_epoch(model, TX, train.Loop(1, 32, 32, make_probe(model)))
     arguments = (states, np.arange(2, dtype=np.uint32), jnp.int32(1), TRAIN, TEST)
     batched, mapped = (
         parallel.over_seeds(epoch, parallel.seed_mesh(1), batched=how)(*arguments)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from research.types import UserError
+from research.data.source import DataError, existing_directory
 
 URL = "https://storage.googleapis.com/cvdf-datasets/mnist/"
 
@@ -45,14 +45,6 @@ _SIDE_PX = 28
 _CLASSES = 10
 
 
-class DataError(UserError, ValueError):
-    """Data that are missing, damaged, or not what they should be."""
-
-
-class Unavailable(DataError):
-    """The data are not on this machine and cannot be fetched; nothing is damaged."""
-
-
 def accepted_names(key: str) -> list[str]:
     """Every file name under which the array `key` is looked for, in order of preference."""
     plain = NAMES[key]
@@ -64,11 +56,7 @@ def find_files(directory: str | Path) -> dict[str, Path]:
 
     Raises DataError that lists the missing ones and the names that are accepted.
     """
-    root = Path(directory).expanduser()
-    # os.path says False where pathlib raises: for folders that one may not enter.
-    if not os.path.isdir(root):
-        found = "is not a directory" if os.path.exists(root) else "does not exist"
-        raise DataError(f"{root} {found}; expected a directory with {_expected()}")
+    root = existing_directory(directory, _expected())
     best: dict[str, Path] = {}
     for folder in FOLDERS:
         paths: dict[str, Path] = {}

@@ -4,9 +4,7 @@ Report, Exercise 1: accuracies (Parts B and D), gradient maxima of every layer (
 and 5) and learning curves (figure 4).
 """
 
-import dataclasses
 import json
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,11 +14,18 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from research import checkpoint, costs, figures, optim, preemption, probes, record, train
-from research.data import arrays, standard
+from research import costs, optim, probes, record, train
+from research.data import arrays
+from research.experiments import training
+from research.figures.curves import draw_learning_curves
+from research.figures.depth import (
+    draw_gradient_comparison,
+    draw_gradient_maxima,
+    draw_net_gradients,
+)
 from research.models.activations import ACTIVATIONS
 from research.models.mlp import MLP
-from research.types import Array, Config, Dataset, Metrics, PyTree, UserError
+from research.types import Array, Config, Dataset, PyTree, UserError
 
 REPORT_EPOCHS = (0, 1, 2, 3)  # the report trains Part C for three epochs; 0 is initialisation
 
@@ -33,21 +38,21 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
     for a loss that is not finite.
     """
     check(config)
-    training, test, source = _load(config, download=config.data.download)
-    say(f"data: {source.caption()}")
-    versions = record.describe_versions(_describe_data(source))
+    train_set, test_set, source = training.load(config, "mnist", download=config.data.download)
+    training.say(f"data: {source.caption()}")
+    versions = record.describe_versions(training.describe_data(source))
     if len(config.nets) == 1:
-        return _run_net(config, workdir, training, test, versions)
+        return _run_net(config, workdir, train_set, test_set, versions)
     with record.locked(workdir):
         began = time.monotonic()
         record.begin(workdir, config, versions)
         results = {
-            net: _run_net(net_config(config, net), workdir / net, training, test, versions)
+            net: _run_net(net_config(config, net), workdir / net, train_set, test_set, versions)
             for net in config.nets
         }
         _draw_study(workdir, config.nets, _caption(config, source.caption()))
         summary = {"nets": results, "data": versions["data"], "device": versions["device"]}
-        say(f"{len(results)} nets in {time.monotonic() - began:.0f} s")
+        training.say(f"{len(results)} nets in {time.monotonic() - began:.0f} s")
         best = max(results, key=lambda net: np.mean(results[net]["test_accuracy"]))
         summary["headline"] = (
             f"{len(results)} nets, {config.seeds} seed(s) each, on {source.caption()}; "
@@ -60,23 +65,19 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
 def describe(config: Config) -> str:
     """What `run` would do: config, data, and for every net its layers, steps, FLOPs and memory."""
     check(config)
-    training, test, source = _load(config, download=False)
+    train_set, test_set, source = training.load(config, "mnist", download=False)
     if config.data.download and not source.full and config.data.source in ("auto", "tfds"):
-        say("the run itself would try to download the full set first")
+        training.say("the run itself would try to download the full set first")
     lines = [json.dumps(json.loads(config.to_json_best_effort()), indent=2)]
     lines += [f"data: {source.caption()}"]
     for net in config.nets:
-        lines += ["", net, *_describe_net(config, net, training, test)]
+        lines += ["", net, *_describe_net(config, net, train_set, test_set)]
     return "\n".join(lines)
 
 
 def check(config: Config) -> None:
     """Raise UserError naming the first key whose value cannot be used."""
-    for key in ("epochs", "batch_size", "eval_batch_size", "seeds"):
-        if config[key] < 1:
-            raise UserError(f"{key}: {config[key]} is not a positive number")
-    if not 0 <= config.seed <= 2**32 - config.seeds:
-        raise UserError(f"seed: {config.seed} is not in 0 .. 2**32 - seeds")
+    training.check(config)
     if not config.nets:
         raise UserError("nets: empty; give names such as 'tanh-40'")
     for net in config.nets:
@@ -104,8 +105,8 @@ def net_config(config: Config, net: str) -> Config:
 def _run_net(
     config: Config,
     workdir: Path,
-    training: Dataset,
-    test: Dataset,
+    train_set: Dataset,
+    test_set: Dataset,
     versions: Mapping[str, Any],
 ) -> dict[str, Any]:
     (net,) = config.nets
@@ -113,57 +114,21 @@ def _run_net(
         finished = record.finished_summary(workdir)
         record.begin(workdir, config, versions, resuming=finished is None)
         if finished is not None:
-            say(f"{net}: all {config.epochs} epochs are done already")
+            training.say(f"{net}: all {config.epochs} epochs are done already")
             return finished
-        _train_net(config, net, workdir, training, test)
-        return _finish(config, net, workdir, len(test.images), versions)
+        training.train_net(_task(config, net), config, workdir, train_set, test_set)
+        return _finish(config, net, workdir, len(test_set.images), versions)
 
 
-def _train_net(config: Config, net: str, workdir: Path, training: Dataset, test: Dataset) -> None:
-    """Train one net, or go on with it, until its records hold every epoch."""
+def _task(config: Config, net: str) -> training.Task:
     model = make_model(config, net)
-    tx = optim.make_optimizer(config.learning_rate)
-    seeds = _seeds(config)
-    with (
-        preemption.deferred(),
-        checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints,
-        record.EpochLog(workdir, model.layer_names, probed=config.probe) as log,
-    ):
-        template = jax.eval_shape(
-            jax.vmap(lambda seed: train.init_state(model, tx, seed, training.images[:1])),
-            jax.ShapeDtypeStruct((len(seeds),), np.uint32),
-        )
-        resume = checkpoints.restore_newest(template, say=say, usable=log.covers)
-        log.continue_after(resume[0] if resume else None)
-        if resume:
-            say(f"{net}: going on after epoch {resume[0]}")
-
-        def on_epoch(
-            number: int, states: PyTree, result: train.EpochResult, seconds: float
-        ) -> None:
-            row = _row(number, result, seconds) if number else None
-            log.write(number, row, result.probe)
-            if row is not None:
-                checkpoints.save(number, states)
-                say(_progress(net, config.epochs, row))
-                preemption.raise_if_requested()
-
-        loop = train.Loop(
-            epochs=config.epochs,
-            batch_size=config.batch_size,
-            eval_batch_size=config.eval_batch_size,
-            probe=make_probe(model) if config.probe else None,
-        )
-        try:
-            _ = train.fit(
-                model, tx, training, test, loop, seeds=seeds, resume=resume, on_epoch=on_epoch
-            )
-        except train.Diverged as error:
-            kept = f"epoch {error.epoch - 1} is kept in {workdir}" if error.epoch > 1 else ""
-            raise UserError(
-                f"{net}: {error}. {kept or 'No epoch was finished'}; "
-                "a smaller learning_rate may help"
-            ) from error
+    loop = train.Loop(
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        eval_batch_size=config.eval_batch_size,
+        probe=make_probe(model) if config.probe else None,
+    )
+    return training.Task(net, model, optim.make_optimizer(config.learning_rate), loop)
 
 
 def _finish(
@@ -172,21 +137,19 @@ def _finish(
     """Draw the figures of one net and write its summary."""
     rows, gradients = record.rows(workdir), record.gradients(workdir)
     caption = _caption(config, versions["data"]["caption"])
-    drawn = {
-        "learning_curves": figures.draw_learning_curves({net: rows}, title=net, caption=caption)
-    }
+    drawn = {"learning_curves": draw_learning_curves({net: rows}, title=net, caption=caption)}
     if gradients:
-        drawn["gradients"] = figures.draw_net_gradients(gradients, label=net, caption=caption)
+        drawn["gradients"] = draw_net_gradients(gradients, label=net, caption=caption)
     record.save_figures(workdir, drawn)
     last = rows[-1]
     summary = {
         "net": net,
         **last,
-        "seeds": list(_seeds(config)),
+        "seeds": list(training.seeds_of(config)),
         "seconds": sum(row["seconds"] for row in rows),
         "data": versions["data"],
         "device": versions["device"],
-        "headline": f"{net}: test accuracy {_spread(last['test_accuracy'], test_count)}",
+        "headline": f"{net}: test accuracy {training.spread(last['test_accuracy'], test_count)}",
     }
     record.write_json(workdir / "summary.json", summary)
     return summary
@@ -205,7 +168,7 @@ def _draw_study(workdir: Path, nets: Sequence[str], caption: str) -> None:
                 ("", "kernel_abs_max", ""),
                 ("_signal", "signal_abs_max", ", back-propagated signal"),
             ):
-                drawn[f"figure_{number}{suffix}"] = figures.draw_gradient_maxima(
+                drawn[f"figure_{number}{suffix}"] = draw_gradient_maxima(
                     chosen,
                     epochs=REPORT_EPOCHS,
                     reading=reading,
@@ -215,10 +178,10 @@ def _draw_study(workdir: Path, nets: Sequence[str], caption: str) -> None:
     pair = ("lecun", "tanh")
     if curves := _chosen(rows, pair, (5, 20, 40)):
         title = "Figure 4: learning curves, LeCun against tanh"
-        drawn["figure_4"] = figures.draw_learning_curves(curves, title=title, caption=caption)
+        drawn["figure_4"] = draw_learning_curves(curves, title=title, caption=caption)
     if chosen := _chosen(gradients, pair, (5, 20, 40)):
         title = "Figure 5: gradient maxima, LeCun against tanh"
-        drawn["figure_5"] = figures.draw_gradient_comparison(
+        drawn["figure_5"] = draw_gradient_comparison(
             chosen, epochs=REPORT_EPOCHS, title=title, caption=caption
         )
     record.save_figures(workdir, drawn)
@@ -229,10 +192,6 @@ def _chosen(
 ) -> dict[str, Any]:
     names = [f"{activation}-{depth}" for depth in depths for activation in activations]
     return {name: records[name] for name in names if name in records}
-
-
-def _seeds(config: Config) -> range:
-    return range(config.seed, config.seed + config.seeds)
 
 
 def _caption(config: Config, data: str) -> str:
@@ -253,75 +212,19 @@ def make_probe(model: MLP) -> train.Probe:
     return probe
 
 
-def _load(config: Config, *, download: bool) -> tuple[Dataset, Dataset, standard.Source]:
-    return standard.load_mnist(
-        directory=config.data.dir,
-        source=config.data.source,
-        tfds_dir=config.data.tfds_dir,
-        download=download,
-        say=say,
-    )
-
-
-def _describe_data(source: standard.Source) -> dict[str, Any]:
-    return {**dataclasses.asdict(source), "caption": source.caption()}
-
-
-def _row(epoch: int, result: train.EpochResult, seconds: float) -> dict[str, Any]:
-    """One line of metrics.jsonl: numbers, or lists over the seeds where there are several."""
-
-    def means(metrics: Metrics) -> tuple[np.ndarray, np.ndarray]:
-        count = np.asarray(metrics.count, np.float64)
-        return np.asarray(metrics.loss_sum) / count, np.asarray(metrics.correct) / count
-
-    def plain(values: np.ndarray) -> float | list[float]:
-        return values.tolist() if len(values) > 1 else values.item()
-
-    (train_loss, train_accuracy), (test_loss, test_accuracy) = map(
-        means, (result.train, result.test)
-    )
-    return {
-        "epoch": epoch,
-        "train_loss": plain(train_loss),
-        "train_accuracy": plain(train_accuracy),
-        "test_loss": plain(test_loss),
-        "test_accuracy": plain(test_accuracy),
-        "seconds": round(seconds, 3),
-    }
-
-
-def _progress(net: str, epochs: int, row: Mapping[str, Any]) -> str:
-    mean = {key: float(np.mean(value)) for key, value in row.items()}
-    return (
-        f"{net} epoch {row['epoch']}/{epochs}: "
-        f"train loss {mean['train_loss']:.4f} accuracy {mean['train_accuracy']:.4f}, "
-        f"test loss {mean['test_loss']:.4f} accuracy {mean['test_accuracy']:.4f}, "
-        f"{mean['seconds']:.2f} s"
-    )
-
-
-def _spread(accuracies: float | list[float], count: int) -> str:
-    values = np.atleast_1d(accuracies)
-    if len(values) == 1:
-        return f"{values[0]:.2%} ({round(values[0] * count):,} of {count:,} images)"
-    return (
-        f"{values.mean():.2%} mean, {values.std(ddof=1):.2%} sd, {values.min():.2%} min, "
-        f"{values.max():.2%} max ({len(values)} seeds, {count:,} images)"
-    )
-
-
-def _describe_net(config: Config, net: str, training: Dataset, test: Dataset) -> list[str]:
+def _describe_net(config: Config, net: str, train_set: Dataset, test_set: Dataset) -> list[str]:
     model = make_model(config, net)
     tx = optim.make_optimizer(config.learning_rate)
     state = jax.eval_shape(
-        lambda seed: train.init_state(model, tx, seed, training.images[:1]), np.zeros((), np.uint32)
+        lambda seed: train.init_state(model, tx, seed, train_set.images[:1]),
+        np.zeros((), np.uint32),
     )
     kernels = {name: state.params[name]["kernel"].shape for name in model.layer_names}
-    steps = arrays.steps_per_epoch(len(training.images), config.batch_size)
+    steps = arrays.steps_per_epoch(len(train_set.images), config.batch_size)
     statistics = len(probes.STATISTICS) if config.probe else 0
     epochs = config.epochs + config.probe  # the initial net is probed over an epoch of its own
-    flops = costs.flops_per_image(kernels) * len(training.images) * epochs * config.seeds
-    data_bytes = training.images.nbytes + test.images.nbytes
+    flops = costs.flops_per_image(kernels) * len(train_set.images) * epochs * config.seeds
+    data_bytes = train_set.images.nbytes + test_set.images.nbytes
     net_bytes = costs.training_bytes(kernels, config.batch_size, steps, statistics) * config.seeds
     return [
         *costs.layer_table(kernels),
@@ -330,8 +233,3 @@ def _describe_net(config: Config, net: str, training: Dataset, test: Dataset) ->
         f"about {(data_bytes + net_bytes) / 2**20:.0f} MiB of arrays on the device, "
         f"{data_bytes / 2**20:.0f} MiB of them the data set",
     ]
-
-
-def say(line: str) -> None:
-    """Progress for the person at the terminal; standard output is kept for the summary."""
-    print(line, file=sys.stderr, flush=True)

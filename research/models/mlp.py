@@ -52,7 +52,8 @@ class MLP(nn.Module):
         return (*(f"hidden_{i:02d}" for i in range(self.depth)), "output")
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+        del train  # nothing here is random
         activation = ACTIVATIONS[self.activation].function
         x = images.reshape(images.shape[0], -1)
         for name in self.layer_names[:-1]:

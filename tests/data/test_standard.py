@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import http.server
 import importlib.machinery
@@ -23,7 +24,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from research.data import idx, standard
+from research.data import idx, prepared, standard
+from research.data.source import PUBLISHED
 from research.data.standard import DataError, load_mnist
 from research.types import Dataset
 
@@ -55,11 +57,16 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         arrays[f"{split}_labels"] = generator.integers(0, 10, n, np.uint8)
     folder = write(tmp_path / "idx", arrays)
     _, _, source = load_mnist(directory=str(folder))
-    monkeypatch.setattr(standard, "MNIST_SHA256", source.sha256)
+    publish(monkeypatch, source.sha256)
     for key, array in arrays.items():
         monkeypatch.setitem(idx.MD5, key, idx.md5(array))
     set_url(monkeypatch, CLOSED)
     return folder
+
+
+def publish(monkeypatch: pytest.MonkeyPatch, sha256: str) -> None:
+    changed = dataclasses.replace(PUBLISHED["mnist"], sha256=sha256)
+    monkeypatch.setitem(PUBLISHED, "mnist", changed)
 
 
 def set_url(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
@@ -154,6 +161,36 @@ def test_the_checksum_sees_every_array_and_shape() -> None:
     assert len(others | {source.sha256}) == 4
 
 
+# One door
+
+
+def test_one_door_leads_to_either_data_set(tmp_path: Path) -> None:
+    for name, side in (("mnist", (28, 28, 1)), ("cifar10", (32, 32, 3))):
+        train, _, source = standard.load(name, source="synthetic")
+        assert (source.dataset, train.images.shape[1:]) == (name, side)
+        assert len(standard.CLASSES[name]) == 10 and "synthetic" in standard.SOURCES[name]
+        with pytest.raises(DataError, match=rf"{tmp_path}/no does not exist"):
+            standard.load(name, directory=str(tmp_path / "no"))
+
+
+def test_an_unknown_data_set_or_the_source_of_another_lists_the_valid() -> None:
+    with pytest.raises(DataError, match="data set 'cifar' is unknown; expected one of mnist, cifa"):
+        standard.load("cifar", source="synthetic")
+    with pytest.raises(DataError, match=r"'sample' is unknown; .*auto, python, .* for CIFAR-10"):
+        standard.load("cifar10", source="sample")
+    with pytest.raises(DataError, match=r"'folders' is unknown; .*auto, idx, .* for MNIST"):
+        standard.load("mnist", source="folders")
+
+
+def test_every_argument_of_the_door_arrives(tiny: Path, tmp_path: Path) -> None:
+    root, said = tmp_path / "tfds", []
+    options = {"directory": str(tiny), "tfds_dir": str(root), "say": said.append}
+    source = standard.load("mnist", source="tfds", **options)[2]
+    assert source.source == f"TFDS mnist/3.0.1 in {root}" and len(said) == 2
+    with pytest.raises(DataError, match="not allowed"):
+        standard.load("mnist", source="tfds", tfds_dir=str(tmp_path / "no"), download=False)
+
+
 # Refusals
 
 
@@ -231,7 +268,7 @@ def test_a_name_server_that_never_answers_costs_no_more_than_the_probe(
         raise socket.gaierror(-2, "released")
 
     monkeypatch.setattr(socket, "getaddrinfo", never)
-    monkeypatch.setattr(standard, "_PROBE_S", 0.2)
+    monkeypatch.setattr(prepared, "_PROBE_S", 0.2)
     start = time.monotonic()
     with pytest.raises(DataError, match=r"no answer within 0\.2 s"):
         load_mnist(source="tfds", tfds_dir=str(tmp_path))
@@ -274,16 +311,16 @@ def test_the_download_address_is_that_of_the_stock_builder() -> None:
     import tensorflow_datasets as tfds
 
     assert tfds.image_classification.MNIST.URL == idx.URL
-    assert f"mnist/{tfds.image_classification.MNIST.VERSION}" == standard._TFDS_NAME
+    assert f"mnist/{tfds.image_classification.MNIST.VERSION}" == standard._recipe().version
 
 
 def test_a_second_start_reads_the_cache_and_nothing_else(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from research.data import mnist_tfds
+    from research.data import tfds_store
 
     first = load_mnist(source="tfds", directory=str(tiny), tfds_dir=str(tmp_path / "tfds"))
-    monkeypatch.setattr(mnist_tfds, "read", None)
+    monkeypatch.setattr(tfds_store, "read", None)
     said: list[str] = []
     second = load_mnist(tfds_dir=str(tmp_path / "tfds"), say=said.append)  # "auto" finds it
     assert_equal(first[:2], second[:2])
@@ -304,7 +341,9 @@ def test_a_damaged_cache_is_made_again_and_said(tiny: Path, tmp_path: Path, dama
     said: list[str] = []
     second = load_mnist(tfds_dir=str(root), say=said.append)
     assert_equal(first[:2], second[:2])
-    assert any("arrays.npz is damaged; making it again" in line for line in said)
+    assert any(
+        "arrays.npz is damaged or of an earlier version; making it again" in line for line in said
+    )
     assert cache.read_bytes() == healthy
 
 
@@ -339,7 +378,7 @@ def test_a_data_set_of_other_digits_is_refused(
 ) -> None:
     root = tmp_path / "tfds"
     load_mnist(source="tfds", directory=str(tiny), tfds_dir=str(root))
-    monkeypatch.setattr(standard, "MNIST_SHA256", "0" * 64)
+    publish(monkeypatch, "0" * 64)
     with pytest.raises(DataError, match="does not hold MNIST as published"):
         load_mnist(tfds_dir=str(root))
 
@@ -436,11 +475,11 @@ def test_with_a_network_the_files_are_downloaded_once(
 def test_a_server_that_falls_silent_after_the_probe_does_not_hang_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: http.server.ThreadingHTTPServer
 ) -> None:
-    from research.data import mnist_tfds
+    from research.data import tfds_store
 
     set_url(monkeypatch, f"http://127.0.0.1:{server.server_port}/")
-    monkeypatch.setattr(mnist_tfds, "_TIMEOUT_S", 0.3)
-    monkeypatch.setattr(mnist_tfds, "_RETRIES", 0)
+    monkeypatch.setattr(tfds_store, "_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(tfds_store, "_RETRIES", 0)
     server.stalls = True  # type: ignore[attr-defined]
     said: list[str] = []
     start = time.monotonic()

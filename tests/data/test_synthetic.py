@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -58,3 +59,43 @@ def test_no_glyph_is_cut_or_wrapped_at_an_edge() -> None:
 def test_a_size_of_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         synthetic.digits(0, 1)
+
+
+def test_objects_have_the_contract_of_cifar_10() -> None:
+    for data, n in zip(synthetic.objects(33, 17), (33, 17), strict=True):
+        assert data.images.shape == (n, 32, 32, 3)
+        assert (data.images.dtype, data.labels.dtype) == (np.uint8, np.int32)
+        counts = np.bincount(data.labels, minlength=10)
+        assert counts.sum() == n and counts.max() - counts.min() <= 1
+        assert data.images.max() > 200 and data.images.min() < 20
+    train, _ = synthetic.objects(64, 16, seed=3)
+    digest = hashlib.sha256(np.asarray(train.images).tobytes()).hexdigest()
+    assert digest[:16] == "510801fd4b664dbf"
+
+
+def test_objects_are_independent_of_the_other_set_and_of_the_digits() -> None:
+    train, test = synthetic.objects(20, 20, seed=1)
+    np.testing.assert_array_equal(synthetic.objects(20, 50, seed=1)[0].images, train.images)
+    np.testing.assert_array_equal(synthetic.objects(50, 20, seed=1)[1].images, test.images)
+    assert (train.images != test.images).mean() > 0.5
+    assert (synthetic.objects(20, 20, seed=2)[0].images != train.images).mean() > 0.5
+
+
+def test_the_shapes_of_objects_can_be_learnt_and_their_colours_tell_nothing() -> None:
+    train, test = synthetic.objects()
+
+    def accuracy(features: Callable[[np.ndarray], np.ndarray]) -> float:
+        fit, held = features(train.images / 255), features(test.images / 255)
+        means = np.stack([fit[train.labels == k].mean(0) for k in range(10)])
+        distances = ((held[:, None] - means) ** 2).sum(-1)
+        return float((distances.argmin(1) == test.labels).mean())
+
+    assert 0.3 < accuracy(lambda images: images.reshape(len(images), -1)) < 0.99
+    assert accuracy(lambda images: images[:, ::31, ::31].reshape(len(images), -1)) < 0.2  # corners
+    colours = train.images[:, 0, 0].astype(int)
+    assert (colours.max(1) - colours.min(1)).mean() > 20  # coloured, not grey
+
+
+def test_an_object_set_of_size_zero_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        synthetic.objects(1, 0)

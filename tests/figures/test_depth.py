@@ -1,7 +1,6 @@
-"""Does every figure draw the numbers it was given, name them, and say what it leaves out?"""
+"""Do the figures on depth draw the numbers they were given, and say what they leave out?"""
 
 import itertools
-import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -9,18 +8,14 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import FillBetweenPolyCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.text import Text
 
-from research import figures
+from figures.reading import BAND, CAPTION, LONG_CAPTION, bands, check_layout, texts, x_of, y_of
+from research.figures import depth
+from research.figures.style import ACTIVATIONS
 
-CAPTION = "MNIST SAMPLE, 4,000 train / 1,000 test (wheel), sha256 1a2b3c4d"
-BAND = "5 seeds: median and min-max band"
 DECAY = {"relu": 0.0, "tanh": 0.03, "sigmoid": 1.6, "lecun": -0.02}
 READINGS = ("kernel_abs_max", "signal_abs_max", "layer_signed_mean", "layer_abs_last")
 
@@ -37,18 +32,6 @@ def make_record(label: str, seeds: int = 5, epochs: int = 4) -> dict[str, np.nda
     return {"epochs": np.arange(epochs + 1, dtype=np.int32), "layers": np.array(layers), **record}
 
 
-def make_rows(seeds: int | None = 5, epochs: int = 3) -> list[dict[str, Any]]:
-    """Rows with lists over seeds, or with floats when seeds is None."""
-    rng = np.random.default_rng(epochs)
-    rows = []
-    for epoch in range(1, epochs + 1):
-        values = rng.uniform(0.5, 0.9, (4, seeds or 1)).tolist()
-        keys = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
-        numbers = dict(zip(keys, values if seeds else [v[0] for v in values], strict=True))
-        rows.append({"epoch": epoch, "seconds": 1.0, **numbers})
-    return rows
-
-
 RELU = make_record("relu-5")
 
 
@@ -57,7 +40,7 @@ def records_of(*labels: str, seeds: int = 5) -> dict[str, dict[str, np.ndarray]]
 
 
 def draw_maxima(records: Mapping[str, Any], **changes: Any) -> Figure:
-    return figures.draw_gradient_maxima(records, **{"title": "t", "caption": CAPTION, **changes})
+    return depth.draw_gradient_maxima(records, **{"title": "t", "caption": CAPTION, **changes})
 
 
 @cache
@@ -67,31 +50,12 @@ def draw_one(name: str, seeds: int) -> Figure:
     frame: dict[str, Any] = {"title": "t", "caption": CAPTION}
     match name:
         case "maxima":
-            return figures.draw_gradient_maxima(records_of(*labels[:2], seeds=seeds), **frame)
+            return depth.draw_gradient_maxima(records_of(*labels[:2], seeds=seeds), **frame)
         case "comparison":
-            return figures.draw_gradient_comparison(records_of(*labels, seeds=seeds), **frame)
-        case "learning":
-            return figures.draw_learning_curves({n: make_rows(seeds) for n in labels}, **frame)
+            return depth.draw_gradient_comparison(records_of(*labels, seeds=seeds), **frame)
         case _:
             record = make_record("tanh-5", seeds)
-            return figures.draw_net_gradients(record, label="tanh-5", caption=CAPTION)
-
-
-def x_of(line: Line2D) -> np.ndarray:
-    return np.asarray(line.get_xdata())
-
-
-def y_of(line: Line2D) -> np.ndarray:
-    return np.asarray(line.get_ydata())
-
-
-def texts(figure: Figure) -> str:
-    """All visible text of the figure's own strips, on one line."""
-    return " ".join(" ".join(text.get_text().split()) for text in figure.texts)
-
-
-def bands(axis: Axes) -> list[FillBetweenPolyCollection]:
-    return [c for c in axis.collections if isinstance(c, FillBetweenPolyCollection)]
+            return depth.draw_net_gradients(record, label="tanh-5", caption=CAPTION)
 
 
 def test_a_curve_for_each_activation_and_epoch_is_the_median_in_layer_order() -> None:
@@ -117,7 +81,7 @@ def test_band_runs_from_minimum_to_maximum_and_needs_two_seeds() -> None:
         np.testing.assert_allclose([h.min() for h in heights], values.min(0), rtol=1e-6)
         np.testing.assert_allclose([h.max() for h in heights], values.max(0), rtol=1e-6)
 
-    for name, count in (("maxima", 2), ("comparison", 4), ("net", 2), ("learning", 4)):
+    for name, count in (("maxima", 2), ("comparison", 4), ("net", 2)):
         axes = [axis for axis in draw_one(name, 1).axes if axis.lines]
         assert [len(bands(axis)) for axis in axes] == [0] * count, name
         assert all(bands(axis) for axis in draw_one(name, 5).axes if axis.lines), name
@@ -137,11 +101,11 @@ def test_log_axis_holds_1e_minus_30_between_few_decade_ticks() -> None:
     assert linear.get_ylim()[0] == 0
 
 
-@pytest.mark.parametrize(("depth", "wanted"), [(5, [1, 2, 3, 4, 5, 6]), (40, [1, 10, 20, 30, 41])])
-def test_depth_ticks_are_integers_that_end_at_the_output(depth: int, wanted: list[int]) -> None:
-    for axis in draw_maxima(records_of(f"relu-{depth}")).axes:
+@pytest.mark.parametrize(("hidden", "wanted"), [(5, [1, 2, 3, 4, 5, 6]), (40, [1, 10, 20, 30, 41])])
+def test_depth_ticks_are_integers_that_end_at_the_output(hidden: int, wanted: list[int]) -> None:
+    for axis in draw_maxima(records_of(f"relu-{hidden}")).axes:
         assert axis.get_xticks().tolist() == wanted
-        assert axis.get_xlabel() == f"layer depth ({depth + 1} = output)"
+        assert axis.get_xlabel() == f"layer depth ({hidden + 1} = output)"
 
 
 def test_epochs_that_the_record_lacks_are_dropped_and_init_alone_is_dotted() -> None:
@@ -154,7 +118,7 @@ def test_epochs_that_the_record_lacks_are_dropped_and_init_alone_is_dotted() -> 
 
 
 @pytest.mark.parametrize("seeds", [1, 5])
-@pytest.mark.parametrize("name", ["maxima", "comparison", "net", "learning"])
+@pytest.mark.parametrize("name", ["maxima", "comparison", "net"])
 def test_every_figure_says_its_data_and_its_seeds(name: str, seeds: int) -> None:
     said = texts(draw_one(name, seeds))
     assert said.endswith(f"Data: {CAPTION}")
@@ -169,9 +133,9 @@ def test_unequal_seeds_are_said_net_by_net() -> None:
 
 def test_activation_keeps_colour_and_marker_in_all_figures_and_none_share_one() -> None:
     for name, column in zip(("colour", "marker"), (1, 2), strict=True):
-        assert len({style[column] for style in figures.ACTIVATIONS.values()}) == 4, name
-    wanted = {key: style[1:] for key, style in figures.ACTIVATIONS.items()}
-    for name in ("maxima", "comparison", "learning"):
+        assert len({style[column] for style in ACTIVATIONS.values()}) == 4, name
+    wanted = {key: style[1:] for key, style in ACTIVATIONS.items()}
+    for name in ("maxima", "comparison"):
         figure = draw_one(name, 5)
         for line in figure.axes[0].lines[-3:]:
             activation = str(line.get_label()).split("-")[0]
@@ -230,7 +194,7 @@ def test_a_dead_net_still_gives_a_figure_that_says_so() -> None:
     record = make_record("relu-5", 1, epochs=1)
     for reading in ("kernel_abs_max", "signal_abs_max"):
         record[reading] = np.zeros_like(record[reading])
-    figure = figures.draw_net_gradients(record, label="relu-5", caption=CAPTION)
+    figure = depth.draw_net_gradients(record, label="relu-5", caption=CAPTION)
     FigureCanvasAgg(figure).draw()
     assert "Not drawn: 24 medians at zero or below, on the log axis (relu-5)." in texts(figure)
 
@@ -254,7 +218,7 @@ def test_axis_names_the_reading_that_is_drawn(reading: str, label: str) -> None:
 
 def test_comparison_has_a_column_a_depth_and_one_scale_a_row() -> None:
     records = records_of("lecun-40", "tanh-40", "lecun-5", "tanh-5", "lecun-20", "tanh-20")
-    figure = figures.draw_gradient_comparison(records, title="t", caption=CAPTION)
+    figure = depth.draw_gradient_comparison(records, title="t", caption=CAPTION)
     axes = figure.axes
     assert [a.get_title() for a in axes[:3]] == [f"{d} hidden layers" for d in (5, 20, 40)]
     assert [a.get_yscale() for a in axes] == ["linear"] * 3 + ["log"] * 3
@@ -269,7 +233,7 @@ def test_comparison_has_a_column_a_depth_and_one_scale_a_row() -> None:
 def test_net_gradients_show_every_epoch_of_weights_beside_signal() -> None:
     record = make_record("sigmoid-20", epochs=10)
     record["signal_abs_max"] *= 1e-6
-    figure = figures.draw_net_gradients(record, label="sigmoid-20", caption=CAPTION)
+    figure = depth.draw_net_gradients(record, label="sigmoid-20", caption=CAPTION)
     weights, signal, bar = figure.axes
     for axis, reading in ((weights, "kernel_abs_max"), (signal, "signal_abs_max")):
         assert axis.get_yscale() == "log"
@@ -285,71 +249,15 @@ def test_net_gradients_show_every_epoch_of_weights_beside_signal() -> None:
     assert texts(figure).startswith("sigmoid, 20 hidden layers")
 
 
-def test_learning_curves_draw_percent_and_nats_train_dashed_test_solid() -> None:
-    metrics = {"lecun-5": make_rows(), "tanh-20": make_rows(epochs=6)}
-    figure = figures.draw_learning_curves(metrics, title="t", caption=CAPTION)
-    assert [a.get_ylabel() for a in figure.axes[::2]] == ["accuracy (%)", "cross-entropy (nats)"]
-    assert [a.get_yscale() for a in figure.axes] == ["linear", "linear", "log", "log"]
-    for axis, (label, quantity, factor) in zip(
-        figure.axes,
-        [(n, q, f) for q, f in (("accuracy", 100), ("loss", 1)) for n in ("lecun-5", "tanh-20")],
-        strict=True,
-    ):
-        train, test = axis.lines
-        assert (train.is_dashed(), test.is_dashed()) == (True, False)
-        for line, split in ((train, "train"), (test, "test")):
-            values = [row[f"{split}_{quantity}"] for row in metrics[label]]
-            np.testing.assert_allclose(y_of(line), factor * np.median(values, axis=1))
-            assert x_of(line).tolist() == [row["epoch"] for row in metrics[label]]
-    final = 100 * np.median(metrics["tanh-20"][-1]["test_accuracy"])
-    assert figure.axes[1].get_title() == f"20 hidden layers\nfinal test %: tanh {final:.2f}"
-
-
-def test_a_run_of_one_epoch_has_one_tick() -> None:
-    figure = figures.draw_learning_curves({"tanh-5": make_rows(1, 1)}, title="t", caption=CAPTION)
-    for axis in figure.axes:
-        low, high = axis.get_xlim()
-        assert [tick for tick in axis.get_xticks() if low <= tick <= high] == [1]
-
-
-def test_one_net_with_one_seed_gets_accuracy_beside_loss_at_an_honest_scale() -> None:
-    rows = [{**row, "test_accuracy": 0.1135, "train_accuracy": 0.1124} for row in make_rows(None)]
-    figure = figures.draw_learning_curves({"sigmoid-40": rows}, title="t", caption=CAPTION)
-    accuracy, loss = figure.axes
-    assert accuracy.get_position().y0 == loss.get_position().y0
-    low, high = accuracy.get_ylim()
-    assert low >= 0
-    assert 10 <= high - low < 11
-    assert y_of(accuracy.lines[1]).tolist() == pytest.approx([11.35] * 3)
-    assert accuracy.get_title().endswith("final test %: sigmoid 11.35")
-    rows = [{**row, "test_accuracy": 0.0, "train_accuracy": 0.01} for row in rows]
-    figure = figures.draw_learning_curves({"sigmoid-40": rows}, title="t", caption=CAPTION)
-    assert figure.axes[0].get_ylim()[0] == 0
-
-
-@pytest.mark.parametrize("case", ["maxima", "comparison", "net", "learning", "long"])
+@pytest.mark.parametrize("case", ["maxima", "comparison", "net", "long"])
 def test_no_text_leaves_the_page_or_touches_axes_or_other_text(case: str) -> None:
     if case == "long":
         records = records_of("relu-40", "tanh-40", "sigmoid-40", "lecun-40")
         records["relu-40"]["kernel_abs_max"][2] = 0
-        figure = draw_maxima(
-            records, title="long title " * 12, caption=f"{CAPTION * 3} {'a8' * 32}"
-        )
+        figure = draw_maxima(records, title="long title " * 12, caption=LONG_CAPTION)
     else:
         figure = draw_one(case, 5)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    boxes = {f"text {i}": t.get_window_extent() for i, t in enumerate(figure.texts)}
-    boxes |= {f"legend {i}": g.get_window_extent() for i, g in enumerate(figure.legends)}
-    boxes |= {f"axes {i}": a.get_tightbbox() or a.bbox for i, a in enumerate(figure.axes)}
-    for name, box in boxes.items():
-        assert box.x0 >= 0 and box.y0 >= 0, name
-        assert box.x1 <= figure.bbox.width + 0.5 and box.y1 <= figure.bbox.height, name
-    for (one, a), (two, b) in itertools.combinations(boxes.items(), 2):
-        overlap = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
-        assert min(overlap) <= 0.5, (one, two, overlap)
-    sizes = [float(text.get_fontsize()) for text in figure.findobj(Text) if text.get_text()]
-    assert (min(sizes), max(sizes)) == (7, 9)
+    check_layout(figure)
 
 
 def test_drawing_changes_no_setting_and_no_input() -> None:
@@ -390,18 +298,3 @@ def test_bad_gradients_are_refused_with_what_was_expected(
     arguments = {"records": records_of("relu-5"), **changes}
     with pytest.raises(ValueError, match=message):
         _ = draw_maxima(arguments.pop("records"), **arguments)
-
-
-@pytest.mark.parametrize(
-    ("metrics", "message"),
-    [
-        ({}, "at least one net and one row"),
-        ({"tanh-5": []}, "at least one net and one row"),
-        ({"tanh": make_rows()}, "-DEPTH, got 'tanh'"),
-        ({"tanh-5": [{"epoch": 1, "train_accuracy": 0.5}]}, "tanh-5 with epoch and test_accuracy"),
-        ({"tanh-5": make_rows(5) + make_rows(2)}, "the same seeds in every row"),
-    ],
-)
-def test_bad_metrics_are_refused_with_what_was_expected(metrics: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(message)):
-        _ = figures.draw_learning_curves(metrics, title="t", caption=CAPTION)

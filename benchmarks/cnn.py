@@ -1,0 +1,171 @@
+"""The CNNs against Keras and PyTorch: a step of training, and the gradient of the images.
+
+    python -m benchmarks.cnn --data_dir=DIR --peer_python=.venv-peers/bin/python
+
+1. A step of training as `train.fit` runs it, against Keras' `fit` and eager PyTorch: same net, batch
+   size and Adam, dropout on, the whole training set in memory. Of the CIFAR-10 net once more with
+   padding "same".
+2. The gradient of the summed cross-entropy of 500 digits with respect to their pixels, dropout off:
+   the inner loop of an attack. Each gradient needs the images that the last one has moved.
+3. The first turn less a steady one: compilation, and whatever else happens once. And the largest
+   resident set of every contestant's process.
+
+Every contestant is a process of its own; they take turns of some steps each. Pixels of MNIST are
+real, those of CIFAR-10 random bytes, because speed does not depend on them.
+"""
+
+import contextlib
+import json
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from absl import flags
+
+from benchmarks import contest, measure
+from configs import cnn
+
+_FLAGS = measure.make_flags("cnn", peers=True)
+_ROUNDS = flags.DEFINE_integer(
+    "rounds", 5, "Turns of every contestant that count.", lower_bound=1, flag_values=_FLAGS
+)
+_STEPS = flags.DEFINE_list(
+    "steps", ["25", "5", "3", "4"], "Steps of a turn of every work.", flag_values=_FLAGS
+)
+
+
+class Work(NamedTuple):
+    """One comparison: a net of configs/cnn.py, its padding, what is done with it, and its name."""
+
+    label: str
+    variant: str
+    padding: str
+    kind: str
+    unit: str
+
+
+WORKS = {
+    "mnist": Work("MNIST", "mnist", "valid", "train", "step"),
+    "cifar10": Work("CIFAR-10", "cifar10", "valid", "train", "step"),
+    "cifar10-same": Work("CIFAR-10, same", "cifar10", "same", "train", "step"),
+    "gradient": Work("MNIST, 500 images", "mnist", "valid", "gradient", "gradient of the images"),
+}
+LABELS = {
+    "ours": "ours",
+    "keras": "Keras",
+    "torch": "PyTorch",
+    "torch_channels_last": "PyTorch, channels last",
+}
+_ARGUMENTS = {
+    "ours": ("benchmarks.ours_cnn",),
+    "keras": ("benchmarks.peer_keras_cnn",),
+    "torch": ("benchmarks.peer_torch_cnn",),
+    "torch_channels_last": ("benchmarks.peer_torch_cnn", "--channels_last"),
+}
+_KEYS = (
+    "dataset", "padding", "filters", "pools", "dropouts", "dense", "dense_dropouts",
+    "learning_rate", "batch_size",
+)  # fmt: skip
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """The results as a Markdown table with its notes; pure."""
+    works = results["works"]
+    names = [name for name in LABELS if any(name in work["seconds"] for work in works.values())]
+    rows: list[list[str]] = []
+
+    def add(label: str, found: Mapping[str, Sequence[float]], digits: int, scale: float) -> None:
+        theirs = [found.get(name) for name in names[1:]]
+        rows.append(measure.against(label, found["ours"], theirs, digits=digits, scale=scale))
+
+    for name, work in works.items():
+        label, unit = WORKS[name].label, WORKS[name].unit
+        steady = {n: seconds[1:] for n, seconds in work["seconds"].items()}
+        once = {n: [s[0] - statistics.median(s[1:])] for n, s in work["seconds"].items()}
+        add(f"{label}: {unit} (ms)", steady, 1, 1000 / work["count"])
+        add(f"{label}: once, before the first {unit} (s)", once, 1, 1)
+        add(f"{label}: peak memory (MiB)", {n: [m] for n, m in work["peak_mib"].items()}, 0, 1)
+    parameters = "; ".join(f"{WORKS[n].label}: {w['parameters']:,}" for n, w in works.items())
+    turns = "; ".join(f"{WORKS[name].label}: {work['count']}" for name, work in works.items())
+    rounds = len(next(iter(works.values()))["seconds"]["ours"]) - 1
+    return measure.markdown(
+        ["", *(LABELS[name] for name in names)],
+        rows,
+        f"Medians of {rounds} turns, taken one after the other; in brackets ours / theirs, the "
+        f"median of the ratios of every turn. Steps or gradients in a turn: {turns}. "
+        f"Batches of {results['batch_size']}. Parameters: {parameters}.",
+        "Pixels of CIFAR-10 are random bytes; ours keeps images as bytes, the others as float32.",
+        measure.caption(results, LABELS),
+    )
+
+
+def net_of(work: Work) -> dict[str, Any]:
+    """What shapes the net and its training: the values of configs/cnn.py."""
+    config = cnn.get_config(work.variant)
+    config.padding = work.padding
+    return {key: config[key] for key in _KEYS}
+
+
+def command(name: str, work: Work, count: int) -> list[str]:
+    """The command line of a contestant."""
+    python = sys.executable if name == "ours" else _FLAGS.peer_python
+    module, *switches = _ARGUMENTS[name]
+    options = [f"--net={json.dumps(net_of(work))}", f"--work={work.kind}", f"--count={count}"]
+    return [python, "-m", module, *options, f"--data_dir={_FLAGS.data_dir}", *switches]
+
+
+def measure_work(
+    work: Work, names: Sequence[str], count: int, rounds: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Seconds of every turn, the first one included, and peak memory; and the announcements.
+
+    Exits with one line if the contestants' nets differ in size.
+    """
+    with contextlib.ExitStack() as stack:
+        contestants = {
+            name: stack.enter_context(measure.Paced(LABELS[name], command(name, work, count)))
+            for name in names
+        }
+        facts = {name: contestant.facts for name, contestant in contestants.items()}
+        sizes = {LABELS[name]: fact["parameters"] for name, fact in facts.items()}
+        if len(set(sizes.values())) > 1:
+            sys.exit(f"error: the nets of {work.label} differ in their parameters: {sizes}")
+        seconds = measure.pace(contestants, rounds + 1)
+    found = {
+        "count": count,
+        "parameters": facts["ours"]["parameters"],
+        "seconds": seconds,
+        "peak_mib": {name: contestant.peak_mib for name, contestant in contestants.items()},
+    }
+    return found, facts
+
+
+def main(argv: Sequence[str]) -> int:
+    output = measure.begin(_FLAGS, argv, __doc__ or "", table)
+    counts = parse_counts(_STEPS.value)
+    measure.check_digits(_FLAGS.data_dir)
+    missing = measure.find_missing(_FLAGS.peer_python)
+    names = [name for name in LABELS if name.partition("_")[0] not in missing]
+    batch_size = cnn.get_config("mnist").batch_size
+    results: dict[str, Any] = {**measure.describe(), "missing": missing, "batch_size": batch_size}
+    results["works"] = {}
+    for (key, work), count in zip(WORKS.items(), counts, strict=True):
+        results["works"][key], facts = measure_work(work, names, count, _ROUNDS.value)
+        if key == "mnist":
+            results |= measure.summarize(facts)
+        print(f"{work.label}: done", file=sys.stderr, flush=True)
+    measure.finish(results, output, table)
+    return 0
+
+
+def parse_counts(texts: Sequence[str]) -> list[int]:
+    """The numbers of --steps.  Exits with one line if they are not one for every work."""
+    counts = [int(text) for text in texts if text.isdecimal() and int(text)]
+    if len(counts) != len(texts) or len(counts) != len(WORKS):
+        sys.exit(f"error: --steps: expected a positive number for each of {', '.join(WORKS)}")
+    return counts
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,120 @@
+"""Our contestant of `benchmarks.cnn`: the program that `train.fit` runs, and an attack's gradients.
+
+A training turn is one call of the compiled steps: a scan that gathers uint8 batches, draws dropout,
+descends, and counts loss and hits. A gradient turn is one program too, a scan of images that each
+move along the sign of their gradient before the next is taken.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import contest, ours
+from configs import cnn
+from research import losses, parallel, train
+from research.data import arrays, standard
+from research.experiments import classify, training
+from research.types import Array, Config, Dataset, PyTree, UserError
+
+
+class Steps(ours.Nets):
+    """One net and its data, trained `count` steps at a turn."""
+
+    def __init__(self, task: training.Task, data: Dataset, count: int) -> None:
+        super().__init__(task.model, task.tx, (0,), data)
+        self.program = parallel.over_seeds(
+            train.make_steps(task.model, task.tx, task.loop, count),
+            self.mesh,
+            convolutions=task.loop.convolutions,
+        )
+        self._count = count
+        self._steps = arrays.steps_per_epoch(len(data.images), task.loop.batch_size)
+        self._number, self._first = 1, 0
+
+    def turn(self) -> train.Taken:
+        """Take the next steps, beginning a new epoch where too few are left of this one."""
+        if self._first + self._count > self._steps:
+            self._number, self._first = self._number + 1, 0
+        where = jnp.int32(self._number), jnp.int32(self._first)
+        self.states, taken = self.program(self.states, self.seeds, *where, *self.data)
+        self._first += self._count
+        return jax.block_until_ready((self.states, taken))[1]
+
+
+class Gradients:
+    """Images that move along the sign of their gradient, `count` times at a turn."""
+
+    def __init__(self, model: nn.Module, params: PyTree, data: Dataset, count: int) -> None:
+        self.images = train.as_input(data.images)
+        self._params = params
+        labels = jnp.asarray(data.labels)
+
+        def move(params: PyTree, images: Array) -> jax.Array:
+            def loss(images: jax.Array) -> jax.Array:
+                logits = model.apply({"params": params}, images)
+                assert isinstance(logits, jax.Array)
+                return jnp.sum(losses.cross_entropy(logits, labels))
+
+            def body(images: jax.Array, _: None) -> tuple[jax.Array, None]:
+                return images - contest.STEP * jnp.sign(jax.grad(loss)(images)), None
+
+            return jax.lax.scan(body, jnp.asarray(images), length=count)[0]
+
+        self.program = jax.jit(move, compiler_options=parallel.compiler_options())
+
+    def turn(self) -> jax.Array:
+        """Move the images on."""
+        self.images = jax.block_until_ready(self.program(self._params, self.images))
+        return self.images
+
+
+def load(config: Config, data_dir: str) -> tuple[Dataset, str]:
+    """Training images of MNIST, or random ones in the shape of CIFAR-10; and what they are."""
+    if config.dataset == "mnist":
+        try:
+            data, _, source = standard.load_mnist(directory=data_dir, source="idx")
+        except UserError as error:
+            sys.exit(f"error: {error}")
+        return data, source.caption()
+    images, labels = contest.draw_pictures()
+    return Dataset(images=images, labels=labels.astype(np.int32)), "random bytes"
+
+
+def make_turn(
+    config: Config, data: Dataset, work: str, count: int
+) -> tuple[Callable[[], object], int]:
+    """What a turn of this work does, and the number of the net's parameters."""
+    task = classify.make_task(config, len(data.images))
+    if work == "train":
+        steps = Steps(task, data, count)
+        return steps.turn, _count_parameters(steps.states.params)
+    few = jax.tree.map(lambda array: array[: contest.ATTACKED], data)
+    params = train.init_state(task.model, task.tx, 0, few.images).params
+    return Gradients(task.model, params, few, count).turn, _count_parameters(params)
+
+
+def _count_parameters(params: PyTree) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def main(argv: Sequence[str]) -> None:
+    options = contest.parse_cnn(argv)
+    config = cnn.get_config(options.net["dataset"])
+    config.padding = options.net["padding"]
+    parallel.configure(cpu_devices=1, cpu_threads=config.cpu_threads, seeds=1)
+    data, caption = load(config, options.data_dir)
+    turn, parameters = make_turn(config, data, options.work, options.count)
+    contest.announce(
+        versions=ours.versions(),
+        data=caption,
+        parameters=parameters,
+    )
+    contest.take_turns(turn)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

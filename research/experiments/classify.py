@@ -1,0 +1,307 @@
+"""Classifiers of images: trained, saved, restored, and judged by more than one number.
+
+Report, Exercise 2, first half: the CNNs on MNIST and CIFAR-10 that the adversarial noise is made
+against.
+"""
+
+import json
+import re
+import resource
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from research import augment, optim, record, scores, train
+from research.data import arrays, standard
+from research.experiments import training
+from research.figures import classify as pictures
+from research.figures.curves import draw_net_curves
+from research.models.cnn import CNN, ResNet
+from research.types import Config, Dataset, UserError
+
+MODES = ("train", "evaluate")
+PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+MISTAKES = 20  # in the picture of the most confident ones
+# What may differ between a run and the command that evaluates it.
+_OWN_KEYS = ("mode", "data", "eval_batch_size", "cpu_devices", "cpu_threads", "look_every")
+
+
+def run(config: Config, workdir: Path) -> dict[str, Any]:
+    """Train the net of `config` in `workdir` and judge it, or go on where a killed run stopped.
+
+    With mode "evaluate", judge the net that `workdir` holds on the data of `config`.
+    Returns the content of summary.json.  Raises UserError for a config, a data set or a directory
+    that cannot be used, and for a loss that is not finite.
+    """
+    check(config)
+    if config.mode == "evaluate":
+        return _evaluate(config, workdir)
+    train_set, test_set, source = training.load(
+        config, config.dataset, download=config.data.download
+    )
+    training.say(f"data: {source.caption()}")
+    versions = record.describe_versions(training.describe_data(source))
+    task = make_task(config, len(train_set.images))
+    with record.locked(workdir):
+        finished = record.finished_summary(workdir)
+        record.begin(workdir, config, versions, resuming=finished is None)
+        if finished is not None:
+            training.say(f"{config.name}: all {config.epochs} epochs are done already")
+            return finished
+        states = training.train_net(task, config, workdir, train_set, test_set)
+        judged = _judge(task, states.params, config, test_set, workdir, source)
+        rows = record.rows(workdir)
+        curves = draw_net_curves(
+            rows, label=task.name, title=task.name, caption=_caption(config, source)
+        )
+        record.save_figures(workdir, {"learning_curves": curves})
+        summary = {
+            "net": task.name,
+            **rows[-1],
+            "seeds": list(training.seeds_of(config)),
+            "seconds": sum(row["seconds"] for row in rows),
+            "peak_memory_mib": _peak_memory_mib(),
+            "parameters": _parameter_count(states.params, config.seeds),
+            **judged,
+            "data": versions["data"],
+            "device": versions["device"],
+        }
+        record.write_json(workdir / "summary.json", summary)
+        return summary
+
+
+def describe(config: Config) -> str:
+    """What `run` would do: config, data, layers, steps, FLOPs and memory."""
+    check(config)
+    train_set, test_set, source = training.load(config, config.dataset, download=False)
+    task = make_task(config, len(train_set.images))
+    state = jax.eval_shape(lambda: train.init_state(task.model, task.tx, 0, train_set.images[:1]))
+    lines = [json.dumps(json.loads(config.to_json_best_effort()), indent=2)]
+    lines += [f"data: {source.caption()}", "", task.name]
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state.params):
+        name = ".".join(str(part.key) for part in path)  # pyright: ignore[reportAttributeAccessIssue]
+        lines.append(f"{name:32}{' x '.join(map(str, leaf.shape)):>20}{leaf.size:>14,}")
+    steps = arrays.steps_per_epoch(len(train_set.images), config.batch_size)
+    flops, memory = _cost(task, state, train_set, config.batch_size)
+    data_mib = (train_set.images.nbytes + test_set.images.nbytes) / 2**20
+    return "\n".join(
+        [
+            *lines,
+            f"{'parameters':52}{_parameter_count(state.params, 1):>14,}",
+            f"{steps:,} steps an epoch, {steps * config.epochs:,} in all for each of "
+            f"{config.seeds} seed(s); about {flops:.3g} FLOPs a step",
+            f"about {memory / 2**20:.0f} MiB of arrays in a step, and {data_mib:.0f} MiB of images",
+        ]
+    )
+
+
+def check(config: Config) -> None:
+    """Raise UserError naming the first key whose value cannot be used."""
+    training.check(config)
+    if config.mode not in MODES:
+        raise UserError(f"mode: {config.mode!r} is not one of {', '.join(MODES)}")
+    if config.dataset not in standard.CLASSES:
+        valid = ", ".join(standard.CLASSES)
+        raise UserError(f"dataset: {config.dataset!r} is not one of {valid}")
+    if config.look_every < 0:
+        raise UserError(f"look_every: {config.look_every} is negative; 0 means never")
+    if not 0.0 <= config.label_smoothing < 1.0:
+        raise UserError(f"label_smoothing: {config.label_smoothing} is not in [0, 1)")
+    _ = make_task(config, 1)
+
+
+def make_task(config: Config, train_count: int) -> training.Task:
+    """The net of a config, its optimiser for `train_count` images, and how it is trained."""
+    steps = config.epochs * arrays.steps_per_epoch(train_count, config.batch_size)
+    tx = optim.make_optimizer(
+        config.learning_rate,
+        name=config.optimizer,
+        schedule=config.schedule,
+        steps=steps,
+        weight_decay=config.weight_decay,
+    )
+    loop = train.Loop(
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        eval_batch_size=config.eval_batch_size,
+        change=augment.make_augment(shift_pixels=config.shift, mirrored=config.mirror),
+        smoothing=config.label_smoothing,
+        look_every=config.look_every,
+        convolutions=True,
+    )
+    return training.Task(config.name, make_model(config), tx, loop)
+
+
+def make_model(config: Config) -> nn.Module:
+    """The net of a config.  Raises UserError naming the key whose value cannot be used."""
+    if config.precision not in PRECISIONS:
+        valid = ", ".join(PRECISIONS)
+        raise UserError(f"precision: {config.precision!r} is not one of {valid}")
+    common: dict[str, Any] = {
+        "classes": len(standard.CLASSES[config.dataset]),
+        "dtype": PRECISIONS[config.precision],
+    }
+    if config.net == "cnn":
+        return CNN(
+            filters=config.filters,
+            pools=config.pools,
+            dropouts=config.dropouts,
+            dense=config.dense,
+            dense_dropouts=config.dense_dropouts,
+            padding=config.padding,
+            **common,
+        )
+    if config.net == "resnet":
+        return ResNet(
+            widths=config.widths,
+            residual=config.residual,
+            mean=config.mean,
+            deviation=config.deviation,
+            **common,
+        )
+    raise UserError(f"net: {config.net!r} is not one of cnn, resnet")
+
+
+def _evaluate(config: Config, workdir: Path) -> dict[str, Any]:
+    """Judge the net in `workdir` on the test images of the data that `config` names."""
+    if not (workdir / "config.json").exists():
+        raise UserError(
+            f"{workdir} holds no run to evaluate; train one with the same command without "
+            "--config.mode, or name the directory of one with --workdir"
+        )
+    record.check_same(workdir, config, but=_OWN_KEYS)
+    train_set, test_set, source = training.load(
+        config, config.dataset, download=config.data.download
+    )
+    training.say(f"data: {source.caption()}")
+    task = make_task(config, len(train_set.images))
+    with record.locked(workdir):
+        epoch, states = training.restore(task, config.seeds, workdir, train_set)
+        if epoch < config.epochs:
+            training.say(f"{workdir} is at epoch {epoch} of {config.epochs}; judging that")
+        into = workdir / "evaluations" / _slug(source)
+        into.mkdir(parents=True, exist_ok=True)
+        summary = {
+            "net": task.name,
+            "epoch": epoch,
+            "seeds": list(training.seeds_of(config)),
+            **_judge(task, states.params, config, test_set, into, source),
+            "data": training.describe_data(source),
+            "device": record.describe_device(),
+        }
+        record.write_json(into / "summary.json", summary)
+        training.say(f"figures and numbers of this evaluation are in {into}")
+        return summary
+
+
+def _judge(
+    task: training.Task,
+    params: Any,
+    config: Config,
+    test_set: Dataset,
+    into: Path,
+    source: standard.Source,
+) -> dict[str, Any]:
+    """Write predictions and figures into `into`; returns what the summary says of them."""
+    logits = train.predict_all(task.model, params, test_set.images, task.loop, seeds=config.seeds)
+    labels = np.asarray(test_set.labels)
+    record.write_arrays(into / "predictions.npz", {"logits": logits, "labels": labels})
+    names = standard.CLASSES[config.dataset]
+    judged = [scores.summary(each, labels, names) for each in logits]
+    record.save_figures(
+        into,
+        _draw(task.name, logits, test_set, names, _caption(config, source)),
+    )
+    accuracies = training.plain(np.array([each["accuracy"] for each in judged]))
+    return {
+        "test_accuracy": accuracies,
+        "test": judged,
+        "headline": f"{task.name}: test accuracy {training.spread(accuracies, len(labels))}",
+    }
+
+
+def _draw(
+    name: str, logits: np.ndarray, test_set: Dataset, names: Sequence[str], caption: str
+) -> Mapping[str, Any]:
+    labels = np.asarray(test_set.labels)
+    predicted = logits.argmax(axis=-1)
+    counts = [scores.confusion(each, labels, len(names)) for each in predicted]
+    per_class = np.array([scores.per_class_accuracy(each) for each in counts])
+    over = f", {len(logits)} seeds together" if len(logits) > 1 else ""
+    drawn = {
+        "confusion": pictures.draw_confusion(
+            np.sum(counts, axis=0), names, title=f"{name}: confusion{over}", caption=caption
+        ),
+        "per_class": pictures.draw_per_class(
+            dict(zip(names, per_class.T, strict=True)),
+            title=f"{name}: test accuracy of every class",
+            caption=caption,
+        ),
+        "reliability": pictures.draw_reliability(
+            [scores.reliability(each, labels) for each in logits],
+            title=f"{name}: how often its confidence is right",
+            caption=caption,
+        ),
+    }
+    wrong = np.flatnonzero(predicted[0] != labels)
+    if len(wrong):
+        confidence = scores.softmax(logits[0][wrong]).max(axis=-1)
+        order = wrong[np.argsort(-confidence, kind="stable")][:MISTAKES]
+        share = scores.softmax(logits[0][order]).max(axis=-1)
+        titles = [
+            f"{i}: {names[labels[i]]}\nsaid {names[predicted[0][i]]} {p:.0%}"
+            for i, p in zip(order, share, strict=True)
+        ]
+        drawn["mistakes"] = pictures.draw_examples(
+            np.asarray(test_set.images)[order],
+            titles,
+            title=f"{name}: the most confident mistakes of {len(wrong):,}, first seed",
+            caption=caption,
+        )
+    return drawn
+
+
+def _caption(config: Config, source: standard.Source) -> str:
+    """What a figure was made from: the data, and the settings that the name leaves out."""
+    return (
+        f"{source.caption()}. {config.optimizer} {config.learning_rate:g}, batches of "
+        f"{config.batch_size}, {config.epochs} epochs"
+    )
+
+
+def _slug(source: standard.Source) -> str:
+    """Directory name of an evaluation: the data set and its checksum."""
+    return f"{re.sub(r'[^a-z0-9]+', '-', source.name.lower()).strip('-')}-{source.sha256[:8]}"
+
+
+def _parameter_count(params: Any, seeds: int) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(params)) // seeds
+
+
+def _cost(
+    task: training.Task, state: Any, train_set: Dataset, batch_size: int
+) -> tuple[float, int]:
+    """FLOPs of one step as XLA counts them, and the bytes of its arrays."""
+    steps = train.make_steps(task.model, task.tx, task.loop, 1)
+    whole = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, train_set))
+    scalar = jax.ShapeDtypeStruct((), np.uint32)
+    number = jax.ShapeDtypeStruct((), np.int32)
+    compiled = jax.jit(steps).lower(state, scalar, number, number, whole).compile()
+    analysis = compiled.cost_analysis()
+    memory = compiled.memory_analysis()
+    del batch_size
+    images = whole.images.size
+    used = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
+    return float(analysis["flops"]), used - images
+
+
+def _peak_memory_mib() -> float:
+    """Largest resident memory of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)

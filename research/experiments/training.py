@@ -1,0 +1,218 @@
+"""What every experiment that trains nets shares: settings, checkpoints, records, progress."""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+
+from research import checkpoint, preemption, record, train
+from research.data import standard
+from research.types import Config, Dataset, Metrics, PyTree, TrainState, UserError
+
+_SAY_EVERY_S = 5.0
+
+
+class Layered(Protocol):
+    """A net that names its layers."""
+
+    @property
+    def layer_names(self) -> tuple[str, ...]: ...
+
+
+class Task(NamedTuple):
+    """One net to be trained: its name in messages, model, optimiser and the settings of `fit`."""
+
+    name: str
+    model: nn.Module
+    tx: optax.GradientTransformation
+    loop: train.Loop
+
+
+def check(config: Config) -> None:
+    """Raise UserError naming the first common key whose value cannot be used."""
+    for key in ("epochs", "batch_size", "eval_batch_size", "seeds"):
+        if config[key] < 1:
+            raise UserError(f"{key}: {config[key]} is not a positive number")
+    if not 0 <= config.seed <= 2**32 - config.seeds:
+        raise UserError(f"seed: {config.seed} is not in 0 .. 2**32 - seeds")
+
+
+def seeds_of(config: Config) -> range:
+    """The seeds of a run."""
+    return range(config.seed, config.seed + config.seeds)
+
+
+def load(config: Config, name: str, *, download: bool) -> tuple[Dataset, Dataset, standard.Source]:
+    """The data set `name` from where config.data says."""
+    return standard.load(
+        name,
+        directory=config.data.dir,
+        source=config.data.source,
+        tfds_dir=config.data.tfds_dir,
+        download=download,
+        say=say,
+    )
+
+
+def describe_data(source: standard.Source) -> dict[str, Any]:
+    """What versions.json and summary.json say of the data."""
+    return {**dataclasses.asdict(source), "caption": source.caption()}
+
+
+def train_net(
+    task: Task, config: Config, workdir: Path, training: Dataset, test: Dataset
+) -> TrainState:
+    """Train one net, or go on with it, until its records hold every epoch.
+
+    Returns the states [S, ...] after the last.  Raises UserError for a loss that is not finite,
+    preemption.Stopped when told to stop.
+    """
+    seeds = seeds_of(config)
+    probed = task.loop.probe is not None
+    with (
+        preemption.deferred(),
+        checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints,
+        record.EpochLog(workdir, _layers(task.model), probed=probed) as log,
+    ):
+        found = checkpoints.restore_newest(
+            template(task, len(seeds), training), say=say, usable=log.covers
+        )
+        log.continue_after(found[0] if found else None)
+        if found:
+            say(f"{task.name}: going on after epoch {found[0]}")
+
+        def on_epoch(
+            number: int, states: PyTree, result: train.EpochResult, seconds: float
+        ) -> None:
+            row = row_of(number, result, seconds) if number else None
+            log.write(number, row, result.probe)
+            if row is not None:
+                checkpoints.save(number, states)
+                say(_progress(task.name, task.loop.epochs, row))
+                preemption.raise_if_requested()
+
+        try:
+            return train.fit(
+                task.model,
+                task.tx,
+                training,
+                test,
+                task.loop,
+                seeds=seeds,
+                resume=found,
+                on_epoch=on_epoch,
+                on_steps=_between_steps(task),
+            )
+        except train.Diverged as error:
+            kept = f"epoch {error.epoch - 1} is kept in {workdir}" if error.epoch > 1 else ""
+            raise UserError(
+                f"{task.name}: {error}. {kept or 'No epoch was finished'}; "
+                "a smaller learning_rate may help"
+            ) from error
+
+
+def restore(task: Task, seeds: int, workdir: Path, training: Dataset) -> tuple[int, TrainState]:
+    """The newest (epoch, states [S, ...]) of the run in `workdir`.
+
+    training: any images of the right shape.  Raises UserError if there is none.
+    """
+    with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
+        found = checkpoints.restore_newest(
+            template(task, seeds, training), say=say, usable=lambda epoch: True
+        )
+    if found is None:
+        raise UserError(f"{workdir} holds no checkpoint; train the net first, without mode")
+    return found
+
+
+def template(task: Task, seeds: int, training: Dataset) -> PyTree:
+    """Shapes and dtypes of the states of a run, [S, ...]."""
+    return jax.eval_shape(
+        jax.vmap(lambda seed: train.init_state(task.model, task.tx, seed, training.images[:1])),
+        jax.ShapeDtypeStruct((seeds,), np.uint32),
+    )
+
+
+def row_of(epoch: int, result: train.EpochResult, seconds: float) -> dict[str, Any]:
+    """One line of metrics.jsonl: numbers, or lists over the seeds where there are several."""
+
+    def means(metrics: Metrics) -> tuple[np.ndarray, np.ndarray]:
+        count = np.asarray(metrics.count, np.float64)
+        return np.asarray(metrics.loss_sum) / count, np.asarray(metrics.correct) / count
+
+    (train_loss, train_accuracy), (test_loss, test_accuracy) = map(
+        means, (result.train, result.test)
+    )
+    return {
+        "epoch": epoch,
+        "train_loss": plain(train_loss),
+        "train_accuracy": plain(train_accuracy),
+        "test_loss": plain(test_loss),
+        "test_accuracy": plain(test_accuracy),
+        "seconds": round(seconds, 3),
+    }
+
+
+def plain(values: np.ndarray) -> float | list[float]:
+    """The number of a single seed, or a list over several."""
+    return values.tolist() if len(values) > 1 else values.item()
+
+
+def spread(accuracies: float | list[float], count: int) -> str:
+    """An accuracy over `count` images in words, or its mean and range over the seeds."""
+    values = np.atleast_1d(accuracies)
+    if len(values) == 1:
+        return f"{values[0]:.2%} ({round(values[0] * count):,} of {count:,} images)"
+    return (
+        f"{values.mean():.2%} mean, {values.std(ddof=1):.2%} sd, {values.min():.2%} min, "
+        f"{values.max():.2%} max ({len(values)} seeds, {count:,} images)"
+    )
+
+
+def say(line: str) -> None:
+    """Progress for the person at the terminal; standard output is kept for the summary."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _layers(model: object) -> tuple[str, ...]:
+    layered: Layered = model  # pyright: ignore[reportAssignmentType]
+    return layered.layer_names
+
+
+def _between_steps(task: Task) -> Callable[[int, int, int], None]:
+    """Says how far an epoch is, every few seconds, and ends it when asked to stop."""
+    began = said = time.monotonic()
+    first = (0, 0)  # epoch and steps done at `began`
+
+    def between(number: int, done: int, steps: int) -> None:
+        nonlocal began, said, first
+        preemption.raise_if_requested()
+        now = time.monotonic()
+        if number != first[0]:
+            began, first = now, (number, done)
+        elif now - said >= _SAY_EVERY_S and done < steps:
+            left = (now - began) / (done - first[1]) * (steps - done)
+            said = now
+            say(
+                f"{task.name} epoch {number}/{task.loop.epochs}: step {done:,} of {steps:,}, "
+                f"about {left:.0f} s left in this epoch"
+            )
+
+    return between
+
+
+def _progress(name: str, epochs: int, row: Mapping[str, Any]) -> str:
+    mean = {key: float(np.mean(value)) for key, value in row.items()}
+    return (
+        f"{name} epoch {row['epoch']}/{epochs}: "
+        f"train loss {mean['train_loss']:.4f} accuracy {mean['train_accuracy']:.4f}, "
+        f"test loss {mean['test_loss']:.4f} accuracy {mean['test_accuracy']:.4f}, "
+        f"{mean['seconds']:.2f} s"
+    )

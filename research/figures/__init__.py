@@ -1,0 +1,1 @@
+"""Pictures: arrays in, a figure out; one file a question."""

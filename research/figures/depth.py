@@ -1,0 +1,244 @@
+"""How do the gradients change with depth? One pure function a figure.
+
+Arrays in, a `matplotlib.figure.Figure` out: no files, no global state. Colour and marker name the
+activation in every figure.
+Source: report, Part C, figures 1-3 (depth against maximum gradient), and Part D, figure 5, LeCun
+against tanh.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import BoundaryNorm, ListedColormap, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from research.figures.style import (
+    ACTIVATIONS,
+    STYLE,
+    WIDTH_IN,
+    Curve,
+    activation_handles,
+    activation_name,
+    describe_curves,
+    frame,
+    limit_log,
+    plot,
+    split_label,
+)
+
+Record = Mapping[str, np.ndarray]
+
+_QUANTITIES = {"kernel": "∂L/∂W", "layer": "∂L/∂(W, b)", "signal": "∂L/∂z"}
+_BATCHES = {
+    "max": "largest of the epoch's batches",
+    "mean": "mean over the epoch's batches",
+    "last": "last batch of the epoch",
+}
+
+
+def draw_gradient_maxima(
+    records: Mapping[str, Record],
+    *,
+    title: str,
+    caption: str,
+    epochs: Sequence[int] = (0, 1, 2, 3),
+    reading: str = "kernel_abs_max",
+) -> Figure:
+    """Draws depth against maximum gradient for nets of one depth, linear axis beside log axis.
+
+    records: {"relu-5": record}, one net for each activation; a record holds epochs [E+1], where 0
+    is before the first step, layers [L] with the output last, and readings [E+1, S, L].
+    epochs: those to draw; an epoch that a record lacks is left out.
+    Raises ValueError for an unknown activation or reading, a wrong shape, two nets of one
+    activation, nets of unequal depth, or no epoch to draw. Source: report, Part C, figures 1-3.
+    """
+    groups = _by_depth(records, reading)
+    if len(groups) > 1:
+        raise ValueError(f"expected nets of one depth, got {list(groups)} hidden layers")
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH_IN, 3.4))
+        axes = figure.subplots(1, 2)
+        drawn, legends = _draw_maxima(axes.reshape(2, 1), groups, epochs, reading)
+        for axis, scale in zip(axes, ("linear", "log"), strict=True):
+            axis.set_title(f"{scale} axis")
+            axis.set_ylabel(_describe(reading))
+            axis.set_xlabel(f"layer depth ({len(drawn[0].x)} = output)")
+        frame(figure, title, describe_curves(drawn, drawn), caption, *legends)
+    return figure
+
+
+def draw_gradient_comparison(
+    records: Mapping[str, Record],
+    *,
+    title: str,
+    caption: str,
+    epochs: Sequence[int] = (0, 1, 2, 3),
+    reading: str = "kernel_abs_max",
+) -> Figure:
+    """Draws depth against maximum gradient, a column for each depth, linear above log axis.
+
+    Arguments and errors as in `draw_gradient_maxima`, with one net for each activation and depth;
+    the axes of a row share their scale. Source: report, Part D, figure 5.
+    """
+    groups = _by_depth(records, reading)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH_IN, 4.8))
+        axes = figure.subplots(2, len(groups), sharey="row", squeeze=False)
+        drawn, legends = _draw_maxima(axes, groups, epochs, reading)
+        _ = figure.supylabel(_describe(reading).replace("\n", " "), fontsize=8)
+        axes[0, 0].set_ylabel("linear axis")
+        axes[1, 0].set_ylabel("log axis")
+        figure.align_ylabels(axes[:, 0])
+        for column, depth in zip(axes.T, groups, strict=True):
+            column[0].set_title(f"{depth} hidden layers")
+            column[1].set_xlabel(f"layer depth ({depth + 1} = output)")
+        frame(figure, title, describe_curves(drawn, drawn), caption, *legends)
+    return figure
+
+
+def draw_net_gradients(record: Record, *, label: str, caption: str) -> Figure:
+    """Draws weight gradients beside back-propagated signal of one net over depth, every epoch.
+
+    record: as in `draw_gradient_maxima`, with kernel_abs_max and signal_abs_max.
+    label: "tanh-40", which names the net in the title.
+    Raises ValueError for an unknown activation, a missing reading or a wrong shape.
+    Source: report, Part C, which shows the weight gradients only.
+    """
+    epochs, count = [int(epoch) for epoch in record["epochs"]], len(record["layers"])
+    steps = [epoch for epoch in epochs if epoch > 0]
+    ramp = matplotlib.colormaps["viridis_r"](np.linspace(0.1, 1.0, max(len(steps), 1)))
+    styles: dict[int, dict[str, Any]] = {0: {"color": "black", "linestyle": ":", "zorder": 3}}
+    styles |= {epoch: {"color": tuple(ramp[i])} for i, epoch in enumerate(steps)}
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH_IN, 3.3))
+        axes = figure.subplots(1, 2, sharey=True)
+        drawn: list[Curve] = []
+        depth = np.arange(1, count + 1)
+        for axis, reading in zip(axes, ("kernel_abs_max", "signal_abs_max"), strict=True):
+            values = _read(label, record, reading)
+            for epoch, over_seeds in zip(epochs, values, strict=True):
+                banded = epoch in (epochs[0], epochs[-1])
+                drawn.append(Curve(label, depth, over_seeds, styles[epoch], banded))
+            plot(axis, drawn[-len(epochs) :], log=True)
+            _tick_depth(axis, count)
+            axis.set(xlabel=f"layer depth ({count} = output)", ylabel=_describe(reading))
+            axis.yaxis.set_tick_params(labelleft=True)
+        axes[0].set_title("weight gradients")
+        axes[1].set_title("back-propagated signal")
+        limit_log(axes[0], drawn)
+        if steps:
+            norm = BoundaryNorm(np.arange(len(steps) + 1) - 0.5, len(steps))
+            bar = figure.colorbar(ScalarMappable(norm, ListedColormap(ramp)), ax=axes, aspect=30)
+            bar.set_ticks(range(len(steps)), labels=[str(step) for step in steps])
+            bar.set_label("epoch")
+            bar.ax.tick_params(which="both", length=0)
+        init = Line2D([], [], label="init (before the first step)", **styles[0])
+        title = f"{activation_name(label)}, {count - 1} hidden layers: gradients of every epoch"
+        sentences = describe_curves(drawn, drawn, " at the first and the last epoch shown")
+        frame(figure, title, sentences, caption, [init] if 0 in epochs else [])
+    return figure
+
+
+def _read(label: str, record: Record, reading: str) -> np.ndarray:
+    """The reading [E+1, S, L] in float64, checked against epochs and layers."""
+    if reading not in record:
+        known = ", ".join(sorted(set(record) - {"epochs", "layers"}))
+        raise ValueError(f"expected a reading that {label} holds ({known}), got {reading!r}")
+    values = np.asarray(record[reading], np.float64)
+    epochs, layers = len(record["epochs"]), len(record["layers"])
+    if values.ndim != 3 or values.shape[::2] != (epochs, layers):
+        wanted = f"[{epochs} epochs, seeds, {layers} layers]"
+        raise ValueError(f"expected {reading} of {label} as {wanted}, got {list(values.shape)}")
+    if str(record["layers"][-1]) != "output":
+        raise ValueError(f"expected the output as last layer, got {record['layers'][-1]!s}")
+    return values
+
+
+def _by_depth(records: Mapping[str, Record], reading: str) -> dict[int, dict[str, Record]]:
+    """The checked records by number of hidden layers, shallow first."""
+    groups: dict[int, dict[str, Record]] = {}
+    for label, record in records.items():
+        group = groups.setdefault(_read(label, record, reading).shape[2] - 1, {})
+        if split_label(label)[0] in [split_label(other)[0] for other in group]:
+            raise ValueError(f"expected one net for each activation, got {[*group, label]}")
+        group[label] = record
+    if not groups:
+        raise ValueError("expected at least one net in records, got none")
+    return dict(sorted(groups.items()))
+
+
+def _draw_maxima(
+    axes: np.ndarray,
+    groups: Mapping[int, Mapping[str, Record]],
+    epochs: Sequence[int],
+    reading: str,
+) -> tuple[list[Curve], tuple[list[Line2D], list[Line2D]]]:
+    """Fills axes [2, depths], linear above log; returns the curves and the two legends."""
+    nets = {label: record for group in groups.values() for label, record in group.items()}
+    shown = [e for e in sorted(set(epochs)) if any(e in net["epochs"] for net in nets.values())]
+    if not shown:
+        raise ValueError(f"expected an epoch that the records hold, got epochs={list(epochs)}")
+    drawn: list[Curve] = []
+    for column, (depth, group) in zip(axes.T, groups.items(), strict=True):
+        curves = [c for label in group for c in _over_depth(label, nets[label], shown, reading)]
+        for axis, log in zip(column, (False, True), strict=True):
+            plot(axis, curves, log=log)
+            _tick_depth(axis, depth + 1)
+        drawn += curves
+    if "_abs_" in reading:
+        axes[0, 0].set_ylim(bottom=0)
+    limit_log(axes[1, 0], drawn)
+    few = shown if len(shown) <= 6 else [*shown[:2], shown[len(shown) // 2], shown[-1]]
+    handles = [
+        Line2D([], [], label=f"epoch {e}" if e else "init", **_shade("0.1", e, shown)) for e in few
+    ]
+    return drawn, (activation_handles(nets), handles)
+
+
+def _over_depth(label: str, record: Record, shown: Sequence[int], reading: str) -> list[Curve]:
+    """One curve an epoch; on a deep net a few markers, at other layers for each activation."""
+    values = _read(label, record, reading)
+    activation, _ = split_label(label)
+    _, colour, marker = ACTIVATIONS[activation]
+    stride = max(1, values.shape[2] // 6)
+    every = (list(ACTIVATIONS).index(activation) * stride // len(ACTIVATIONS), stride)
+    held = {int(epoch): i for i, epoch in enumerate(record["epochs"])}
+    x = np.arange(1, values.shape[2] + 1)
+    style = {"marker": marker, "markevery": every}
+    return [
+        Curve(label, x, values[held[epoch]], {**style, **_shade(colour, epoch, shown)})
+        for epoch in shown
+        if epoch in held
+    ]
+
+
+def _tick_depth(axis: Axes, count: int) -> None:
+    """Integer ticks from the first layer to the output, all of them on a shallow net."""
+    step = 1 if count <= 8 else 5 if count <= 25 else 10
+    inner = range(step, count - step // 2, step)
+    _ = axis.set_xticks(sorted({1, *inner, count}))
+    _ = axis.set_xlim(1 - 0.05 * (count - 1), count + 0.05 * (count - 1))
+
+
+def _shade(colour: str, epoch: int, shown: Sequence[int]) -> dict[str, Any]:
+    """Dotted at initialisation, then from light and thin to full and thick."""
+    steps = [step for step in shown if step > 0]
+    if epoch not in steps:
+        return {"color": colour, "linestyle": (0, (1.0, 1.3))}
+    share = (steps.index(epoch) + 1) / len(steps)
+    blend = 1.0 - (1.0 - np.array(to_rgb(colour))) * (0.25 + 0.75 * share)
+    return {"color": tuple(blend), "linewidth": 0.8 + 0.7 * share}
+
+
+def _describe(reading: str) -> str:
+    """What a reading is, for the axis it is drawn on."""
+    family, sign, over = reading.split("_")
+    quantity = f"|{_QUANTITIES[family]}|" if sign == "abs" else f"signed {_QUANTITIES[family]}"
+    return f"max {quantity} in the layer,\n{_BATCHES[over]}"

@@ -1,0 +1,291 @@
+"""Pictures in a folder per class: pixels, order, and a clear refusal of everything else."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cifar_files import CLASSES, picture, pictures_of, some_arrays, write_pictures, write_tar
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from research.data import pictures
+from research.data.source import Absent, DataError
+
+REAL = Path(__file__).parents[3] / "shared" / "data" / "cifar10"
+needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no pictures of CIFAR-10 in {REAL}")
+PIXELS = some_arrays()["test_images"][0]
+PNG, JPEG = picture(PIXELS), picture(PIXELS, "jpg")
+
+
+def refusal(call: Callable[[], object], *words: str) -> str:
+    with pytest.raises(DataError) as error:
+        call()
+    message = str(error.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message, message
+    return message
+
+
+def saved(mode: str, kind: str = "PNG", size: tuple[int, int] = (32, 32)) -> bytes:
+    stream = io.BytesIO()
+    Image.new(mode, size).save(stream, kind)
+    return stream.getvalue()
+
+
+def png(width: int, height: int, bits: int, colour: int, rows: bytes) -> bytes:
+    """A PNG file of any header, also of those that PIL does not write."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        body = name + content
+        return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+# One picture
+
+
+def test_a_png_is_decoded_to_its_pixels_and_a_jpeg_is_known_by_its_content() -> None:
+    decoded, is_jpeg = pictures.decode(PNG, "")
+    np.testing.assert_array_equal(decoded, PIXELS)
+    assert not is_jpeg
+    smooth = np.add.outer(np.arange(32) * 4, np.arange(32) * 3)[..., None].repeat(3, 2)
+    smooth[..., 2] //= 2
+    decoded, is_jpeg = pictures.decode(picture(smooth.astype(np.uint8), "jpg"), "")
+    assert is_jpeg and np.abs(decoded.astype(int) - smooth).max() < 12
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (saved("L"), "32 x 32 pixels, mode L, 8 bits"),
+        (saved("P"), "mode P"),
+        (saved("1"), "mode 1"),
+        (saved("RGBA"), "mode RGBA"),
+        (saved("LA"), "mode LA"),
+        (saved("I;16"), "mode I;16, 16 bits"),
+        (saved("L", "JPEG"), "mode L"),
+        (saved("CMYK", "JPEG"), "mode CMYK"),
+        (saved("RGB", size=(31, 32)), "31 x 32 pixels"),
+        (saved("RGB", "JPEG", size=(32, 33)), "32 x 33 pixels"),
+        (png(32, 32, 16, 2, bytes(32 * (1 + 32 * 6))), "mode RGB, 16 bits"),
+    ],
+)
+def test_another_size_or_mode_is_refused(content: bytes, found: str) -> None:
+    words = ("the/file: ", found, "expected 32 x 32, RGB, 8 bits")
+    refusal(lambda: pictures.decode(content, "the/file"), *words)
+
+
+def test_a_transparent_colour_is_refused() -> None:
+    stream = io.BytesIO()
+    Image.new("RGB", (32, 32)).save(stream, "PNG", transparency=(0, 0, 0))
+    refusal(lambda: pictures.decode(stream.getvalue(), ""), "mode RGB with transparency")
+
+
+@pytest.mark.parametrize("side", [20_000, 2**31 - 1])
+def test_a_decompression_bomb_is_refused_by_its_header(side: int) -> None:
+    content = png(side, side, 8, 2, bytes(1000))
+    assert len(content) < 200
+    refusal(lambda: pictures.decode(content, ""), f"{side:,} x {side:,} pixels")
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [(b"", "is empty"), (b"<html>", "starts with b'<html>'"), (b"GIF89a__", "b'GIF89a__'")],
+)
+def test_what_is_neither_png_nor_jpeg_is_refused(content: bytes, found: str) -> None:
+    refusal(lambda: pictures.decode(content, "f"), "f: ", found, "expected a PNG or JPEG file")
+
+
+@given(data=st.data(), content=st.sampled_from([PNG, JPEG]))
+def test_a_truncated_picture_is_refused_unless_every_pixel_is_there(
+    data: st.DataObject, content: bytes
+) -> None:
+    end = data.draw(st.integers(0, len(content) - 1))
+    try:
+        decoded, _ = pictures.decode(content[:end], "the/file")
+    except DataError as error:
+        assert str(error).startswith("the/file: ")
+    else:
+        np.testing.assert_array_equal(decoded, pictures.decode(content, "")[0])
+        assert len(content) - end <= 20  # the mark at the end
+
+
+@given(bit=st.integers(0, 8 * len(PNG) - 1))
+def test_a_flipped_bit_in_a_png_never_changes_a_pixel(bit: int) -> None:
+    content = bytearray(PNG)
+    content[bit // 8] ^= 1 << bit % 8
+    try:
+        decoded, _ = pictures.decode(bytes(content), "")
+    except DataError:
+        return
+    np.testing.assert_array_equal(decoded, PIXELS)
+
+
+# Folders and tar files
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_pictures_come_in_turns_of_the_classes_by_name(tmp_path: Path, packed: bool) -> None:
+    found = pictures.find(write_pictures(tmp_path, packed=packed))
+    arrays, lossy = pictures.read(found, print)
+    assert not lossy
+    for key, array in some_arrays().items():
+        np.testing.assert_array_equal(arrays[key], array)
+
+
+def test_the_order_of_the_members_does_not_matter(tmp_path: Path) -> None:
+    files = pictures_of("train")
+    backwards = dict(sorted(files.items(), reverse=True))
+    arrays, _ = pictures.read({"train": write_tar(tmp_path / "train.tar", backwards)}, print)
+    np.testing.assert_array_equal(arrays["train_images"], some_arrays()["train_images"])
+
+
+def test_one_jpeg_among_the_pictures_is_told(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path)
+    (folder / "train" / "cat" / "0003.png").write_bytes(JPEG)
+    assert pictures.read(pictures.find(folder), print)[1]
+
+
+def test_classes_of_different_sizes_keep_every_picture(tmp_path: Path) -> None:
+    files = {**pictures_of("test"), "cat/9999.png": PNG, "cat/9998.png": PNG}
+    arrays, _ = pictures.read({"test": write_tar(tmp_path / "test.tar", files)}, print)
+    assert arrays["test_labels"].tolist() == [*range(10), 3, 3]
+
+
+def test_hidden_files_of_file_managers_are_passed_over(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path)
+    for name in (".DS_Store", "cat/._0003.png"):
+        (folder / "test" / name).write_bytes(b"x")
+    write_tar(folder / "train.tar", {**pictures_of("train"), "cat/._0.png": b"", ".x": b""})
+    arrays, _ = pictures.read(pictures.find(folder), print)
+    assert len(arrays["train_labels"]) == 20 and len(arrays["test_labels"]) == 10
+
+
+def test_progress_is_told_while_it_is_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = pictures.find(write_pictures(tmp_path, packed=True))
+    said: list[str] = []
+    pictures.read(found, said.append)
+    assert said == []
+    monkeypatch.setattr(pictures, "_SAY_EVERY_S", -1.0)
+    pictures.read(found, said.append)
+    assert said[12] == "decoding train.tar: 13 of 20 images"
+
+
+# Refusals
+
+
+def break_split(folder: Path, name: str, content: bytes | None, packed: bool) -> Path:
+    """The test split with one more file, or without one, as a folder or a tar file."""
+    files = pictures_of("test")
+    if content is None:
+        del files[name]
+    else:
+        files[name] = content
+    if packed:
+        return write_tar(folder / "test.tar", files)
+    shutil.rmtree(folder / "test")
+    for each, bytes_ in files.items():
+        (folder / "test" / each).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "test" / each).write_bytes(bytes_)
+    return folder / "test"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("puma/1.png", PNG, ("puma", "no class of CIFAR-10; expected airplane, automobile")),
+        ("Cat/1.png", PNG, ("'Cat' is no class",)),
+        ("cat/0003.png", None, ("holds no pictures of cat; expected <class>/NAME",)),
+        ("cat/1.gif", PNG, ("cat/1.gif: expected a name with .png, .jpg, .jpeg",)),
+        ("cat/1.png", PNG[:-30], ("cat/1.png: damaged or truncated PNG file",)),
+        ("cat/1.jpg", JPEG[:-60], ("cat/1.jpg: damaged or truncated JPEG file",)),
+        ("cat/1.png", saved("L"), ("cat/1.png: 32 x 32 pixels, mode L",)),
+        ("readme.txt", b"x", ("readme.txt", "is no class of CIFAR-10")),
+    ],
+)
+def test_a_split_with_something_else_in_it_is_refused(
+    tmp_path: Path, packed: bool, name: str, content: bytes | None, words: tuple[str, ...]
+) -> None:
+    folder = write_pictures(tmp_path)
+    path = break_split(folder, name, content, packed)
+    refusal(lambda: pictures.read(pictures.find(folder), print), str(path), *words)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_empty_split_lacks_every_class(tmp_path: Path, packed: bool) -> None:
+    folder = write_pictures(tmp_path)
+    shutil.rmtree(folder / "test")
+    if packed:
+        write_tar(folder / "test.tar", {})
+    else:
+        (folder / "test").mkdir()
+    words = ("holds no pictures of airplane, automobile", "truck")
+    refusal(lambda: pictures.read(pictures.find(folder), print), str(folder / "test"), *words)
+
+
+def test_a_truncated_tar_file_is_refused(tmp_path: Path) -> None:
+    path = write_pictures(tmp_path, packed=True) / "test.tar"
+    path.write_bytes(path.read_bytes()[:-15_000])
+    refusal(lambda: pictures.read(pictures.find(tmp_path), print), f"{path}: damaged or truncated")
+
+
+def test_a_picture_of_a_megabyte_is_refused_unread(tmp_path: Path) -> None:
+    path = break_split(write_pictures(tmp_path), "cat/1.png", bytes(2**20 + 1), packed=True)
+    refusal(lambda: pictures.read({"test": path}, print), f"{path}: cat/1.png has 1,048,577 bytes")
+
+
+def test_a_file_in_the_place_of_a_class_and_a_folder_in_that_of_a_picture(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path)
+    shutil.rmtree(folder / "test" / "cat")
+    (folder / "test" / "cat").write_bytes(b"x")
+    refusal(lambda: pictures.read({"test": folder / "test"}, print), "cat", "Not a directory")
+    (folder / "train" / "cat" / "0.png").mkdir()
+    refusal(lambda: pictures.read({"train": folder / "train"}, print), "0.png", "Is a directory")
+
+
+def test_what_is_missing_is_listed(tmp_path: Path) -> None:
+    with pytest.raises(Absent, match=r"holds no folders of pictures; expected train and test"):
+        pictures.find(tmp_path)
+    shutil.rmtree(write_pictures(tmp_path) / "test")
+    refusal(lambda: pictures.find(tmp_path), f"{tmp_path} lacks test and test.tar", *CLASSES)
+    refusal(lambda: pictures.find(tmp_path / "no"), "no does not exist; expected a directory")
+
+
+def test_the_key_sees_every_file(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path)
+    found = pictures.find(folder)
+    keys = {pictures.key(found)}
+    (folder / "test" / "cat" / "extra.png").write_bytes(PNG)
+    keys.add(pictures.key(found))
+    (folder / "test" / "cat" / "extra.png").write_bytes(PNG + b"x")
+    keys.add(pictures.key(found))
+    write_tar(folder / "test.tar", pictures_of("test"))
+    keys.add(pictures.key(pictures.find(folder)))
+    assert len(keys) == 4
+
+
+@needs_real
+def test_the_test_split_of_the_real_pictures_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "_SAY_EVERY_S", 0.2)
+    said: list[str] = []
+    arrays, lossy = pictures.read({"test": REAL / "test.tar"}, said.append)
+    images, labels = arrays["test_images"], arrays["test_labels"]
+    assert lossy and images.shape == (10_000, 32, 32, 3)
+    assert np.bincount(labels).tolist() == [1000] * 10
+    assert labels[:12].tolist() == [*range(10), 0, 1]
+    # Means of the channels of the published test images, which JPEG keeps.
+    assert np.abs(images.mean((0, 1, 2)) / 255 - (0.494, 0.485, 0.450)).max() < 0.002
+    assert said and said[0].endswith("of 10,000 images")
