@@ -2,16 +2,17 @@
 
     python -m benchmarks.cnn --data_dir=DIR --peer_python=.venv-peers/bin/python
 
-1. A step of training as `train.fit` runs it, against Keras' `fit` and eager PyTorch: same net, batch
-   size and Adam, dropout on, the whole training set in memory. Of the CIFAR-10 net once more with
-   padding "same".
+1. A step of training as `train.fit` runs it, against Keras' `fit` and eager PyTorch: same net,
+   batch size and Adam, dropout on, the whole training set in memory. Of the CIFAR-10 net once more
+   with padding "same".
 2. The gradient of the summed cross-entropy of 500 digits with respect to their pixels, dropout off:
    the inner loop of an attack. Each gradient needs the images that the last one has moved.
-3. The first turn less a steady one: compilation, and whatever else happens once. And the largest
-   resident set of every contestant's process.
+3. The first turn of training less a steady one: compilation, and whatever else happens once. And
+   the largest resident set of every contestant's process.
 
-Every contestant is a process of its own; they take turns of some steps each. Pixels of MNIST are
-real, those of CIFAR-10 random bytes, because speed does not depend on them.
+Every contestant is a process of its own; they take turns of some steps each. A turn of ours is one
+call of its program, which shuffles the whole epoch first; `fit` calls it every 25 steps. Pixels of
+MNIST are real, those of CIFAR-10 random bytes, because speed does not depend on them.
 """
 
 import contextlib
@@ -23,15 +24,15 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from benchmarks import contest, measure
+from benchmarks import measure
 from configs import cnn
 
 _FLAGS = measure.make_flags("cnn", peers=True)
-_ROUNDS = flags.DEFINE_integer(
-    "rounds", 5, "Turns of every contestant that count.", lower_bound=1, flag_values=_FLAGS
-)
 _STEPS = flags.DEFINE_list(
-    "steps", ["25", "5", "3", "4"], "Steps of a turn of every work.", flag_values=_FLAGS
+    "steps", ["25", "8", "4", "5"], "Steps of a turn, for each comparison.", flag_values=_FLAGS
+)
+_ROUNDS = flags.DEFINE_list(
+    "rounds", ["7", "3", "3", "7"], "Turns that count, for each comparison.", flag_values=_FLAGS
 )
 
 
@@ -79,21 +80,29 @@ def table(results: Mapping[str, Any]) -> str:
         theirs = [found.get(name) for name in names[1:]]
         rows.append(measure.against(label, found["ours"], theirs, digits=digits, scale=scale))
 
-    for name, work in works.items():
-        label, unit = WORKS[name].label, WORKS[name].unit
-        steady = {n: seconds[1:] for n, seconds in work["seconds"].items()}
-        once = {n: [s[0] - statistics.median(s[1:])] for n, s in work["seconds"].items()}
+    for key, work in works.items():
+        label, unit, seconds = WORKS[key].label, WORKS[key].unit, work["seconds"]
+        steady = {name: samples[1:] for name, samples in seconds.items()}
         add(f"{label}: {unit} (ms)", steady, 1, 1000 / work["count"])
-        add(f"{label}: once, before the first {unit} (s)", once, 1, 1)
-        add(f"{label}: peak memory (MiB)", {n: [m] for n, m in work["peak_mib"].items()}, 0, 1)
-    parameters = "; ".join(f"{WORKS[n].label}: {w['parameters']:,}" for n, w in works.items())
-    turns = "; ".join(f"{WORKS[name].label}: {work['count']}" for name, work in works.items())
-    rounds = len(next(iter(works.values()))["seconds"]["ours"]) - 1
+        if WORKS[key].kind == "train":
+            once = {n: max(0.0, seconds[n][0] - statistics.median(steady[n])) for n in steady}
+            cells = [f"{once[name]:.1f}" if name in once else "-" for name in names]
+            rows.append([f"{label}: once, before the first step (s)", *cells])
+            add(f"{label}: peak memory (MiB)", {n: [m] for n, m in work["peak_mib"].items()}, 0, 1)
+    turns = "; ".join(
+        f"{WORKS[key].label}: {len(work['seconds']['ours']) - 1} of {work['count']}"
+        for key, work in works.items()
+    )
+    parameters = "; ".join(
+        f"{WORKS[key].label}: {work['parameters']:,}"
+        for key, work in works.items()
+        if WORKS[key].kind == "train"
+    )
     return measure.markdown(
         ["", *(LABELS[name] for name in names)],
         rows,
-        f"Medians of {rounds} turns, taken one after the other; in brackets ours / theirs, the "
-        f"median of the ratios of every turn. Steps or gradients in a turn: {turns}. "
+        f"Medians of turns, taken one after the other, of so many steps or gradients: {turns}; in "
+        "brackets ours / theirs, the median of the ratios of every turn. "
         f"Batches of {results['batch_size']}. Parameters: {parameters}.",
         "Pixels of CIFAR-10 are random bytes; ours keeps images as bytes, the others as float32.",
         measure.caption(results, LABELS),
@@ -143,15 +152,15 @@ def measure_work(
 
 def main(argv: Sequence[str]) -> int:
     output = measure.begin(_FLAGS, argv, __doc__ or "", table)
-    counts = parse_counts(_STEPS.value)
+    steps, rounds = parse_numbers("steps", _STEPS.value), parse_numbers("rounds", _ROUNDS.value)
     measure.check_digits(_FLAGS.data_dir)
     missing = measure.find_missing(_FLAGS.peer_python)
     names = [name for name in LABELS if name.partition("_")[0] not in missing]
     batch_size = cnn.get_config("mnist").batch_size
     results: dict[str, Any] = {**measure.describe(), "missing": missing, "batch_size": batch_size}
     results["works"] = {}
-    for (key, work), count in zip(WORKS.items(), counts, strict=True):
-        results["works"][key], facts = measure_work(work, names, count, _ROUNDS.value)
+    for i, (key, work) in enumerate(WORKS.items()):
+        results["works"][key], facts = measure_work(work, names, steps[i], rounds[i])
         if key == "mnist":
             results |= measure.summarize(facts)
         print(f"{work.label}: done", file=sys.stderr, flush=True)
@@ -159,12 +168,12 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def parse_counts(texts: Sequence[str]) -> list[int]:
-    """The numbers of --steps.  Exits with one line if they are not one for every work."""
-    counts = [int(text) for text in texts if text.isdecimal() and int(text)]
-    if len(counts) != len(texts) or len(counts) != len(WORKS):
-        sys.exit(f"error: --steps: expected a positive number for each of {', '.join(WORKS)}")
-    return counts
+def parse_numbers(flag: str, texts: Sequence[str]) -> list[int]:
+    """The numbers of a flag.  Exits with one line if they are not one for every comparison."""
+    numbers = [int(text) for text in texts if text.isdecimal() and int(text)]
+    if len(numbers) != len(texts) or len(numbers) != len(WORKS):
+        sys.exit(f"error: --{flag}: expected a positive number for each of {', '.join(WORKS)}")
+    return numbers
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ class ScannedMLP(MLP):
     """`MLP` with all but the first hidden layer under {hidden: {dense: {kernel [L - 2, ...]}}}."""
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
         x = images.reshape(images.shape[0], -1)
         x = self.preactivation("hidden_00", self.width, x)
         x = ACTIVATIONS[self.activation].function(x)

@@ -221,8 +221,8 @@ def begin(
             raise flags.Error(f"unexpected argument {rest[1]!r}; flags start with --")
     except flags.Error as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
-    output = Path(values["output"].value)
-    if values["table"].value:
+    output = Path(values.output)
+    if values.table:
         print(table(read(output)))
         sys.exit(0)
     return output

@@ -5,6 +5,7 @@ descends, and counts loss and hits. A gradient turn is one program too, a scan o
 move along the sign of their gradient before the next is taken.
 """
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -111,6 +112,7 @@ def main(argv: Sequence[str]) -> None:
     contest.announce(
         versions=ours.versions(),
         data=caption,
+        threads=config.cpu_threads or os.cpu_count(),
         parameters=parameters,
     )
     contest.take_turns(turn)

@@ -39,7 +39,8 @@ def make_gradients(
             logits = model(images, training=False)
             each = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
             loss = tf.reduce_sum(each)
-        return images - contest.STEP * tf.sign(tape.gradient(loss, images))
+        gradient: Any = tape.gradient(loss, images)
+        return images - contest.STEP * tf.sign(gradient)
 
     moved = tf.constant(images)
 

@@ -105,7 +105,7 @@ def _mnist_best(config: ConfigDict) -> None:
     config.weight_decay = 0.02
     config.label_smoothing = 0.1
     config.batch_size = 128
-    config.epochs = 6
+    config.epochs = 5
 
 
 def _cifar10_best(config: ConfigDict) -> None:
@@ -117,9 +117,9 @@ def _cifar10_best(config: ConfigDict) -> None:
     config.shift = 4
     config.mirror = True
     config.optimizer = "adamw"
-    config.learning_rate = 0.005
+    config.learning_rate = 0.003
     config.schedule = "one_cycle"
-    config.weight_decay = 0.02
+    config.weight_decay = 0.05
     config.label_smoothing = 0.1
     config.batch_size = 128
-    config.epochs = 10
+    config.epochs = 8

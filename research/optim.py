@@ -13,9 +13,9 @@ SCHEDULES = ("constant", "one_cycle")
 
 
 class KerasAdamState(NamedTuple):
-    """count: [] int32, updates done.  mean, square: running moments, trees like the parameters."""
+    """updates: [] int32, how many were done.  mean, square: running moments, as the parameters."""
 
-    count: Array
+    updates: Array
     mean: PyTree
     square: PyTree
 
@@ -32,19 +32,19 @@ def scale_by_keras_adam(
 
     def init(params: PyTree) -> KerasAdamState:
         zeros = jax.tree.map(jnp.zeros_like, params)
-        return KerasAdamState(count=jnp.zeros((), jnp.int32), mean=zeros, square=zeros)
+        return KerasAdamState(updates=jnp.zeros((), jnp.int32), mean=zeros, square=zeros)
 
     def update(
         updates: PyTree, state: PyTree, params: PyTree | None = None
     ) -> tuple[PyTree, KerasAdamState]:
         del params
-        count = state.count + 1
-        t = count.astype(jnp.float32)
+        done = state.updates + 1
+        t = done.astype(jnp.float32)
         mean = jax.tree.map(lambda m, g: m + (g - m) * (1 - b1), state.mean, updates)
         square = jax.tree.map(lambda v, g: v + (g * g - v) * (1 - b2), state.square, updates)
         rate = jnp.sqrt(1 - b2**t) / (1 - b1**t)
         scaled = jax.tree.map(lambda m, v: rate * m / (jnp.sqrt(v) + epsilon), mean, square)
-        return scaled, KerasAdamState(count=count, mean=mean, square=square)
+        return scaled, KerasAdamState(updates=done, mean=mean, square=square)
 
     return optax.GradientTransformation(init, update)
 

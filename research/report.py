@@ -18,11 +18,13 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 
-from configs.mlp import get_config
-from research import record
+from configs import cnn, mlp
+from research import record, scores
 from research.types import UserError
 
-_COLLECT = flags.DEFINE_string("collect", None, "Run directory whose summary goes into results/.")
+_COLLECT = flags.DEFINE_multi_string(
+    "collect", [], "Run directory whose summary goes into results/; may be given several times."
+)
 _CHECK = flags.DEFINE_bool("check", False, "Change nothing; fail if README.md is out of date.")
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +40,8 @@ REPORTED = {
     "sigmoid-5": 11.3, "sigmoid-20": 11.3, "sigmoid-40": 11.3,
     "lecun-5": 96.1, "lecun-20": 96.2, "lecun-40": 96.3,
 }  # fmt: skip
+
+REPORTED_CLASSIFIERS = {"mnist": 97.0, "cifar10": 75.0}  # test accuracy in percent, Exercise 2
 
 
 def depth_table(result: Mapping[str, Any]) -> str:
@@ -171,6 +175,36 @@ def _arrows(means: Sequence[float] | np.ndarray) -> str:
     return " -> ".join(f"{mean:.2f}" for mean in means)
 
 
+def classifiers_table(result: Mapping[str, Any]) -> str:
+    """Markdown table of the classifiers, from the content of results/classifiers.json."""
+    lines = [
+        "| net | parameters | epochs | seeds | test accuracy (%) | min | max | 95 % of the first | "
+        "calibration error | the report |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    notes: list[str] = []
+    for name in (name for name in cnn.VARIANTS if name in result):
+        row = result[name]
+        values = 100 * np.asarray(row["test_accuracy"])
+        low, high = scores.wilson_interval(row["correct"][0], row["count"])
+        epochs = f"{row['epochs']}"
+        if row["epochs"] != row["stated_epochs"]:
+            epochs += f" of {row['stated_epochs']}"
+        reported = REPORTED_CLASSIFIERS.get(name)
+        lines.append(
+            f"| {name} | {row['parameters']:,} | {epochs} | {len(values)} | {values.mean():.2f} | "
+            f"{values.min():.2f} | {values.max():.2f} | {100 * low:.2f} - {100 * high:.2f} | "
+            f"{np.mean(row['ece']):.4f} | {'-' if reported is None else f'{reported:.0f}'} |"
+        )
+        notes.append(
+            f"{name}: {row['data']['caption']}; {row['seconds'] / 60:.0f} min, peak memory "
+            f"{row['peak_memory_mib']:,.0f} MiB; `{row['command']}`."
+        )
+    first = next(iter(result.values()))
+    notes.append(f"Device: {first['device']}, jax {first['packages']['jax']}.")
+    return "\n".join([*lines, "", *(f"- {note}" for note in notes)])
+
+
 def _benchmark(name: str) -> tuple[str, Callable[[Mapping[str, Any]], str]]:
     """Results and table of one module of benchmarks/."""
 
@@ -184,6 +218,7 @@ def _benchmark(name: str) -> tuple[str, Callable[[Mapping[str, Any]], str]]:
 BLOCKS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "depth": ("results/depth.json", depth_table),
     "depth-claims": ("results/depth.json", claims_table),
+    "classifiers": ("results/classifiers.json", classifiers_table),
     **{
         f"benchmark-{name}": _benchmark(name)
         for name in ("depth", "study", "probe", "layers", "seeds", "cnn", "layers_cnn")
@@ -235,7 +270,7 @@ def collect(workdir: Path) -> dict[str, Any]:
         raise UserError(f"{workdir} does not hold the twelve nets of the report")
     versions = json.loads((workdir / "versions.json").read_text())
     config = json.loads((workdir / "config.json").read_text())
-    stated = json.loads(get_config("all").to_json())
+    stated = json.loads(mlp.get_config("all").to_json())
     changed = [key for key in stated if config[key] != stated[key] and key not in _FREE_KEYS]
     if changed or config["seeds"] < 2:
         wrong = ", ".join(changed) or "seeds: fewer than two"
@@ -261,10 +296,70 @@ def collect(workdir: Path) -> dict[str, Any]:
     }
 
 
+def collect_classifier(workdir: Path) -> dict[str, Any]:
+    """{variant: what results/classifiers.json keeps of its run}, paths of the machine left out.
+
+    Raises UserError if the run is not finished, or not of the stated configuration; another number
+    of epochs is allowed, and shown in the table.
+    """
+    summary = record.finished_summary(workdir)
+    if summary is None or "parameters" not in summary:
+        raise UserError(f"{workdir} holds no finished run of a classifier (no such summary.json)")
+    versions = json.loads((workdir / "versions.json").read_text())
+    config = json.loads((workdir / "config.json").read_text())
+    if config["name"] not in cnn.VARIANTS:
+        raise UserError(f"{workdir} holds {config['name']!r}, not one of {', '.join(cnn.VARIANTS)}")
+    stated = json.loads(cnn.get_config(config["name"]).to_json())
+    changed = [
+        key
+        for key in stated
+        if config[key] != stated[key] and key not in (*_FREE_KEYS, "epochs", "look_every")
+    ]
+    if changed:
+        wrong = ", ".join(changed)
+        raise UserError(f"{workdir} is not a run of the stated configuration ({wrong})")
+    if not versions["data"]["full"]:
+        raise UserError(f"{workdir} was not run on the full set: {versions['data']['caption']}")
+    words = [f"python -m research.main --config=configs/cnn.py:{config['name']}"]
+    words += [
+        f"--config.{key}={config[key]}" for key in ("seeds", "epochs") if config[key] != stated[key]
+    ]
+    kept = ("parameters", "seconds", "peak_memory_mib")
+    judged = summary["test"]
+    return {
+        config["name"]: {
+            "command": " ".join([*words, "--config.data.dir=DIR"]),
+            "epochs": config["epochs"],
+            "stated_epochs": stated["epochs"],
+            "test_accuracy": [each["accuracy"] for each in judged],
+            "correct": [each["correct"] for each in judged],
+            "count": judged[0]["count"],
+            "ece": [each["ece"] for each in judged],
+            **{key: summary[key] for key in kept},
+            "data": {k: v for k, v in versions["data"].items() if k != "source"},
+            "device": versions["device"],
+            "packages": versions["packages"],
+            "git_commit": versions["git_commit"],
+        }
+    }
+
+
 def _gradient_maxima(workdir: Path) -> list[list[float]]:
     """Largest |dL/dW| of epochs 1-3, the median over seeds: [epoch][layer]."""
     found = np.median(record.gradients(workdir)["kernel_abs_max"][1:4], axis=1)
     return [[float(f"{value:.4g}") for value in layer_values] for layer_values in found]
+
+
+def _collect_into(results: Path, workdir: Path) -> None:
+    """Keep what the tables need of a run, whatever its experiment."""
+    summary = record.finished_summary(workdir) or {}
+    if "nets" in summary:
+        record.write_json(results / "depth.json", collect(workdir))
+        _ = shutil.copyfile(workdir / "figures" / f"{FIGURE}.png", results / f"{FIGURE}.png")
+        return
+    path = results / "classifiers.json"
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    record.write_json(path, kept | collect_classifier(workdir))
 
 
 def main(argv: Sequence[str]) -> int:
@@ -272,11 +367,8 @@ def main(argv: Sequence[str]) -> int:
     del argv
     readme = ROOT / "README.md"
     try:
-        if _COLLECT.value:
-            workdir = Path(_COLLECT.value)
-            record.write_json(ROOT / "results" / "depth.json", collect(workdir))
-            figure = f"{FIGURE}.png"
-            _ = shutil.copyfile(workdir / "figures" / figure, ROOT / "results" / figure)
+        for directory in _COLLECT.value:
+            _collect_into(ROOT / "results", Path(directory))
         text = readme.read_text()
         made = render(text, ROOT)
     except UserError as error:

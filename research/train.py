@@ -124,7 +124,7 @@ def make_step(
         chex.assert_equal_shape_prefix([batch.images, batch.labels, batch.mask], 1)
         if change is not None:
             key = keys.stream(seed, "augment", state.step)
-            batch = batch.replace(images=change(key, batch.images))
+            batch = Batch(change(key, batch.images), batch.labels, batch.mask)
         signals = _zero_signals(model, batch.images) if probe else {}
         gradient = jax.grad(objective, argnums=(0, 1), has_aux=True)
         dropout = keys.stream(seed, "dropout", state.step)

@@ -61,3 +61,37 @@ def test_an_unknown_precision_is_refused_with_the_valid_ones():
 
 def test_there_are_several_devices_to_test_with():
     assert len(jax.devices()) == 4
+
+
+@pytest.fixture
+def options():
+    """`compiler_options` that has not been asked before."""
+    parallel.compiler_options.cache_clear()
+    yield parallel.compiler_options
+    parallel.compiler_options.cache_clear()
+
+
+def test_options_for_convolutions_are_for_the_cpu_only(options, monkeypatch):
+    assert options() == {"xla_cpu_experimental_ynn_fusion_type": ""}
+    options.cache_clear()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert options() is None
+
+
+def test_options_that_the_compiler_does_not_know_are_left_out(options, monkeypatch):
+    jit = jax.jit
+    monkeypatch.setattr(jax, "jit", lambda f, **_: jit(f, compiler_options={"no_such": ""}))
+    assert options() is None
+
+
+def test_only_programs_with_convolutions_get_the_options(monkeypatch):
+    monkeypatch.setattr(parallel, "compiler_options", lambda: {"no_such": ""})
+    mesh = parallel.seed_mesh(1)
+    arguments = parallel.place_seeds((np.ones((1, 3), np.float32), np.arange(1)), mesh)
+    plain, convolutional = (
+        parallel.over_seeds(lambda state, seed: -state, mesh, convolutions=any_)
+        for any_ in (False, True)
+    )
+    assert float(plain(*arguments).sum()) == -3.0
+    with pytest.raises(jax.errors.JaxRuntimeError, match="no_such"):
+        _ = convolutional(*arguments)

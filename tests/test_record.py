@@ -109,6 +109,35 @@ def test_an_epoch_is_covered_only_if_metrics_and_gradients_both_hold_it(tmp_path
     assert record.EpochLog(tmp_path, ["hidden_00", "output"], probed=False).covers(2)
 
 
+def test_arrays_are_replaced_in_one_move(tmp_path):
+    path, (first, second) = tmp_path / "predictions.npz", np.eye(2, dtype=np.float32)
+    record.write_arrays(path, {"logits": first, "labels": np.arange(3)})
+
+    class Broken:
+        def __array__(self, *_, **__):
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        record.write_arrays(path, {"logits": Broken()})
+    with np.load(path) as stored:
+        assert sorted(stored) == ["labels", "logits"]
+        np.testing.assert_array_equal(stored["logits"], first)
+    record.write_arrays(path, {"logits": second})
+    with np.load(path) as stored:
+        np.testing.assert_array_equal(stored["logits"], second)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_net_is_the_same_but_for_the_keys_that_may_differ(tmp_path):
+    record.begin(tmp_path, config(), VERSIONS)
+    other = config(epochs=7, cpu_threads=5)
+    other.data.dir = "elsewhere"
+    record.check_same(tmp_path, other, but=("epochs", "cpu_threads", "data"))
+    with pytest.raises(UserError) as caught:
+        record.check_same(tmp_path, other, but=("cpu_threads", "data"))
+    assert f"{tmp_path} holds another net: epochs: begun with 2, asked for 7." in str(caught.value)
+
+
 def test_tensorboard_reads_the_mean_over_seeds(tmp_path):
     logged(tmp_path, [0, 1, 2])
     from tensorboardX.proto.event_pb2 import Event

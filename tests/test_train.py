@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from research import keys, parallel, train
+from research import augment, keys, optim, parallel, train
 from research.data import arrays, synthetic
 from research.experiments.depth import make_probe
+from research.models.cnn import CNN
 from research.models.mlp import MLP
 
 TX = optax.sgd(0.05)
@@ -278,3 +279,144 @@ def test_only_uint8_images_are_accepted():
     with pytest.raises(AssertionError, match="uint8"):
         _ = train.as_input(np.zeros((1, 2, 2, 1), np.float32))
     assert float(train.as_input(np.full((1, 1, 1, 1), 255, np.uint8)).max()) == 1.0
+
+
+SMALL_TRAIN, SMALL_TEST = (
+    type(data)(images=data.images[:n, 10:18, 10:18], labels=data.labels[:n])
+    for data, n in ((TRAIN, 40), (TEST, 20))
+)
+CHANGE = augment.make_augment(shift_pixels=1, mirrored=True)
+ADAM = optim.make_optimizer(0.01, name="adam")
+# Three steps an epoch, and everything in them that is random.
+RANDOM = train.Loop(2, 16, 20, change=CHANGE, smoothing=0.1, look_every=2, convolutions=True)
+
+
+def convolutional():
+    return CNN(filters=(2, 3), pools=(1, 2), dropouts=(0, 0.25), dense=(5,), dense_dropouts=(0.5,))
+
+
+def fitted_randomly(resume=None, on_steps=lambda *_: None, **changes):
+    """As `fitted`: two seeds of the convolutional net, for two epochs."""
+    seen = {}
+    states = train.fit(
+        convolutional(),
+        ADAM,
+        SMALL_TRAIN,
+        SMALL_TEST,
+        RANDOM._replace(**changes),
+        seeds=[0, 1],
+        resume=resume,
+        on_epoch=lambda number, states, result, seconds: seen.update({number: (states, result)}),
+        on_steps=on_steps,
+    )
+    return states, seen
+
+
+@pytest.fixture(scope="module")
+def looked():
+    """What `fitted_randomly` returns with two looks an epoch, and what was seen at them."""
+    looks = []
+    states, seen = fitted_randomly(on_steps=lambda *numbers: looks.append(numbers))
+    return states, seen, looks
+
+
+@pytest.mark.parametrize("look_every", [0, 100])
+def test_how_often_fit_comes_up_for_air_changes_no_bit(look_every, looked):
+    """Never; or once, with 97 empty steps; or twice, with one."""
+    states, seen = fitted_randomly(look_every=look_every)
+    chex.assert_trees_all_equal((states, seen), looked[:2])
+    assert states.step.tolist() == [6, 6]
+
+
+def test_every_look_says_how_far_the_epoch_is(looked):
+    assert looked[2] == [(1, 2, 3), (1, 3, 3), (2, 2, 3), (2, 3, 3)]
+
+
+def test_a_run_with_dropout_and_changed_images_is_resumed_bit_for_bit(looked):
+    whole, seen, _ = looked
+    resumed, second_half = fitted_randomly(resume=(1, seen[1][0]))
+    chex.assert_trees_all_equal(resumed, whole)
+    chex.assert_trees_all_equal(second_half, {2: seen[2]})
+
+
+def test_what_is_raised_within_an_epoch_ends_the_training_and_loses_the_epoch():
+    finished, loop = [], train.Loop(3, 64, 64, look_every=1)
+
+    def stop(number, done, steps):
+        if (number, done) == (2, 3):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _ = train.fit(
+            *(net(depth=1), TX, TRAIN, TEST, loop),
+            seeds=[0],
+            resume=None,
+            on_epoch=lambda number, *_: finished.append(number),
+            on_steps=stop,
+        )
+    assert finished == [1]
+
+
+@pytest.fixture(scope="module")
+def random_step():
+    """A compiled step with dropout and changed images, the state before it and a batch."""
+    model = CNN(filters=(), pools=(), dropouts=(), dense=(5,), dense_dropouts=(0.5,))
+    state = one(train.init_states(model, ADAM, [0], SMALL_TRAIN.images))
+    batch = arrays.take(SMALL_TRAIN, np.arange(16), np.ones(16, bool))
+    return jax.jit(train.make_step(model, ADAM, change=CHANGE)), state, batch
+
+
+def test_what_is_random_in_a_step_is_a_function_of_seed_and_step(random_step):
+    step, state, batch = random_step
+    found = step(state, batch, SEED, YES)
+    chex.assert_trees_all_equal(step(state, batch, SEED, YES), found)
+    (_, (counted, _)), later = found, state.replace(step=state.step + 1)
+    for other in (step(state, batch, SEED + 1, YES), step(later, batch, SEED, YES)):
+        assert float(other[1][0].loss_sum) != float(counted.loss_sum)
+
+
+def test_a_batch_that_is_masked_as_a_whole_changes_nothing(random_step):
+    step, state, batch = random_step
+    state, _ = step(state, batch, SEED, YES)  # with momentum that would go on
+    empty = batch.replace(mask=jnp.zeros(16, bool))
+    after, (counted, _) = step(state, empty, SEED, YES)
+    chex.assert_trees_all_equal(after, state)
+    assert (float(counted.loss_sum), int(counted.count), int(counted.correct)) == (0.0, 0, 0)
+
+
+def test_rows_from_a_step_on_are_those_of_the_epoch_and_then_empty(key):
+    order = arrays.epoch_order(key, 10, 3)
+    indices, mask = arrays.rows_from(order, 2, 3)
+    chex.assert_trees_all_equal((indices[:2], mask[:2]), (order[0][2:], order[1][2:]))
+    assert indices.shape == (3, 3) and not mask[2].any()
+
+
+def test_images_are_changed_and_targets_smoothed_in_training_but_not_in_the_test():
+    model, still = net(depth=1), optax.sgd(0.0)
+    loop = train.Loop(1, 64, 64, change=lambda _, images: 255 - images, smoothing=0.5)
+    state = one(start(model))
+    epoch = jax.jit(train.make_epoch(model, still, loop))
+    _, result = epoch(state, SEED, jnp.int32(1), TRAIN, TEST)
+
+    def losses(images, labels):
+        """Summed, of the label and of all classes alike."""
+        logits = np.asarray(model.apply({"params": state.params}, train.as_input(images)))
+        minus_log = np.log(np.exp(logits).sum(axis=1, keepdims=True)) - logits
+        return minus_log[np.arange(len(labels)), labels].sum(), minus_log.mean(axis=1).sum()
+
+    sharp, even = losses(255 - TRAIN.images, TRAIN.labels)
+    assert float(result.train.loss_sum) == pytest.approx((sharp + even) / 2, rel=1e-5)
+    assert float(result.test.loss_sum) == pytest.approx(
+        losses(TEST.images, TEST.labels)[0], rel=1e-5
+    )
+
+
+@given(n=st.integers(1, 20), batch_size=st.integers(1, 25))
+@settings(max_examples=4, deadline=None)
+def test_predictions_are_those_of_every_image_alone_in_order(n, batch_size):
+    model = net(depth=1)
+    params = one(start(model)).params
+    images = TEST.images[:n]
+    found = train.predict(model, params, images, batch_size=batch_size)
+    alone = [model.apply({"params": params}, train.as_input(image[None]))[0] for image in images]
+    np.testing.assert_allclose(found, np.stack(alone), rtol=1e-5, atol=1e-5)

@@ -17,13 +17,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research import augment, optim, record, scores, train
+from research import augment, optim, parallel, record, scores, train
 from research.data import arrays, standard
 from research.experiments import training
 from research.figures import classify as pictures
 from research.figures.curves import draw_net_curves
 from research.models.cnn import CNN, ResNet
-from research.types import Config, Dataset, UserError
+from research.types import Config, Dataset, PyTree, TrainState, UserError
 
 MODES = ("train", "evaluate")
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -88,7 +88,7 @@ def describe(config: Config) -> str:
         name = ".".join(str(part.key) for part in path)  # pyright: ignore[reportAttributeAccessIssue]
         lines.append(f"{name:32}{' x '.join(map(str, leaf.shape)):>20}{leaf.size:>14,}")
     steps = arrays.steps_per_epoch(len(train_set.images), config.batch_size)
-    flops, memory = _cost(task, state, train_set, config.batch_size)
+    flops, memory = _cost(task, state, train_set)
     data_mib = (train_set.images.nbytes + test_set.images.nbytes) / 2**20
     return "\n".join(
         [
@@ -202,7 +202,7 @@ def _evaluate(config: Config, workdir: Path) -> dict[str, Any]:
 
 def _judge(
     task: training.Task,
-    params: Any,
+    params: PyTree,
     config: Config,
     test_set: Dataset,
     into: Path,
@@ -255,7 +255,7 @@ def _draw(
         order = wrong[np.argsort(-confidence, kind="stable")][:MISTAKES]
         share = scores.softmax(logits[0][order]).max(axis=-1)
         titles = [
-            f"{i}: {names[labels[i]]}\nsaid {names[predicted[0][i]]} {p:.0%}"
+            f"{i}: {names[int(labels[i])]}\nsaid {names[int(predicted[0, i])]} {p:.0%}"
             for i, p in zip(order, share, strict=True)
         ]
         drawn["mistakes"] = pictures.draw_examples(
@@ -280,25 +280,22 @@ def _slug(source: standard.Source) -> str:
     return f"{re.sub(r'[^a-z0-9]+', '-', source.name.lower()).strip('-')}-{source.sha256[:8]}"
 
 
-def _parameter_count(params: Any, seeds: int) -> int:
+def _parameter_count(params: PyTree, seeds: int) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params)) // seeds
 
 
-def _cost(
-    task: training.Task, state: Any, train_set: Dataset, batch_size: int
-) -> tuple[float, int]:
-    """FLOPs of one step as XLA counts them, and the bytes of its arrays."""
-    steps = train.make_steps(task.model, task.tx, task.loop, 1)
-    whole = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, train_set))
-    scalar = jax.ShapeDtypeStruct((), np.uint32)
-    number = jax.ShapeDtypeStruct((), np.int32)
-    compiled = jax.jit(steps).lower(state, scalar, number, number, whole).compile()
-    analysis = compiled.cost_analysis()
-    memory = compiled.memory_analysis()
-    del batch_size
-    images = whole.images.size
+def _cost(task: training.Task, state: TrainState, train_set: Dataset) -> tuple[float, int]:
+    """FLOPs of one step as XLA counts them, and the bytes of its arrays without the images."""
+    one = train.make_steps(task.model, task.tx, task.loop, 1)
+    shape = jax.ShapeDtypeStruct
+    data = jax.tree.map(lambda array: shape(array.shape, array.dtype), train_set)
+    seed, number = shape((), np.uint32), shape((), np.int32)
+    program = jax.jit(one, compiler_options=parallel.compiler_options())
+    compiled = program.lower(state, seed, number, number, data).compile()
+    cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
+    assert cost is not None and memory is not None
     used = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
-    return float(analysis["flops"]), used - images
+    return float(cost["flops"]), used - train_set.images.nbytes
 
 
 def _peak_memory_mib() -> float:

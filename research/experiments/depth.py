@@ -116,7 +116,7 @@ def _run_net(
         if finished is not None:
             training.say(f"{net}: all {config.epochs} epochs are done already")
             return finished
-        training.train_net(_task(config, net), config, workdir, train_set, test_set)
+        _ = training.train_net(_task(config, net), config, workdir, train_set, test_set)
         return _finish(config, net, workdir, len(test_set.images), versions)
 
 

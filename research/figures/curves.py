@@ -98,7 +98,8 @@ def draw_net_curves(rows: Rows, *, label: str, title: str, caption: str) -> Figu
     drawn = {quantity: _learning(label, rows, quantity, *_ONE_NET) for quantity in _UNITS}
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH_IN, 3.3))
-        for axis, (quantity, curves) in zip(figure.subplots(1, 2), drawn.items(), strict=True):
+        axes = figure.subplots(1, 2)
+        for axis, (quantity, curves) in zip(axes, drawn.items(), strict=True):
             _plot_over_epochs(axis, curves, quantity)
             axis.set_xlabel("epoch")
             axis.set_ylabel(_UNITS[quantity])
@@ -106,7 +107,7 @@ def draw_net_curves(rows: Rows, *, label: str, title: str, caption: str) -> Figu
             axis.set_title(
                 f"after the last epoch: train {train:.4g}, test {test:.4g}", fontsize=7.5
             )
-        limit_log(axis, drawn["loss"], decades=False)
+        limit_log(axes[1], drawn["loss"], decades=False)
         sentences = describe_curves(drawn["accuracy"] + drawn["loss"], drawn["loss"])
         frame(figure, title, sentences, caption, _split_handles(_ONE_NET[0]))
     return figure

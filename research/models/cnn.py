@@ -26,12 +26,12 @@ class Conv(nn.Module):
     padding: str
     pool: int = 1
     size: int = 3
-    init: jax.nn.initializers.Initializer = GLOROT
+    kernel_init: jax.nn.initializers.Initializer = GLOROT
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (self.size, self.size, x.shape[-1], self.filters)
-        kernel = self.param("kernel", self.init, shape, jnp.float32)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.filters,), jnp.float32)
         z = conv.conv2d(x, kernel.astype(x.dtype), padding=self.padding)
         return conv.add_bias(conv.max_pool(z, self.pool), bias.astype(x.dtype))
@@ -41,12 +41,12 @@ class Dense(nn.Module):
     """x W + b, [B, units].  Parameters: kernel [in, units], bias [units]."""
 
     units: int
-    init: jax.nn.initializers.Initializer = GLOROT
+    kernel_init: jax.nn.initializers.Initializer = GLOROT
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (x.shape[-1], self.units)
-        kernel = self.param("kernel", self.init, shape, jnp.float32)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.units,), jnp.float32)
         return conv.add_bias(x @ kernel.astype(x.dtype), bias.astype(x.dtype))
 
@@ -65,7 +65,7 @@ class Dropout(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         if not train or self.rate == 0.0:
             return x
-        dtype = jnp.uint8 if (self.rate * 2**8).is_integer() else jnp.uint16
+        dtype = np.uint8 if (self.rate * 2**8).is_integer() else np.uint16
         dropped = round(self.rate * 2 ** (8 * dtype(0).nbytes))
         kept = _random_bits(self.make_rng("dropout"), x.shape, dtype) >= dtype(dropped)
         scale = jnp.asarray(1.0 / (1.0 - self.rate), x.dtype)
@@ -73,7 +73,7 @@ class Dropout(nn.Module):
 
 
 def _random_bits(
-    key: jax.Array, shape: tuple[int, ...], dtype: type[jnp.uint8] | type[jnp.uint16]
+    key: jax.Array, shape: tuple[int, ...], dtype: type[np.uint8] | type[np.uint16]
 ) -> jax.Array:
     """Random integers of a short type, cut out of words of 32 bits.
 
@@ -196,11 +196,11 @@ class ResNet(nn.Module):
                 y = self.layer(f"block_{i}_a", width, x)
                 x = x + self.layer(f"block_{i}_b", width, y)
         x = jnp.max(x, axis=(1, 2))
-        return 0.125 * Dense(self.classes, init=HE, name="output")(x).astype(jnp.float32)
+        return 0.125 * Dense(self.classes, kernel_init=HE, name="output")(x).astype(jnp.float32)
 
     def layer(self, name: str, width: int, x: jax.Array, *, pool: int = 1) -> jax.Array:
         """Convolution, pool, normalisation, ReLU."""
-        z = Conv(width, "same", pool, init=HE, name=name)(x)
+        z = Conv(width, "same", pool, kernel_init=HE, name=name)(x)
         return nn.relu(Norm(width // 8, name=f"{name}_norm")(z))
 
 

@@ -118,7 +118,7 @@ def _conv_backward(
     return of_images, form(_pad(images, pads), cotangent, kernel.shape)
 
 
-_conv_fast.defvjp(_conv_forward, _conv_backward)
+_ = _conv_fast.defvjp(_conv_forward, _conv_backward)
 
 
 def _kernel_gradient(images: jax.Array, cotangent: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -173,7 +173,7 @@ def _pool_backward(size: int, which: jax.Array, cotangent: jax.Array) -> tuple[j
     return (spread.reshape(batch, height * size, width * size, channels),)
 
 
-_pool_fast.defvjp(_pool_forward, _pool_backward)
+_ = _pool_fast.defvjp(_pool_forward, _pool_backward)
 
 
 @jax.custom_vjp
@@ -194,7 +194,7 @@ def _add_bias_backward(_: None, cotangent: jax.Array) -> tuple[jax.Array, jax.Ar
     return cotangent, total.reshape(-1).astype(cotangent.dtype)
 
 
-_add_bias_fast.defvjp(_add_bias_forward, _add_bias_backward)
+_ = _add_bias_fast.defvjp(_add_bias_forward, _add_bias_backward)
 
 
 def _to_rank(bias: jax.Array, rank: int) -> jax.Array:

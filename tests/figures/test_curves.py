@@ -94,8 +94,37 @@ def test_activation_keeps_the_colour_and_marker_it_has_in_all_figures() -> None:
     assert legend == {"tanh": "#0072b2", "LeCun": "#b0569a"}
 
 
+@pytest.mark.parametrize("seeds", [None, 5])
+def test_the_curves_of_one_net_are_accuracy_beside_loss(seeds: int | None) -> None:
+    rows = make_rows(seeds)
+    figure = curves.draw_net_curves(rows, label="net", title="t", caption=CAPTION)
+    for axis, quantity, factor in zip(figure.axes, ("accuracy", "loss"), (100, 1), strict=True):
+        finals = []
+        for line, split in zip(axis.lines, ("train", "test"), strict=True):
+            values = [np.median(row[f"{split}_{quantity}"]) for row in rows]
+            np.testing.assert_allclose(y_of(line), factor * np.array(values))
+            assert (x_of(line).tolist(), line.is_dashed()) == ([1, 2, 3], split == "train")
+            finals.append(f"{split} {factor * values[-1]:.4g}")
+        assert axis.get_title() == f"after the last epoch: {', '.join(finals)}"
+        assert len(bands(axis)) == (2 if seeds else 0)
+    assert [axis.get_ylabel() for axis in figure.axes] == ["accuracy (%)", "cross-entropy (nats)"]
+    assert [axis.get_yscale() for axis in figure.axes] == ["linear", "log"]
+    assert [line.get_label() for line in figure.legends[0].get_lines()] == ["train", "test"]
+    assert texts(figure).endswith(f"Data: {CAPTION}")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [([], "at least one row of net"), ([{"epoch": 1}], "rows of net with epoch and train_acc")],
+)
+def test_rows_of_one_net_that_cannot_be_drawn_are_refused(rows: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _ = curves.draw_net_curves(rows, label="net", title="t", caption=CAPTION)
+
+
 def test_no_text_leaves_the_page_or_touches_axes_or_other_text() -> None:
     check_layout(draw_two_by_two(5))
+    check_layout(curves.draw_net_curves(make_rows(5), label="net", title="t", caption=CAPTION))
 
 
 @pytest.mark.parametrize(
