@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from benchmarks import measure
+from benchmarks import contest, measure
 from configs import cnn
 
 _FLAGS = measure.make_flags("cnn", peers=True)
@@ -116,16 +116,16 @@ def net_of(work: Work) -> dict[str, Any]:
     return {key: config[key] for key in _KEYS}
 
 
-def command(name: str, work: Work, count: int) -> list[str]:
+def command(name: str, work: Work, count: int, *, data_dir: str, peer_python: str) -> list[str]:
     """The command line of a contestant."""
-    python = sys.executable if name == "ours" else _FLAGS.peer_python
+    python = sys.executable if name == "ours" else peer_python
     module, *switches = _ARGUMENTS[name]
     options = [f"--net={json.dumps(net_of(work))}", f"--work={work.kind}", f"--count={count}"]
-    return [python, "-m", module, *options, f"--data_dir={_FLAGS.data_dir}", *switches]
+    return [python, "-m", module, *options, f"--data_dir={data_dir}", *switches]
 
 
 def measure_work(
-    work: Work, names: Sequence[str], count: int, rounds: int
+    work: Work, commands: Mapping[str, Sequence[str]], rounds: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Seconds of every turn, the first one included, and peak memory; and the announcements.
 
@@ -133,8 +133,8 @@ def measure_work(
     """
     with contextlib.ExitStack() as stack:
         contestants = {
-            name: stack.enter_context(measure.Paced(LABELS[name], command(name, work, count)))
-            for name in names
+            name: stack.enter_context(measure.Paced(LABELS[name], argv))
+            for name, argv in commands.items()
         }
         facts = {name: contestant.facts for name, contestant in contestants.items()}
         sizes = {LABELS[name]: fact["parameters"] for name, fact in facts.items()}
@@ -142,7 +142,6 @@ def measure_work(
             sys.exit(f"error: the nets of {work.label} differ in their parameters: {sizes}")
         seconds = measure.pace(contestants, rounds + 1)
     found = {
-        "count": count,
         "parameters": facts["ours"]["parameters"],
         "seconds": seconds,
         "peak_mib": {name: contestant.peak_mib for name, contestant in contestants.items()},
@@ -153,14 +152,17 @@ def measure_work(
 def main(argv: Sequence[str]) -> int:
     output = measure.begin(_FLAGS, argv, __doc__ or "", table)
     steps, rounds = parse_numbers("steps", _STEPS.value), parse_numbers("rounds", _ROUNDS.value)
-    measure.check_digits(_FLAGS.data_dir)
+    contest.check_digits(_FLAGS.data_dir)
     missing = measure.find_missing(_FLAGS.peer_python)
     names = [name for name in LABELS if name.partition("_")[0] not in missing]
     batch_size = cnn.get_config("mnist").batch_size
     results: dict[str, Any] = {**measure.describe(), "missing": missing, "batch_size": batch_size}
     results["works"] = {}
     for i, (key, work) in enumerate(WORKS.items()):
-        results["works"][key], facts = measure_work(work, names, steps[i], rounds[i])
+        where = {"data_dir": _FLAGS.data_dir, "peer_python": _FLAGS.peer_python}
+        commands = {name: command(name, work, steps[i], **where) for name in names}
+        found, facts = measure_work(work, commands, rounds[i])
+        results["works"][key] = {"count": steps[i], **found}
         if key == "mnist":
             results |= measure.summarize(facts)
         print(f"{work.label}: done", file=sys.stderr, flush=True)

@@ -68,6 +68,13 @@ def find(data_dir: str, name: str) -> str:
     return next((path for path in paths if os.path.isfile(path)), "")
 
 
+def check_digits(data_dir: str) -> None:
+    """Exit with one line if the directory lacks a file of MNIST."""
+    lacking = [name for name in FILES if not find(data_dir, name)]
+    if lacking:
+        sys.exit(f"error: --data_dir: {data_dir!r} lacks {', '.join(lacking)}")
+
+
 def read_digits(data_dir: str) -> list[np.ndarray]:
     """Training images, training labels, test images, test labels: float32 in [0, 1] and int64.
 
@@ -105,6 +112,14 @@ def parse_cnn(argv: Sequence[str], *switches: str) -> argparse.Namespace:
     _ = parser.add_argument("--data_dir", required=True)
     for name in switches:
         _ = parser.add_argument(f"--{name}", action="store_true")
+    return parser.parse_args(argv)
+
+
+def parse_layers(argv: Sequence[str]) -> argparse.Namespace:
+    """rows, iterations and turns of a contestant of `benchmarks.layers_cnn`."""
+    parser = argparse.ArgumentParser()
+    for name, kind in (("rows", json.loads), ("iterations", int), ("turns", int)):
+        _ = parser.add_argument(f"--{name}", required=True, type=kind)
     return parser.parse_args(argv)
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from absl import flags
 
-from benchmarks import measure
+from benchmarks import contest, measure
 
 _FLAGS = measure.make_flags("depth", peers=True)
 _NETS = flags.DEFINE_list(
@@ -140,7 +140,7 @@ def measure_commands(net: str, epochs: int, peers: Sequence[str], rounds: int) -
 
 def main(argv: Sequence[str]) -> int:
     output = measure.begin(_FLAGS, argv, __doc__ or "", table)
-    measure.check_digits(_FLAGS.data_dir)
+    contest.check_digits(_FLAGS.data_dir)
     missing = measure.find_missing(_FLAGS.peer_python)
     names = [name for name in LABELS if name.partition("_")[0] not in missing]
     results: dict[str, Any] = {**measure.describe(), "missing": missing, "steady": {}}

@@ -50,6 +50,7 @@ class ScannedMLP(MLP):
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+        del train  # nothing here is random
         x = images.reshape(images.shape[0], -1)
         x = self.preactivation("hidden_00", self.width, x)
         x = ACTIVATIONS[self.activation].function(x)

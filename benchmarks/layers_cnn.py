@@ -171,7 +171,12 @@ def make_operation(row: Row, *, own: bool) -> tuple[Operation, list[jax.Array]]:
 def make_call(
     operation: Operation, operands: Sequence[jax.Array], iterations: int, *, tuned: bool
 ) -> Callable[[], jax.Array]:
-    """Compile a scan of the operation; a call runs it.  tuned: with the compiler options."""
+    """Compile a scan of the operation; a call goes on with what the last one has left.
+
+    tuned: with the compiler options.
+    """
+    shape = jax.eval_shape(operation, *operands)
+    carry = [jnp.copy(each) for each in operands], jnp.zeros(shape.shape, shape.dtype)
 
     def body(
         carry: tuple[list[jax.Array], jax.Array], _: None
@@ -182,14 +187,19 @@ def make_call(
         changed = [each.at[(0,) * each.ndim].set(entry) for each in operands]
         return (changed, result), None
 
-    def scan(operands: list[jax.Array]) -> jax.Array:
-        shape = jax.eval_shape(operation, *operands)
-        first = jnp.zeros(shape.shape, shape.dtype)
-        return lax.scan(body, (operands, first), length=iterations)[0][1]
+    scan = jax.jit(
+        lambda carry: lax.scan(body, carry, length=iterations)[0],
+        compiler_options=parallel.compiler_options() if tuned else None,
+        donate_argnums=0,
+    )
+    program = scan.lower(carry).compile()
 
-    options = parallel.compiler_options() if tuned else None
-    program = jax.jit(scan, compiler_options=options).lower(list(operands)).compile()
-    return lambda: jax.block_until_ready(program(list(operands)))
+    def call() -> jax.Array:
+        nonlocal carry
+        carry = jax.block_until_ready(program(carry))
+        return carry[1]
+
+    return call
 
 
 def measure_row(
@@ -218,6 +228,11 @@ def measure_row(
     return {name: [s / iterations for s in samples] for name, samples in taken.items()} | slow
 
 
+def peer_options(rows: Sequence[Row], iterations: int, turns: int) -> list[str]:
+    """What PyTorch is told to do: so many turns of so many iterations of every row, in order."""
+    return [f"--rows={json.dumps(rows)}", f"--iterations={iterations}", f"--turns={turns}"]
+
+
 def main(argv: list[str]) -> int:
     output = measure.begin(_FLAGS, argv, __doc__ or "", table)
     missing = [name for name in measure.find_missing(_FLAGS.peer_python) if name == "torch"]
@@ -226,23 +241,24 @@ def main(argv: list[str]) -> int:
     batch_size = _BATCH_SIZE.value or configs[0].batch_size
     rows = [row for config in configs for row in list_rows(config, batch_size)]
     iterations, rounds = _ITERATIONS.value, _ROUNDS.value
-    facts: dict[str, Any] = {"versions": ours.versions(), "threads": os.cpu_count()}
-    facts |= {"data": "random numbers"}
-    contestants = {"ours": facts}
+    contestants: dict[str, dict[str, Any]] = {
+        "ours": {
+            "versions": ours.versions(),
+            "threads": os.cpu_count(),
+            "data": "random numbers",
+        }
+    }
     with contextlib.ExitStack() as stack:
         torch = None
         if not missing:
-            command = [_FLAGS.peer_python, "-m", "benchmarks.peer_torch_layers"]
-            options = [f"--iterations={iterations}", f"--turns={rounds + 1}"]
-            argument = f"--rows={json.dumps(rows)}"
-            paced = measure.Paced("PyTorch", [*command, *options, argument])
-            torch = stack.enter_context(paced)
+            options = peer_options(rows, iterations, rounds + 1)
+            command = [_FLAGS.peer_python, "-m", "benchmarks.peer_torch_layers", *options]
+            torch = stack.enter_context(measure.Paced(LABELS["torch"], command))
             contestants["torch"] = torch.facts
         for row in rows:
             row["seconds"] = measure_row(row, iterations, rounds, torch)
-            name = f"{row['net']} {row['layer']} {row['direction']}"
-            print(f"{name}: {1000 * statistics.median(row['seconds']['ours']):.2f} ms",
-                  file=sys.stderr, flush=True)  # fmt: skip
+            done = f"{row['net']} {row['layer']} {row['direction']}: done"
+            print(done, file=sys.stderr, flush=True)
     results = {**measure.describe(), "missing": missing, **measure.summarize(contestants)}
     results |= {"batch_size": batch_size, "iterations": iterations, "rows": rows}
     measure.finish(results, output, table)

@@ -24,8 +24,6 @@ from typing import Any
 
 from absl import flags
 
-from benchmarks import contest
-
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 _DROPPED = ("JAX_COMPILATION_CACHE_DIR", "XLA_FLAGS", "NPROC", "OMP_NUM_THREADS")
@@ -226,13 +224,6 @@ def begin(
         print(table(read(output)))
         sys.exit(0)
     return output
-
-
-def check_digits(data_dir: str) -> None:
-    """Exit with one line if the directory lacks a file of MNIST."""
-    lacking = [name for name in contest.FILES if not contest.find(data_dir, name)]
-    if lacking:
-        sys.exit(f"error: --data_dir: {data_dir!r} lacks {', '.join(lacking)}")
 
 
 def find_missing(python: str) -> list[str]:

@@ -1,7 +1,5 @@
 """The operations of `benchmarks.layers_cnn` in eager PyTorch, each for some turns, in order."""
 
-import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -45,10 +43,7 @@ def make_call(row: Mapping[str, Any]) -> Callable[[], object]:
 
 
 def main(argv: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser()
-    for name, kind in (("rows", json.loads), ("iterations", int), ("turns", int)):
-        _ = parser.add_argument(f"--{name}", required=True, type=kind)
-    options = parser.parse_args(argv)
+    options = contest.parse_layers(argv)
     contest.announce(
         versions={"torch": torch.__version__},
         threads=torch.get_num_threads(),

@@ -93,10 +93,10 @@ def over_seeds(
 def compiler_options() -> dict[str, str] | None:
     """Options of `jax.jit` for programs with convolutions, or None if the compiler knows none.
 
-    XLA gives convolutions on the CPU to a library that runs them on one core, five times slower
-    than its own code; the empty list of kinds keeps that library out.
+    On the CPU XLA gives both products and convolutions to a library which is up to six times faster
+    than XLA's own code at products, and five times slower at convolutions; it is left the products.
     """
-    options = {"xla_cpu_experimental_ynn_fusion_type": ""}
+    options = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
     if jax.default_backend() != "cpu":
         return None
     try:

@@ -1,6 +1,6 @@
 """Tables of README.md, made from records and checked against them.
 
-python -m research.report --collect=runs/mlp/all,seeds=5   # a run directory -> results/
+python -m research.report --collect=runs/mlp/all,seeds=5   # run directories -> results/
 python -m research.report                                  # results/ -> README.md
 python -m research.report --check                          # fails if README.md says otherwise
 """
@@ -29,7 +29,8 @@ _CHECK = flags.DEFINE_bool("check", False, "Change nothing; fail if README.md is
 
 ROOT = Path(__file__).parents[1]
 DEPTHS = (5, 20, 40)
-FIGURE = "figure_3"
+FIGURE = "figure_3"  # of the depth study, shown in README.md
+CONFUSION = "cifar10"  # the classifier whose confusion matrix is shown
 # Keys that may differ from the stated configuration, for they do not change what is measured.
 _FREE_KEYS = ("seeds", "data", "cpu_devices", "cpu_threads", "eval_batch_size", "matmul_precision")
 
@@ -226,11 +227,20 @@ BLOCKS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
 }
 
 
-def figure_agrees(root: Path) -> bool:
-    """Whether the figure that README.md shows is of the run that its table is made from."""
-    figure = (root / "results" / f"{FIGURE}.png").read_bytes()
-    recorded = json.loads((root / "results" / "depth.json").read_text())["figure_sha256"]
-    return hashlib.sha256(figure).hexdigest() == recorded
+def stale_figures(root: Path) -> list[str]:
+    """Names of the figures in results/ that are not of the runs that the tables are made from."""
+    results = root / "results"
+    depth = json.loads((results / "depth.json").read_text())
+    classifiers = json.loads((results / "classifiers.json").read_text())
+    recorded = {
+        f"{FIGURE}.png": depth["figure_sha256"],
+        f"confusion_{CONFUSION}.png": classifiers[CONFUSION]["figure_sha256"],
+    }
+    return [name for name, sha256 in recorded.items() if _sha256(results / name) != sha256]
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def render(text: str, root: Path) -> str:
@@ -278,7 +288,6 @@ def collect(workdir: Path) -> dict[str, Any]:
     if versions["data"]["name"] != "MNIST":
         raise UserError(f"{workdir} was not run on the full MNIST: {versions['data']['caption']}")
     rows = {net: record.rows(workdir / net)[-1] for net in REPORTED}
-    figure = (workdir / "figures" / f"{FIGURE}.png").read_bytes()
     return {
         "command": "python -m research.main --config=configs/mlp.py:all "
         f"--config.seeds={config['seeds']} --config.data.dir=DIR",
@@ -287,7 +296,7 @@ def collect(workdir: Path) -> dict[str, Any]:
         "device": versions["device"],
         "packages": versions["packages"],
         "git_commit": versions["git_commit"],
-        "figure_sha256": hashlib.sha256(figure).hexdigest(),
+        "figure_sha256": _sha256(workdir / "figures" / f"{FIGURE}.png"),
         "gradient_maxima": {net: _gradient_maxima(workdir / net) for net in REPORTED},
         **{
             key: {net: rows[net][key] for net in rows}
@@ -335,6 +344,7 @@ def collect_classifier(workdir: Path) -> dict[str, Any]:
             "correct": [each["correct"] for each in judged],
             "count": judged[0]["count"],
             "ece": [each["ece"] for each in judged],
+            "figure_sha256": _sha256(workdir / "figures" / "confusion.png"),
             **{key: summary[key] for key in kept},
             "data": {k: v for k, v in versions["data"].items() if k != "source"},
             "device": versions["device"],
@@ -350,7 +360,7 @@ def _gradient_maxima(workdir: Path) -> list[list[float]]:
     return [[float(f"{value:.4g}") for value in layer_values] for layer_values in found]
 
 
-def _collect_into(results: Path, workdir: Path) -> None:
+def collect_into(results: Path, workdir: Path) -> None:
     """Keep what the tables need of a run, whatever its experiment."""
     summary = record.finished_summary(workdir) or {}
     if "nets" in summary:
@@ -359,7 +369,12 @@ def _collect_into(results: Path, workdir: Path) -> None:
         return
     path = results / "classifiers.json"
     kept = json.loads(path.read_text()) if path.exists() else {}
-    record.write_json(path, kept | collect_classifier(workdir))
+    found = collect_classifier(workdir)
+    record.write_json(path, kept | found)
+    for name in found:
+        if name == CONFUSION:
+            figure = workdir / "figures" / "confusion.png"
+            _ = shutil.copyfile(figure, results / f"confusion_{name}.png")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -368,15 +383,15 @@ def main(argv: Sequence[str]) -> int:
     readme = ROOT / "README.md"
     try:
         for directory in _COLLECT.value:
-            _collect_into(ROOT / "results", Path(directory))
+            collect_into(ROOT / "results", Path(directory))
         text = readme.read_text()
         made = render(text, ROOT)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if not figure_agrees(ROOT):
-        said = f"results/{FIGURE}.png is not of the run in results/depth.json; use --collect again"
-        print(f"error: {said}", file=sys.stderr)
+    if stale := stale_figures(ROOT):
+        said = f"results/{stale[0]} is not of the run that its table is made from; use --collect"
+        print(f"error: {said} again", file=sys.stderr)
         return 1
     if made == text:
         print(f"{readme.name} agrees with its records", file=sys.stderr)

@@ -5,9 +5,29 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
-from benchmarks import contest, depth, layers, measure, probe, seeds, study
+from benchmarks import (
+    cnn,
+    contest,
+    depth,
+    layers,
+    layers_cnn,
+    measure,
+    ours,
+    ours_cnn,
+    probe,
+    seeds,
+    study,
+)
+from configs import cnn as configs
+from configs import mlp as mlp_configs
+from research import optim
+from research.experiments import classify
+from research.experiments import depth as depth_study
+from research.types import Config, Dataset
 
 HEAD = {"device": "Abacus, 2 cores", "date": "2024-02-29", "data": "MNIST"}
 
@@ -107,6 +127,17 @@ def test_paced_contestants_answer_and_a_dead_one_is_one_line() -> None:
         assert contestant.turn() == 0.5
         with pytest.raises(SystemExit, match=r"^error: Somebody failed: .*out of memory$"):
             _ = contestant.turn()
+    assert contestant.peak_mib > 1
+
+
+def test_contestants_take_turns_until_the_parent_leaves() -> None:
+    code = (
+        "import time; from benchmarks import contest; contest.announce(versions={});"
+        "contest.take_turns(lambda: time.sleep(0.01))"
+    )
+    with measure.Paced("Somebody", [sys.executable, "-c", code]) as contestant:
+        (seconds,) = measure.pace({"it": contestant}, 3).values()
+    assert len(seconds) == 3 and min(seconds) >= 0.01
 
 
 def test_functions_take_turns_and_the_first_round_is_dropped() -> None:
@@ -148,7 +179,10 @@ def test_a_python_without_any_peer_is_one_line_that_names_the_requirements(tmp_p
 
 
 def test_the_parent_of_the_contestants_imports_nothing_large() -> None:
-    code = "import benchmarks.depth, sys; print(sorted({'jax', 'matplotlib'} & {*sys.modules}))"
+    code = (
+        "import benchmarks.cnn, benchmarks.depth, sys;"
+        "print(sorted({'jax', 'matplotlib'} & {*sys.modules}))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=measure.ROOT, capture_output=True, text=True, check=True
     )
@@ -173,3 +207,137 @@ def test_the_study_table_has_a_row_for_each_start() -> None:
     assert cells(table, "first start, nothing compiled") == ["120", "900"]
     assert cells(table, "second start") == ["81", "1,000"]
     assert "1 seed(s)" in table and "MNIST" in table
+
+
+def test_an_epoch_of_ours_counts_every_image_and_records() -> None:
+    config = mlp_configs.get_config()
+    model = depth_study.make_model(config, "tanh-2")
+    data = tiny_data(70)
+    test = jax.tree.map(lambda array: array[:5], data)
+    study = ours.Study(config, model, optim.make_optimizer(0.1), data, test, "random")
+    trainer = ours.Trainer(study, probe=ours.probe_of(study))
+    result = trainer.epoch()
+    assert result.train.count.tolist() == [70] and result.test.count.tolist() == [5]
+    assert trainer.states.step.tolist() == [2] and result.probe
+
+
+def cnn_results() -> dict[str, object]:
+    seconds = {"ours": [9.0, 1.0, 2.0, 9.0], "keras": [5.0, 4.0, 4.0, 90.0]}
+    work = {"count": 10, "parameters": 1234, "seconds": seconds}
+    work["peak_mib"] = {"ours": 500.0, "keras": 1000.0}
+    facts = {"missing": ["torch"], "versions": {"jax": "1.2"}, "threads": {"ours": 2}}
+    return {**HEAD, **facts, "batch_size": 128, "works": {"mnist": work, "gradient": work}}
+
+
+def test_the_cnn_table_has_steps_what_happens_once_and_memory() -> None:
+    table = cnn.table(cnn_results())
+    assert cells(table, "MNIST: step (ms)") == ["200.0", "400.0 (0.25)"]
+    assert cells(table, "MNIST: once, before the first step (s)") == ["7.0", "1.0"]
+    assert cells(table, "MNIST: peak memory (MiB)") == ["500", "1,000 (0.50)"]
+    label = "MNIST, 500 images: gradient of the images (ms)"
+    assert cells(table, label) == ["200.0", "400.0 (0.25)"]
+    assert "MNIST: 3 of 10; MNIST, 500 images: 3 of 10;" in table and "MNIST: 1,234." in table
+    assert "Missing here: PyTorch" in table and "Threads: ours: 2." in table
+
+
+@pytest.mark.parametrize("work", cnn.WORKS.values(), ids=cnn.WORKS)
+def test_every_contestant_is_told_the_net_of_the_config(work: cnn.Work) -> None:
+    for name in cnn.LABELS:
+        argv = cnn.command(name, work, 3, data_dir="there", peer_python="python")
+        switches = [word.removeprefix("--") for word in argv[7:]]
+        options = contest.parse_cnn(argv[3:], *switches)
+        assert (argv[0] == "python") == (name != "ours")
+        assert (options.work, options.count, options.data_dir) == (work.kind, 3, "there")
+        assert options.net["padding"] == work.padding
+        assert options.net["filters"] == list(configs.get_config(work.variant).filters)
+
+
+@pytest.mark.parametrize("texts", [["1", "2"], ["1", "2", "0", "3"], ["1", "2", "x", "3"]])
+def test_numbers_that_do_not_fit_the_comparisons_are_one_line(texts: list[str]) -> None:
+    with pytest.raises(
+        SystemExit, match=r"^error: --steps: expected .* mnist, cifar10, .*gradient"
+    ):
+        _ = cnn.parse_numbers("steps", texts)
+
+
+def tiny_config() -> Config:
+    config = configs.get_config("mnist")
+    config.filters, config.pools, config.dropouts = (3,), (2,), (0.25,)
+    config.dense, config.batch_size = (4,), 8
+    return config
+
+
+def tiny_data(count: int) -> Dataset:
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (count, 28, 28, 1), np.uint8)
+    return Dataset(images=images, labels=generator.integers(0, 10, count).astype(np.int32))
+
+
+def test_a_turn_of_ours_is_so_many_steps_and_stays_within_the_epoch() -> None:
+    config, data = tiny_config(), tiny_data(20)
+    steps = ours_cnn.Steps(classify.make_task(config, 20), data, count=2)
+    for taken in (2, 4):  # of three steps an epoch: the second turn begins another one
+        counted, _ = steps.turn()
+        assert counted.count.tolist() == [[8, 8]]
+        assert steps.states.step.tolist() == [taken]
+
+
+def test_a_turn_of_gradients_moves_the_images_step_by_step() -> None:
+    data = tiny_data(20)
+    turn, parameters = ours_cnn.make_turn(tiny_config(), data, "gradient", 3)
+    moved = turn()
+    assert isinstance(moved, jax.Array)
+    assert parameters == 9 * 3 + 3 + 13 * 13 * 3 * 4 + 4 + 4 * 10 + 10
+    far = np.abs(np.asarray(moved) - contest.as_floats(np.asarray(data.images))) / contest.STEP
+    # Back and forth or always on: one or three steps, none where a ReLU hides the pixel.
+    assert far.max() == pytest.approx(3, abs=1e-3) and far.min() >= 0
+
+
+def test_the_rows_of_the_layers_have_the_shapes_and_flops_of_the_nets() -> None:
+    rows = layers_cnn.list_rows(configs.get_config("cifar10"), 128)
+    by_name = {(row["layer"], row["direction"]): row for row in rows}
+    assert by_name["conv_1", "kernel"]["images"] == [128, 30, 30, 64]
+    assert by_name["pool_1", "both"]["images"] == [128, 28, 28, 64]
+    assert by_name["conv_3", "images"]["images"] == [128, 12, 12, 128]
+    assert by_name["dense_0", "forward"]["kernel"] == [12800, 1024]
+    assert by_name["conv_3", "forward"]["flops"] == 2 * 128 * 10 * 10 * 9 * 128 * 128
+    argv = layers_cnn.peer_options(rows, 2, 3)
+    assert contest.parse_layers(argv).rows == rows
+
+
+def test_ours_and_the_own_form_of_xla_are_the_same_operation() -> None:
+    config = tiny_config()
+    config.padding = "same"
+    for row in layers_cnn.list_rows(config, 2):
+        operation, operands = layers_cnn.make_operation(row, own=False)
+        own, _ = layers_cnn.make_operation(row, own=True)
+        np.testing.assert_allclose(operation(*operands), own(*operands), rtol=1e-4, atol=1e-4)
+
+
+def test_a_row_is_measured_in_every_form_that_it_has() -> None:
+    rows = layers_cnn.list_rows(tiny_config(), 2)
+    forms = {"forward": {"ours", "xla", "xla_default"}, "kernel": {"ours", "xla"}}
+    for direction, expected in forms.items():
+        (row,) = [r for r in rows if (r["layer"], r["direction"]) == ("conv_0", direction)]
+        seconds = layers_cnn.measure_row(row, 2, 3, None)
+        assert set(seconds) == expected
+        assert len(seconds["ours"]) == 3
+        assert len(seconds["xla"]) == (1 if direction == "kernel" else 3)
+
+
+def test_the_table_of_layers_has_flops_per_second_and_every_form() -> None:
+    row = {
+        "net": "mnist", "layer": "conv_1", "kind": "conv", "direction": "kernel", "flops": 2e9,
+        "images": [128, 26, 26, 32], "kernel": [3, 3, 32, 64], "padding": "valid",
+        "seconds": {"ours": [0.02, 0.01, 0.04], "xla": [4.0], "torch": [0.03, 0.03, 0.03]},
+    }  # fmt: skip
+    pool = {**row, "kind": "pool", "layer": "pool_1", "direction": "both", "flops": 0, "kernel": []}
+    facts = {"missing": [], "versions": {"jax": "1.2"}, "threads": {"ours": 2}}
+    table = layers_cnn.table(
+        {**HEAD, **facts, "batch_size": 128, "iterations": 4, "rows": [row, pool]}
+    )
+    label = "MNIST, conv_1 26x26x32 -> 64: gradient of the kernel"
+    assert cells(table, label) == ["2.00", "20.0", "100", "4,000.0", "30.0"]
+    label = "MNIST, pool_1 26x26x32: forward and gradient"
+    assert cells(table, label) == ["-", "20.0", "-", "4,000.0", "30.0"]
+    assert "medians of 3 calls of 4 iterations" in table

@@ -1,7 +1,7 @@
 import pytest
 from ml_collections import ConfigDict
 
-from configs import common, mlp
+from configs import cnn, common, mlp
 from research.experiments import depth
 
 
@@ -41,6 +41,34 @@ def test_the_settings_are_those_of_the_report(net):
     depth.check(config)
 
 
+def test_the_classifiers_are_those_of_the_report_and_one_better_for_each_data_set():
+    assert cnn.VARIANTS == ("mnist", "cifar10", "mnist-best", "cifar10-best")
+    mnist, cifar10 = cnn.get_config(), cnn.get_config("cifar10")
+    assert (mnist.filters, mnist.pools, mnist.dropouts) == ((32, 64), (1, 2), (0.0, 0.25))
+    assert (mnist.dense, mnist.dense_dropouts) == ((128,), (0.25,))
+    assert (mnist.optimizer, mnist.learning_rate) == ("adam", 0.01)
+    assert (mnist.batch_size, mnist.epochs) == (128, 4)
+    assert (cifar10.filters, cifar10.dropouts) == ((64, 64, 128, 128), (0.0, 0.4, 0.0, 0.4))
+    assert (cifar10.dense, cifar10.dense_dropouts) == ((1024, 1024), (0.0, 0.0))
+    assert (cifar10.optimizer, cifar10.epochs) == ("adam", 50)
+
+
+@pytest.mark.parametrize("variant", cnn.VARIANTS)
+def test_every_classifier_says_its_data_set_and_can_be_tried_in_seconds(variant):
+    config, smoke = cnn.get_config(variant), cnn.get_config(f"{variant},smoke")
+    assert (config.dataset, config.name) == (variant.partition("-")[0], variant)
+    assert (config.mode, config.data.source) == ("train", "auto")
+    assert (smoke.epochs, smoke.data.source, smoke.name) == (2, "synthetic", f"{variant}-smoke")
+    assert set(smoke.keys()) == set(config.keys())
+
+
+def test_the_report_s_nets_are_trained_on_plain_images_and_labels():
+    for variant in ("mnist", "cifar10"):
+        config = cnn.get_config(variant)
+        assert (config.shift, config.mirror, config.label_smoothing) == (0, False, 0.0)
+        assert (config.schedule, config.weight_decay) == ("constant", 0.0)
+
+
 def test_smoke_is_short_and_never_real_data():
     config = mlp.get_config("tanh-40,smoke")
     assert (config.epochs, config.data.source) == (2, "synthetic")
@@ -48,7 +76,7 @@ def test_smoke_is_short_and_never_real_data():
 
 
 def test_every_config_is_a_plain_tree_that_json_can_hold():
-    for variant in (*mlp.NETS, "all"):
-        config = mlp.get_config(variant)
+    configs = [mlp.get_config(variant) for variant in (*mlp.NETS, "all")]
+    for config in (*configs, *(cnn.get_config(variant) for variant in cnn.VARIANTS)):
         assert isinstance(config, ConfigDict)
         assert config.to_json() == config.to_json_best_effort()

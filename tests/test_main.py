@@ -1,6 +1,7 @@
 """The command line, as a user meets it: in a process of its own."""
 
 import contextlib
+import importlib
 import json
 import random
 import signal
@@ -102,6 +103,8 @@ print(main.default_workdir())
     assert directory(NET, "--config.seeds=5", "--config.data.dir=../a/b") == (
         "runs/mlp/tanh-5-smoke,data.dir=a_b,seeds=5"
     )
+    words = ("--config=configs/cnn.py:mnist", "--config.seeds=5", "--config.mode=evaluate")
+    assert directory(*words) == "runs/cnn/mnist,seeds=5"  # where the same command trained
 
 
 def final_state(workdir):
@@ -222,9 +225,19 @@ def test_a_flipped_bit_in_the_newest_state_falls_back_and_ends_the_same(
     chex.assert_trees_all_equal(outcome(workdir), uninterrupted)
 
 
+def test_every_experiment_can_be_run_and_described():
+    from research import main
+
+    assert set(main.EXPERIMENTS) == {"classify", "depth"}
+    for name in main.EXPERIMENTS.values():
+        experiment = importlib.import_module(name)
+        assert callable(experiment.run) and callable(experiment.describe)
+
+
 def test_the_door_imports_neither_tensorflow_nor_torch():
     code = (
-        "import sys, research.main, research.experiments.classify, research.experiments.depth\n"
+        "import sys, research.main\n"
+        "import research.experiments.classify, research.experiments.depth\n"
         "assert not {'tensorflow', 'torch', 'matplotlib.pyplot'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 
+from configs import cnn
 from configs import mlp as configs
 from research import record, report
 from research.types import UserError
@@ -140,13 +141,18 @@ def test_a_finished_run_is_collected_with_its_figure_and_without_paths(tmp_path)
     assert found["test_accuracy"]["tanh-40"] == [0.25, 0.75]
     assert found["gradient_maxima"]["relu-5"] == [[1.0] * 6, [2.0] * 6, [3.0] * 6]
     assert "--config.seeds=2" in found["command"]
-    (tmp_path / "results").mkdir()
-    record.write_json(tmp_path / "results" / "depth.json", found)
-    figure = tmp_path / "results" / f"{report.FIGURE}.png"
-    _ = figure.write_bytes(b"picture")
-    assert report.figure_agrees(tmp_path)
-    _ = figure.write_bytes(b"another")
-    assert not report.figure_agrees(tmp_path)
+
+
+@pytest.mark.parametrize("stale", [f"{report.FIGURE}.png", f"confusion_{report.CONFUSION}.png"])
+def test_a_figure_of_another_run_than_its_table_is_noticed(stale, tmp_path):
+    results = tmp_path / "results"
+    results.mkdir()
+    study, net = finished_study(tmp_path / "study"), finished_classifier(tmp_path / "net")
+    report.collect_into(results, study)
+    report.collect_into(results, net)
+    assert report.stale_figures(tmp_path) == []
+    _ = (results / stale).write_bytes(b"another")
+    assert report.stale_figures(tmp_path) == [stale]
 
 
 @pytest.mark.parametrize(
@@ -169,6 +175,69 @@ def test_a_run_on_the_sample_is_not_published(tmp_path):
     record.write_json(workdir / "versions.json", versions)
     with pytest.raises(UserError, match="not run on the full MNIST"):
         _ = report.collect(workdir)
+
+
+def finished_classifier(workdir, name="cifar10", full=True, **changes):
+    """What `collect_classifier` reads of a run of two seeds."""
+    config = cnn.get_config(name)
+    config.update({"seeds": 2} | changes)
+    data = {"name": "CIFAR-10", "source": "tars in /home/somebody", "caption": "C", "full": full}
+    versions = {"data": data, "device": "CPU", "packages": {"jax": "1"}, "git_commit": "abc"}
+    (workdir / "figures").mkdir(parents=True)
+    _ = (workdir / "figures" / "confusion.png").write_bytes(b"matrix")
+    record.write_json(workdir / "config.json", json.loads(config.to_json()))
+    record.write_json(workdir / "versions.json", versions)
+    test = [
+        {"accuracy": correct / 100, "correct": correct, "count": 100, "ece": ece}
+        for correct, ece in ((80, 0.01), (70, 0.03))
+    ]
+    summary = {"parameters": 1234, "seconds": 90.0, "peak_memory_mib": 512.0, "test": test}
+    record.write_json(workdir / "summary.json", summary)
+    return workdir
+
+
+def test_a_classifier_is_collected_without_paths_and_becomes_a_row(tmp_path):
+    found = report.collect_classifier(finished_classifier(tmp_path / "run", epochs=10))
+    assert "/home/somebody" not in json.dumps(found)
+    head, _, row, *notes = report.classifiers_table(found).splitlines()
+    cells = dict(zip(head.split(" | "), row.split(" | "), strict=True))
+    assert cells["epochs"] == "10 of 50" and cells["seeds"] == "2"
+    assert cells["parameters"] == "1,234" and cells["test accuracy (%)"] == "75.00"
+    assert (cells["min"], cells["max"]) == ("70.00", "80.00")
+    assert cells["95 % of the first"] == "71.12 - 86.66"
+    assert cells["calibration error"] == "0.0200" and cells["the report |"] == "75 |"
+    said = "\n".join(notes)
+    for words in ("--config.seeds=2 --config.epochs=10", "2 min", "512 MiB", "cifar10: C;"):
+        assert words in said
+
+
+def test_a_net_of_ours_has_no_number_of_the_report(tmp_path):
+    found = report.collect_classifier(finished_classifier(tmp_path, "mnist-best", seeds=1))
+    assert report.classifiers_table(found).splitlines()[2].endswith("| - |")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"learning_rate": 0.1}, r"stated configuration \(learning_rate\)"),
+        ({"full": False}, "not run on the full set"),
+        ({"name": "other"}, "'other', not one of mnist, cifar10"),
+    ],
+)
+def test_another_classifier_is_not_published(changes, said, tmp_path):
+    if "name" in changes:
+        workdir = finished_classifier(tmp_path)
+        config = json.loads((workdir / "config.json").read_text())
+        record.write_json(workdir / "config.json", config | changes)
+    else:
+        workdir = finished_classifier(tmp_path, **changes)
+    with pytest.raises(UserError, match=said):
+        _ = report.collect_classifier(workdir)
+
+
+def test_an_unfinished_classifier_is_not_collected(tmp_path):
+    with pytest.raises(UserError, match="no finished run of a classifier"):
+        report.collect_into(tmp_path, tmp_path)
 
 
 def test_the_tables_of_the_readme_equal_their_records():

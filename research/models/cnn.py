@@ -160,7 +160,7 @@ class ResNet(nn.Module):
     The images are brought to mean 0 and deviation 1 inside, by `mean` and `deviation` [C].
     After D. Page, "How to train your ResNet" (2018, the net of DAWNBench), with group instead of
     batch normalisation, so that the images of a batch never influence one another.
-    Raises UserError if lengths differ or a width is not a multiple of 8.
+    Raises UserError if lengths differ, a width is not a multiple of 8, or a deviation not positive.
     """
 
     widths: Sequence[int]
@@ -174,6 +174,8 @@ class ResNet(nn.Module):
         _check_lengths("widths", self.widths, residual=self.residual)
         if any(width % 8 or width < 8 for width in self.widths):
             raise UserError(f"widths: {self.widths} has a number that is not a multiple of 8")
+        if not all(value > 0 for value in self.deviation):
+            raise UserError(f"deviation: {self.deviation} has a number that is not positive")
         super().__post_init__()
 
     @property
@@ -186,7 +188,9 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
-        del train
+        del train  # nothing here is random
+        for key in ("mean", "deviation"):
+            _check_channels(key, getattr(self, key), images.shape[-1])
         mean, deviation = (jnp.asarray(v, jnp.float32) for v in (self.mean, self.deviation))
         x = (images - mean.reshape(1, 1, 1, -1)) / deviation.reshape(1, 1, 1, -1)
         x = x.astype(self.dtype)
@@ -211,3 +215,11 @@ def _check_lengths(key: str, values: Sequence[object], **others: Sequence[object
                 f"{name}: {tuple(other)} has {len(other)} entries, expected one for each of the "
                 f"{len(values)} {key}"
             )
+
+
+def _check_channels(key: str, values: Sequence[float], channels: int) -> None:
+    if len(values) != channels:
+        raise UserError(
+            f"{key}: {tuple(values)} has {len(values)} entries, expected {channels}, one for each "
+            "channel of the images"
+        )

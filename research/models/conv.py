@@ -21,6 +21,7 @@ from functools import partial
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 PADDINGS = ("valid", "same")
@@ -57,7 +58,7 @@ def max_pool(images: jax.Array, size: int) -> jax.Array:
         return _pool_fast(images, size)
     windows = (1, size, size, 1)
     return lax.reduce_window(
-        images, jnp.array(-jnp.inf, images.dtype), lax.max, windows, windows, "VALID"
+        images, np.array(-np.inf, images.dtype), lax.max, windows, windows, "VALID"
     )
 
 

@@ -81,18 +81,27 @@ def test_the_net_for_cifar10_has_the_known_number_of_parameters(padding, pools, 
 
 
 @pytest.mark.parametrize("variant", configs.VARIANTS)
-def test_layers_with_kernels_are_named_in_the_order_of_their_calls(variant):
+def test_layers_are_named_in_the_order_of_their_calls_and_start_as_their_net_does(variant):
     config = configs.get_config(variant)
     model, called = classify.make_model(config), []
 
     def note(call, arguments, options, context):
         if isinstance(context.module, cnn.Conv | cnn.Dense):
             called.append(context.module.name)
+            assert context.module.kernel_init is (cnn.GLOROT if config.net == "cnn" else cnn.HE)
         return call(*arguments, **options)
 
     with cnn.nn.intercept_methods(note):
         _ = shapes_of(model, (28, 28, 1) if config.dataset == "mnist" else (32, 32, 3))
     assert called == list(model.layer_names)
+
+
+@pytest.mark.parametrize(
+    ("initializer", "variance"), [(cnn.GLOROT, 2 / (9 * 8 + 9 * 16)), (cnn.HE, 2 / (9 * 8))]
+)
+def test_each_initializer_has_the_variance_of_its_paper(initializer, variance, key):
+    kernel = np.asarray(initializer(key, (3, 3, 8, 16), jnp.float32))
+    assert kernel.var() == pytest.approx(variance, rel=0.15)
 
 
 def by_hand(params, images, drop):
@@ -167,10 +176,15 @@ def test_dropout_keeps_its_share_and_the_mean_and_scales_what_it_keeps(rate):
     sigma = np.sqrt(n * rate * (1 - rate))
     assert abs(np.count_nonzero(found) - n * (1 - rate)) < 5 * sigma
     assert abs(found.mean() - 1) < 5 * sigma / n / (1 - rate)
-    pairs, both = n // 2, (1 - rate) ** 2
-    assert abs(np.count_nonzero(found[:, ::2] * found[:, 1::2]) - pairs * both) < 5 * np.sqrt(
-        pairs * both * (1 - both)
-    )
+
+
+@pytest.mark.parametrize("rate", [0.25, 0.4])
+def test_units_near_one_another_are_dropped_independently(rate):
+    """Several are decided by the bits of one word: no correlation at any distance up to 16."""
+    n, share = 40_000, 1 - rate
+    found = (dropped(rate, np.ones((1, n), np.float32))[0] > 0) - share
+    products = [found[lag:] @ found[:-lag] for lag in range(1, 17)]
+    assert np.abs(products).max() < 5 * np.sqrt(n) * share * rate
 
 
 def test_dropout_is_a_function_of_its_key_and_two_layers_drop_different_units():
