@@ -48,6 +48,7 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
     training.say(f"data: {source.caption()}")
     versions = record.describe_versions(training.describe_data(source))
     task = make_task(config, len(train_set.images))
+    _ = training.template(task, config.seeds, train_set)  # refuses a net that does not fit
     with record.locked(workdir):
         finished = record.finished_summary(workdir)
         record.begin(workdir, config, versions, resuming=finished is None)

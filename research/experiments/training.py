@@ -128,7 +128,9 @@ def restore(task: Task, seeds: int, workdir: Path, training: Dataset) -> tuple[i
             template(task, seeds, training), say=say, usable=lambda epoch: True
         )
     if found is None:
-        raise UserError(f"{workdir} holds no checkpoint; train the net first, without mode")
+        raise UserError(
+            f"{workdir} holds no checkpoint; train the net first, without --config.mode"
+        )
     return found
 
 

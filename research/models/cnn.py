@@ -66,7 +66,8 @@ class Dropout(nn.Module):
         if not train or self.rate == 0.0:
             return x
         dtype = np.uint8 if (self.rate * 2**8).is_integer() else np.uint16
-        dropped = round(self.rate * 2 ** (8 * dtype(0).nbytes))
+        largest = int(np.iinfo(dtype).max)
+        dropped = min(round(self.rate * (largest + 1)), largest)
         kept = _random_bits(self.make_rng("dropout"), x.shape, dtype) >= dtype(dropped)
         scale = jnp.asarray(1.0 / (1.0 - self.rate), x.dtype)
         return jnp.where(kept, x * scale, jnp.zeros((), x.dtype))
@@ -127,10 +128,12 @@ class CNN(nn.Module):
         x = images.astype(self.dtype)
         stages = zip(self.filters, self.pools, self.dropouts, strict=True)
         for i, (filters, pool, rate) in enumerate(stages):
-            if (self.padding == "valid" and min(x.shape[1:3]) < 3) or min(x.shape[1:3]) < pool:
+            left = min(x.shape[1:3]) - (2 if self.padding == "valid" else 0)
+            if left < pool:
                 raise UserError(
-                    f"filters, pools: nothing is left of the image before layer conv_{i} "
-                    f"({x.shape[1]} x {x.shape[2]}); take fewer layers or padding 'same'"
+                    f"filters, pools: nothing is left of the image after layer conv_{i}, which "
+                    f"gets {x.shape[1]} x {x.shape[2]}; take fewer layers, smaller pools or "
+                    "padding 'same'"
                 )
             x = nn.relu(Conv(filters, self.padding, pool, name=f"conv_{i}")(x))
             x = Dropout(rate)(x, train=train)
@@ -195,6 +198,11 @@ class ResNet(nn.Module):
         x = (images - mean.reshape(1, 1, 1, -1)) / deviation.reshape(1, 1, 1, -1)
         x = x.astype(self.dtype)
         for i, (width, residual) in enumerate(zip(self.widths, self.residual, strict=True)):
+            if i and min(x.shape[1:3]) < 2:
+                raise UserError(
+                    f"widths: nothing is left of the image after layer conv_{i}, which gets "
+                    f"{x.shape[1]} x {x.shape[2]}; take fewer"
+                )
             x = self.layer(f"conv_{i}", width, x, pool=2 if i else 1)
             if residual:
                 y = self.layer(f"block_{i}_a", width, x)

@@ -156,22 +156,27 @@ def _pool_fast(images: jax.Array, size: int) -> jax.Array:
 
 
 def _pool_forward(images: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
-    """Largest values, and which of the size * size entries of its window each one is: int8."""
+    """Largest values, and which of the size * size entries of its window each one is."""
     entries = [images[:, i::size, j::size] for i in range(size) for j in range(size)]
-    largest, which = entries[0], jnp.zeros(entries[0].shape, jnp.int8)
+    largest, which = entries[0], jnp.zeros(entries[0].shape, _index_dtype(size))
     for position, entry in enumerate(entries[1:], start=1):
         larger = entry > largest
-        which = jnp.where(larger, jnp.int8(position), which)
+        which = jnp.where(larger, which.dtype.type(position), which)
         largest = jnp.maximum(largest, entry)
     return largest, which
 
 
 def _pool_backward(size: int, which: jax.Array, cotangent: jax.Array) -> tuple[jax.Array]:
     batch, height, width, channels = cotangent.shape
-    position = jnp.arange(size * size, dtype=jnp.int8).reshape(1, 1, size, 1, size, 1)
+    position = jnp.arange(size * size, dtype=which.dtype).reshape(1, 1, size, 1, size, 1)
     chosen = which[:, :, None, :, None, :] == position
     spread = jnp.where(chosen, cotangent[:, :, None, :, None, :], jnp.zeros((), cotangent.dtype))
     return (spread.reshape(batch, height * size, width * size, channels),)
+
+
+def _index_dtype(size: int) -> type[np.int8] | type[np.int32]:
+    """The type that counts the entries of a window; a short one costs less memory."""
+    return np.int8 if size * size <= np.iinfo(np.int8).max else np.int32
 
 
 _ = _pool_fast.defvjp(_pool_forward, _pool_backward)
