@@ -198,7 +198,7 @@ class Loop(NamedTuple):
     """The settings of `fit` that shape its program.
 
     probe, change, smoothing: as in `make_step`.
-    look_every: steps after which `fit` comes up for air within an epoch; 0 for never.
+    look_every: most steps after which `fit` comes up for air within an epoch; 0 for never.
     convolutions: whether the net has any, see `parallel.compiler_options`.
     """
 
@@ -271,16 +271,20 @@ def make_program(
     tx: optax.GradientTransformation,
     loop: Loop,
     mesh: jax.sharding.Mesh,
+    examples: int,
     on_steps: Callable[[int, int, int], None],
 ) -> Callable[..., tuple[PyTree, PyTree]]:
     """program(states, seeds, number, train, test): one epoch of every seed, compiled.
 
-    on_steps(number, done, steps): called within the epoch, every `loop.look_every` steps.
+    examples: how many there are in `train`.
+    on_steps(number, done, steps): called within the epoch, at least every `loop.look_every` steps.
     """
     over_seeds = partial(parallel.over_seeds, mesh=mesh, convolutions=loop.convolutions)
     if not loop.look_every:
         return over_seeds(make_epoch(model, tx, loop))
-    some = over_seeds(make_steps(model, tx, loop, loop.look_every))
+    count = arrays.steps_per_epoch(examples, loop.batch_size)
+    size = arrays.even_pieces(count, loop.look_every)
+    some = over_seeds(make_steps(model, tx, loop, size))
     close = over_seeds(
         lambda ended, _, test: close_epoch(model, loop, ended[0].params, ended[1], test)
     )
@@ -288,12 +292,11 @@ def make_program(
     def program(
         states: PyTree, seeds: Array, number: Array, train: Dataset, test: Dataset
     ) -> tuple[PyTree, PyTree]:
-        count = arrays.steps_per_epoch(len(train.images), loop.batch_size)
         parts: list[Taken] = []
-        for first in range(0, count, loop.look_every):
+        for first in range(0, count, size):
             states, taken = some(states, seeds, number, jnp.int32(first), train)
             parts.append(jax.block_until_ready(taken))
-            on_steps(int(number), min(first + loop.look_every, count), count)
+            on_steps(int(number), min(first + size, count), count)
         whole = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=1)[:, :count], *parts)
         return states, close((states, whole), seeds, test)
 
@@ -326,7 +329,7 @@ def fit(
     train, test = parallel.place_whole((train, test), mesh)
     seed_array = parallel.place_seeds(np.asarray(seeds, np.uint32), mesh)
 
-    program = make_program(model, tx, loop, mesh, on_steps)
+    program = make_program(model, tx, loop, mesh, len(train.images), on_steps)
     if resume is None:
         states = parallel.place_seeds(init_states(model, tx, seeds, sample), mesh)
         first = 0 if loop.probe else 1

@@ -147,7 +147,8 @@ def test_a_finished_run_is_collected_with_its_figure_and_without_paths(tmp_path)
 def test_a_figure_of_another_run_than_its_table_is_noticed(stale, tmp_path):
     results = tmp_path / "results"
     results.mkdir()
-    study, net = finished_study(tmp_path / "study"), finished_classifier(tmp_path / "net")
+    study = finished_study(tmp_path / "study")
+    net = finished_classifier(tmp_path / "net", report.CONFUSION)
     report.collect_into(results, study)
     report.collect_into(results, net)
     assert report.stale_figures(tmp_path) == []

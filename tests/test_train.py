@@ -322,7 +322,7 @@ def looked():
 
 @pytest.mark.parametrize("look_every", [0, 100])
 def test_how_often_fit_comes_up_for_air_changes_no_bit(look_every, looked):
-    """Never; or once, with 97 empty steps; or twice, with one."""
+    """Never; or once; or twice, the second time with an empty step."""
     states, seen = fitted_randomly(look_every=look_every)
     chex.assert_trees_all_equal((states, seen), looked[:2])
     assert states.step.tolist() == [6, 6]

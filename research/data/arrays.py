@@ -14,6 +14,12 @@ def steps_per_epoch(n: int, batch_size: int) -> int:
     return -(-n // batch_size)
 
 
+def even_pieces(steps: int, most: int) -> int:
+    """The size of equal pieces of an epoch, above most / 2, that overshoots its end the least."""
+    sizes = range(min(most, steps), most // 2, -1)
+    return min(sizes, key=lambda size: -steps % size, default=steps)
+
+
 def pad_batches(n: int, batch_size: int) -> tuple[Array, Array]:
     """Indices [T, B] int32 and mask [T, B] bool that visit every example once, in order."""
     positions = jnp.arange(steps_per_epoch(n, batch_size) * batch_size, dtype=jnp.int32)

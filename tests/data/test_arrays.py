@@ -43,3 +43,22 @@ def test_take_gives_the_rows_at_the_indices():
     batch = arrays.take(data, np.array([7, 3], np.int32), np.array([True, False]))
     np.testing.assert_array_equal(batch.images, data.images[[7, 3]])
     np.testing.assert_array_equal(batch.labels, data.labels[[7, 3]])
+
+
+@given(st.integers(1, 500), st.integers(1, 200))
+def test_pieces_of_an_epoch_are_as_even_as_any_of_about_the_size_asked_for(steps, most):
+    size = arrays.even_pieces(steps, most)
+    assert 0 < size <= min(steps, most) and (2 * size > most or size == steps)
+    over = [-steps % other for other in range(1, min(steps, most) + 1) if 2 * other > most]
+    assert -steps % size == min(over, default=0)
+
+
+def test_391_steps_are_17_pieces_of_23():
+    assert arrays.even_pieces(391, 25) == 23
+
+
+def test_rows_beyond_the_last_batch_are_empty():
+    order = arrays.pad_batches(10, 4)
+    indices, mask = arrays.rows_from(order, 2, 2)
+    np.testing.assert_array_equal(indices[0], order[0][2])
+    np.testing.assert_array_equal(mask, [[True, True, False, False], [False] * 4])
