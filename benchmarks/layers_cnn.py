@@ -237,7 +237,7 @@ def main(argv: list[str]) -> int:
     output = measure.begin(_FLAGS, argv, __doc__ or "", table)
     missing = [name for name in measure.find_missing(_FLAGS.peer_python) if name == "torch"]
     parallel.configure(cpu_devices=1, cpu_threads=0, seeds=1)
-    configs = [cnn.get_config(name) for name in NETS]
+    configs: list[Config] = [cnn.get_config(name) for name in NETS]
     batch_size = _BATCH_SIZE.value or configs[0].batch_size
     rows = [row for config in configs for row in list_rows(config, batch_size)]
     iterations, rounds = _ITERATIONS.value, _ROUNDS.value

@@ -104,7 +104,7 @@ def _count_parameters(params: PyTree) -> int:
 
 def main(argv: Sequence[str]) -> None:
     options = contest.parse_cnn(argv)
-    config = cnn.get_config(options.net["dataset"])
+    config: Config = cnn.get_config(options.net["dataset"])
     config.padding = options.net["padding"]
     parallel.configure(cpu_devices=1, cpu_threads=config.cpu_threads, seeds=1)
     data, caption = load(config, options.data_dir)
