@@ -26,7 +26,7 @@ from jax import lax
 
 PADDINGS = ("valid", "same")
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-_GROUPS = 8  # convolutions that make up the gradient of a filter
+_GROUPS = 16  # convolutions that make up the gradient of a filter
 _FEW_CHANNELS = 4  # up to here the patches are small, and one product is faster
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
