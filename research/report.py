@@ -198,8 +198,8 @@ def classifiers_table(result: Mapping[str, Any]) -> str:
             f"{np.mean(row['ece']):.4f} | {'-' if reported is None else f'{reported:.0f}'} |"
         )
         notes.append(
-            f"{name}: {row['data']['caption']}; {row['seconds'] / 60:.0f} min, peak memory "
-            f"{row['peak_memory_mib']:,.0f} MiB; `{row['command']}`."
+            f"{name}: {row['data']['caption']}; peak memory {row['peak_memory_mib']:,.0f} MiB; "
+            f"`{row['command']}`."
         )
     first = next(iter(result.values()))
     notes.append(f"Device: {first['device']}, jax {first['packages']['jax']}.")
@@ -333,7 +333,7 @@ def collect_classifier(workdir: Path) -> dict[str, Any]:
     words += [
         f"--config.{key}={config[key]}" for key in ("seeds", "epochs") if config[key] != stated[key]
     ]
-    kept = ("parameters", "seconds", "peak_memory_mib")
+    kept = ("parameters", "peak_memory_mib")
     judged = summary["test"]
     return {
         config["name"]: {
