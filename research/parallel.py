@@ -93,8 +93,9 @@ def over_seeds(
 def compiler_options() -> dict[str, str] | None:
     """Options of `jax.jit` for programs with convolutions, or None if the compiler knows none.
 
-    On the CPU XLA gives both products and convolutions to a library which is up to six times faster
-    than XLA's own code at products, and five times slower at convolutions; it is left the products.
+    On the CPU XLA gives both products and convolutions to a library which is faster than XLA's own
+    code at products and much slower at convolutions (`python -m benchmarks.layers_cnn`); it is left
+    the products.
     """
     options = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
     if jax.default_backend() != "cpu":

@@ -215,10 +215,8 @@ def _judge(
     record.write_arrays(into / "predictions.npz", {"logits": logits, "labels": labels})
     names = standard.CLASSES[config.dataset]
     judged = [scores.summary(each, labels, names) for each in logits]
-    record.save_figures(
-        into,
-        _draw(task.name, logits, test_set, names, _caption(config, source)),
-    )
+    drawn = _draw(task.name, logits, test_set, names, _caption(config, source))
+    record.save_figures(into, drawn)
     accuracies = training.plain(np.array([each["accuracy"] for each in judged]))
     return {
         "test_accuracy": accuracies,
@@ -253,11 +251,11 @@ def _draw(
     wrong = np.flatnonzero(predicted[0] != labels)
     if len(wrong):
         confidence = scores.softmax(logits[0][wrong]).max(axis=-1)
-        order = wrong[np.argsort(-confidence, kind="stable")][:MISTAKES]
-        share = scores.softmax(logits[0][order]).max(axis=-1)
+        first = np.argsort(-confidence, kind="stable")[:MISTAKES]
+        order = wrong[first]
         titles = [
             f"{i}: {names[int(labels[i])]}\nsaid {names[int(predicted[0, i])]} {p:.0%}"
-            for i, p in zip(order, share, strict=True)
+            for i, p in zip(order, confidence[first], strict=True)
         ]
         drawn["mistakes"] = pictures.draw_examples(
             np.asarray(test_set.images)[order],

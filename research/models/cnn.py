@@ -55,7 +55,7 @@ class Dropout(nn.Module):
     """Sets a share `rate` of the units to 0 and scales the others by 1 / (1 - rate).
 
     Drawn from 8 random bits a unit where they meet the rate exactly (0.25 is 64 of 256), else from
-    16, which meet it within 2**-17; flax.linen.Dropout takes 32, a sixth of a whole step on a CPU.
+    16, which meet it within 2**-17; flax.linen.Dropout takes 32, which a CPU is slow to draw.
     Randomness: the key of the collection `dropout`, given with train=True.
     """
 
