@@ -13,7 +13,12 @@ def stream(seed: Array | int, name: str, *counters: Array | int) -> jax.Array:
     seed: [] uint32 or int.  The key depends on nothing else, so that a run which resumes at any
     epoch draws what the uninterrupted run would have drawn.
     """
-    key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
+    return after(jax.random.key(seed), name, *counters)
+
+
+def after(key: jax.Array, name: str, *counters: Array | int) -> jax.Array:
+    """Key of the stream `name` that begins at `key`, at the given counters."""
+    key = jax.random.fold_in(key, zlib.crc32(name.encode()))
     for counter in counters:
         key = jax.random.fold_in(key, counter)
     return key

@@ -37,7 +37,7 @@ from research.types import UserError
 
 PACKAGES = (
     "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets",
-    "matplotlib", "ml_collections", "chex",
+    "matplotlib", "ml_collections", "chex", "dm-pix",
 )  # fmt: skip
 _DPI = 160
 _MISSING = "(absent)"
@@ -227,7 +227,7 @@ class EpochLog:
     def continue_after(self, epoch: int | None) -> None:
         """Forget every record after `epoch`, or all of them (None)."""
         kept = rows(self._workdir)[: epoch or 0]
-        _replace(self._workdir / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+        replace(self._workdir / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
         if epoch is not None and self._probed:
             before = gradients(self._workdir)
             self._gradients = {
@@ -270,7 +270,17 @@ def save_figures(workdir: Path, drawn: Mapping[str, Figure]) -> None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file in one move."""
-    _replace(path, json.dumps(content, indent=2) + "\n")
+    replace(path, json.dumps(content, indent=2) + "\n")
+
+
+def replace(path: Path, content: str | bytes) -> None:
+    """Write a file in one move; it is on the disk when this returns."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        _ = file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -280,15 +290,6 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path} cannot be read ({error}); restore it or give another --workdir"
         ) from error
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w") as file:
-        _ = file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def _differences(begun: Any, asked: Any, key: str = "") -> list[str]:

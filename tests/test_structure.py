@@ -10,12 +10,16 @@ FILES = sorted((ROOT / "research").rglob("*.py"))
 
 FLOORS = (
     ("types",),
-    ("keys", "models", "data", "augment", "losses", "metrics", "scores", "optim", "costs"),
-    ("train", "probes", "parallel"),
-    ("checkpoint", "record", "figures", "preemption"),
+    (
+        *("keys", "models", "data", "augment", "losses", "metrics", "scores", "optim", "costs"),
+        "distances",
+    ),
+    ("train", "probes", "parallel", "adversarial"),
+    ("checkpoint", "record", "figures", "preemption", "gallery"),
     ("experiments",),
     ("main", "report"),
 )
+METHODS = ("minimal", "faithful", "polish", "pgd", "generate")
 # Edges within a floor: where one piece is made of others.
 SIDEWAYS = {
     ("models.mlp", "models.activations"),
@@ -51,9 +55,16 @@ SIDEWAYS = {
     ("data.tar", "data.source"),
     ("train", "probes"),
     ("train", "parallel"),
+    *((f"adversarial.{name}", "adversarial.cells") for name in METHODS),
+    *((f"adversarial.{name}", "adversarial.judge") for name in (*METHODS, "cells")),
+    ("adversarial.generate", "adversarial.minimal"),
+    ("adversarial.generate", "adversarial.polish"),
+    ("adversarial.generate", "parallel"),
+    ("gallery", "record"),
     ("figures.depth", "figures.style"),
     ("figures.curves", "figures.style"),
     ("figures.classify", "figures.style"),
+    ("figures.noise", "figures.style"),
     ("experiments.depth", "experiments.training"),
     ("experiments.classify", "experiments.training"),
 }

@@ -1,0 +1,1 @@
+"""Noise that changes what a frozen classifier says: methods, their judge, and the one call."""

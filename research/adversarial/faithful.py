@@ -1,0 +1,111 @@
+"""The report's attack to the letter (Exercise 2), so that its weaknesses can be measured.
+
+Noise drawn with deviation 0.05 is added to the image and clipped; Adam with Keras' formula descends
+the mean squared error between the softmax and the one-hot target, or ascends it where the target is
+the actual class; after 1, 101, 201, ... steps the noise is rounded to 8-bit levels and the clipped
+sum classified, and a success ends the cell.
+"""
+
+import dataclasses
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from research import keys, optim
+from research.adversarial import judge
+from research.adversarial.cells import Cell, Classify, State, consider, count_step, no_progress
+from research.types import Array, PyTree
+
+
+@flax.struct.dataclass
+class _Noise:
+    """noise: [H, W, C] float32, the parameter.  opt_state: of Adam."""
+
+    noise: Array
+    opt_state: PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class Faithful:
+    """deviation: of the first noise.  steps: at most.  check_every: steps between two checks.
+
+    required: margin from which on a check succeeds; the report asks for none.
+    dropout: whether the classifier's dropout is on while the noise is optimised, as Keras' `fit`
+    leaves it; the checks have it off.
+    """
+
+    steps: int = 3000
+    check_every: int = 100
+    learning_rate: float = 0.01
+    deviation: float = 0.05
+    required: float = 0.0
+    dropout: bool = False
+
+    def start(self, classify: Classify, cell: Cell) -> State:
+        """Random noise, not yet judged."""
+        del classify
+        drawn = jax.random.normal(cell.key, cell.image.shape, jnp.float32)
+        noise = self.deviation * drawn
+        start_l2 = judge.l2(_candidate(cell, noise), cell.image)
+        progress = dataclasses.replace(no_progress(cell), start_l2=start_l2)
+        return State(progress, _Noise(noise, self._optimiser().init(noise)))
+
+    def advance(self, classify: Classify, cell: Cell, state: State, number: Array) -> State:
+        """One step and a check at first, then `check_every` steps and a check at a time."""
+        done = jnp.where(number == 0, 0, 1 + (number - 1) * self.check_every)
+        count = jnp.where(number == 0, 1, jnp.minimum(self.check_every, self.steps - done))
+        state = jax.lax.fori_loop(0, count, lambda _, s: self.step(classify, cell, s), state)
+        candidate = _candidate(cell, state.inner.noise)
+        logits = classify(judge.decode(candidate), None)
+        margin = judge.margin(logits, cell.actual, cell.target)
+        progress = consider(state.progress, cell, candidate, margin, self.required)
+        running = ~progress.success & (progress.steps < self.steps)
+        return State(dataclasses.replace(progress, running=running), state.inner)
+
+    def step(self, classify: Classify, cell: Cell, state: State) -> State:
+        """One update of Adam."""
+        clean, noise = judge.decode(cell.image), state.inner.noise
+        key = keys.after(cell.key, "dropout", state.progress.steps) if self.dropout else None
+
+        def loss(noise: Array) -> jax.Array:
+            return squared_error(classify(clip(clean + noise), key), cell.actual, cell.target)
+
+        gradient = jax.grad(loss)(noise)
+        updates, opt_state = self._optimiser().update(gradient, state.inner.opt_state)
+        total = clean + noise
+        dead = jnp.mean(jnp.asarray((total < 0) | (total > 1), jnp.float32))
+        progress = count_step(state.progress, gradient, dead)
+        return State(progress, _Noise(jnp.asarray(optax.apply_updates(noise, updates)), opt_state))
+
+    def _optimiser(self) -> optax.GradientTransformation:
+        return optim.make_optimizer(self.learning_rate, name="adam")
+
+
+@jax.custom_jvp
+def clip(x: Array) -> jax.Array:
+    """x cut to [0, 1], with TensorFlow's derivative: 1 from 0 to 1 inclusive, 0 outside.
+
+    `jnp.clip` has one half at the ends, which matters where most of an image is exactly 0.
+    """
+    return jnp.clip(x, 0.0, 1.0)
+
+
+@clip.defjvp
+def _clip_derivative(primals: tuple[Array], tangents: tuple[Array]) -> tuple[jax.Array, jax.Array]:
+    (x,), (tangent,) = primals, tangents
+    return clip(x), jnp.where((x >= 0.0) & (x <= 1.0), tangent, 0.0)
+
+
+def squared_error(logits: Array, actual: Array, target: Array) -> jax.Array:
+    """Mean over the classes of (softmax - one-hot)^2, [] float32; negative to leave the class."""
+    wanted = jax.nn.one_hot(target, logits.shape[0], dtype=jnp.float32)
+    error = jnp.mean(jnp.square(jax.nn.softmax(logits) - wanted))
+    return jnp.where(target == actual, -error, error)
+
+
+def _candidate(cell: Cell, noise: Array) -> jax.Array:
+    """The noise rounded to 8-bit levels, added to the image and clipped, as bytes."""
+    levels = jnp.round(noise * judge.LEVELS)
+    return judge.quantise(judge.decode(cell.image) + levels / judge.LEVELS)

@@ -1,0 +1,146 @@
+"""The call: every image toward every class, in one compiled program."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from research import keys, parallel
+from research.adversarial import cells as driver
+from research.adversarial import judge
+from research.adversarial.cells import Cell, Classify, Method, Progress, State
+from research.adversarial.minimal import Minimal
+from research.adversarial.polish import Polish
+from research.data import arrays
+from research.types import Array, PyTree
+
+Apply = Callable[..., Any]
+
+
+def generate(
+    apply_fn: Apply,
+    params: PyTree,
+    images: Array,
+    labels: Array,
+    *,
+    targets: Array | None = None,
+    method: Method | None = None,
+    polish: int = 8,
+    seed: int = 0,
+    numbers: Array | None = None,
+    sizes: Sequence[int] | None = None,
+) -> Progress:
+    """Attack N images toward T classes each; arrays [N, T, ...], see `cells.Progress`.
+
+    apply_fn(params, images [B, H, W, C] float32 in [0, 1]) -> logits [B, K], pure, without one
+    image influencing another; a method with dropout also gives it `dropout=key`.  It is frozen: no
+    gradient reaches params.  Programs are kept by apply_fn's identity: give the same function, not
+    a new lambda, to have nothing compiled again.
+    images: [N, H, W, C] uint8.  labels: [N] integers, the actual classes.
+    targets: [N, T] integers, or None for all K classes of every image; the actual class as a
+    target means to leave it.
+    method: None for `Minimal()`.  polish: rounds of `Polish` afterwards for methods that look for
+    small noise (Minimal); others are left as they are.
+    seed, numbers: a cell's randomness is a function of seed, numbers[n] (default n) and target, so
+    that it does not depend on what else is in the call.
+    sizes: of the gathered cells, ascending up to N x T (default `cells.ladder`).
+    Raises AssertionError for shapes or dtypes that do not fit.
+    """
+    chex.assert_rank([images, labels], [4, 1])
+    chex.assert_equal_shape_prefix([images, labels], 1)
+    chex.assert_type(images, jnp.uint8)
+    method = Minimal() if method is None else method
+    labels = np.asarray(labels, np.int32)
+    if targets is None:
+        targets = np.tile(np.arange(classes_of(apply_fn, params, images)), (len(labels), 1))
+    targets = np.asarray(targets, np.int32)
+    chex.assert_shape(targets, (len(labels), None))
+    numbers = np.arange(len(labels)) if numbers is None else np.asarray(numbers)
+    chex.assert_equal_shape([labels, numbers])
+    sizes = driver.ladder(targets.size) if sizes is None else tuple(sizes)
+    if sizes[-1] != targets.size or list(sizes) != sorted(sizes):
+        raise ValueError(f"sizes: {sizes} do not ascend to the number of cells, {targets.size}")
+    finish = Polish(polish, method.required) if isinstance(method, Minimal) and polish else None
+    return _program()(
+        params, images, labels, targets, np.uint32(seed), np.asarray(numbers, np.int32),
+        apply_fn=apply_fn, method=method, finish=finish, sizes=sizes,
+    )  # fmt: skip
+
+
+def logits_of(apply_fn: Apply, params: PyTree, images: Array, *, batch_size: int) -> np.ndarray:
+    """Logits [N, K] float32 of images [N, H, W, C] uint8, all in batches of one size."""
+    chex.assert_type(images, jnp.uint8)
+    indices, _ = arrays.pad_batches(len(images), batch_size)
+    program = _classifier()
+    found = [np.asarray(program(params, images[rows], apply_fn=apply_fn)) for rows in indices]
+    return np.concatenate(found)[: len(images)]
+
+
+def classes_of(apply_fn: Apply, params: PyTree, images: Array) -> int:
+    """How many classes the classifier knows."""
+    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
+    return jax.eval_shape(apply_fn, params, one).shape[-1]
+
+
+@functools.cache
+def _classifier() -> Callable[..., jax.Array]:
+    return jax.jit(
+        lambda params, images, *, apply_fn: apply_fn(params, judge.decode(images)),
+        static_argnames="apply_fn",
+        compiler_options=parallel.compiler_options(),
+    )
+
+
+@functools.cache
+def _program() -> Callable[..., Progress]:
+    return jax.jit(
+        _generate,
+        static_argnames=("apply_fn", "method", "finish", "sizes"),
+        compiler_options=parallel.compiler_options(),
+    )
+
+
+def _generate(
+    params: PyTree,
+    images: Array,
+    labels: Array,
+    targets: Array,
+    seed: Array,
+    numbers: Array,
+    *,
+    apply_fn: Apply,
+    method: Method,
+    finish: Polish | None,
+    sizes: Sequence[int],
+) -> Progress:
+    classify = frozen(apply_fn, params)
+
+    def begin(image: Array, actual: Array, number: Array, target: Array) -> tuple[Cell, State]:
+        cell = Cell(image, actual, target, keys.stream(seed, "noise", number, target))
+        return cell, method.start(classify, cell)
+
+    over_targets = jax.vmap(begin, in_axes=(None, None, None, 0))
+    over_images = jax.vmap(over_targets)
+    grid = over_images(images, labels, numbers, targets)
+    shape = targets.shape
+    cells, states = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), grid)
+    states = driver.run(method, classify, cells, states, sizes)
+    if finish is not None:
+        states = jax.vmap(finish.resume)(states)
+        states = driver.run(finish, classify, cells, states, sizes)
+    return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), states.progress)
+
+
+def frozen(apply_fn: Apply, params: PyTree) -> Classify:
+    """The classifier of one image, through which no gradient reaches the parameters."""
+    params = jax.lax.stop_gradient(params)
+
+    def classify(image: Array, key: Array | None) -> jax.Array:
+        noise = {} if key is None else {"dropout": key}
+        return apply_fn(params, jnp.asarray(image)[None], **noise)[0]
+
+    return classify
