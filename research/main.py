@@ -21,6 +21,7 @@ from research.types import Config, UserError
 EXPERIMENTS = {
     "classify": "research.experiments.classify",
     "depth": "research.experiments.depth",
+    "noise": "research.experiments.noise",
 }
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -105,7 +106,7 @@ def run_experiment(config: Config, workdir: Path, *, dry_run: bool, cache: str) 
         parallel.configure(
             cpu_devices=config.cpu_devices,
             cpu_threads=config.cpu_threads,
-            seeds=config.seeds,
+            seeds=config.seeds if "seeds" in config else 1,
             matmul_precision=config.matmul_precision,
         )
         if cache:

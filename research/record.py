@@ -41,6 +41,8 @@ PACKAGES = (
 )  # fmt: skip
 _DPI = 160
 _MISSING = "(absent)"
+# Keys that configs have got since runs were first kept, and what runs did that have none.
+_LATER = {"adversarial_radius": 0.0, "adversarial_steps": 1}
 
 
 @contextlib.contextmanager
@@ -107,7 +109,7 @@ def begin(
     asked = json.loads(config.to_json_best_effort())
     path = workdir / "config.json"
     if path.exists():
-        begun = _read_json(path)
+        begun = complete(_read_json(path), asked)
         differences = _differences(begun, asked)
         if differences:
             raise UserError(
@@ -135,7 +137,8 @@ def check_same(workdir: Path, config: ConfigDict, *, but: Sequence[str]) -> None
 
     but: keys of the top level that may differ.
     """
-    begun, asked = _read_json(workdir / "config.json"), json.loads(config.to_json_best_effort())
+    asked = json.loads(config.to_json_best_effort())
+    begun = complete(_read_json(workdir / "config.json"), asked)
     for key in but:
         begun.pop(key, None)
         asked.pop(key, None)
@@ -144,6 +147,11 @@ def check_same(workdir: Path, config: ConfigDict, *, but: Sequence[str]) -> None
             f"{workdir} holds another net: {'; '.join(differences)}. Give the config it was begun "
             "with, or another --workdir"
         )
+
+
+def complete(begun: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The config `begun` of a run, with those keys of `asked` that there were none of then."""
+    return {key: value for key, value in _LATER.items() if key in asked} | dict(begun)
 
 
 def rows(workdir: Path) -> list[dict[str, Any]]:

@@ -319,6 +319,7 @@ def collect_classifier(workdir: Path) -> dict[str, Any]:
     if config["name"] not in cnn.VARIANTS:
         raise UserError(f"{workdir} holds {config['name']!r}, not one of {', '.join(cnn.VARIANTS)}")
     stated = json.loads(cnn.get_config(config["name"]).to_json())
+    config = record.complete(config, stated)
     changed = [
         key
         for key in stated

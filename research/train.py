@@ -18,6 +18,7 @@ from research.data import arrays
 from research.types import Array, Batch, Dataset, Metrics, PyTree, TrainState
 
 Probe = Callable[[PyTree, PyTree], Mapping[str, Array]]
+Harden = Callable[[PyTree, jax.Array, Batch], jax.Array]  # of params and a key, see `make_step`
 Taken = tuple[Metrics, Mapping[str, Array]]  # what a step leaves besides the state
 Step = Callable[[TrainState, Batch, Array, Array], tuple[TrainState, Taken]]
 
@@ -26,7 +27,8 @@ Step = Callable[[TrainState, Batch, Array, Array], tuple[TrainState, Taken]]
 class EpochResult:
     """What one epoch leaves behind.
 
-    train: sums over the epoch, each batch judged just before its update.  test: after the epoch.
+    train: sums over the epoch, each batch judged just before its update, on the images that the
+    step learns from (see `make_step`).  test: after the epoch.
     probe: {statistic_reduction: [L]}.  bad_step: [] int32, first step of the epoch whose loss is
     not finite, or -1.
     """
@@ -99,16 +101,19 @@ def make_step(
     *,
     probe: Probe | None = None,
     change: augment.Augment | None = None,
+    harden: Harden | None = None,
     smoothing: float = 0.0,
 ) -> Step:
     """step(state, batch, seed, learn): descend the mean cross-entropy of the batch.
 
-    seed: [] uint32; dropout and `change` draw from streams of it, at the state's step.
+    seed: [] uint32; dropout, `change` and `harden` draw from streams of it, at the state's step.
     learn: [] bool, False leaves the state as it is, to probe a net before it is trained; so does
     a batch that is masked as a whole.
     probe: (gradients, signals) -> statistics, from the gradients that the step has computed
     anyway; signals are those of the collection `perturbations`.  It cannot change the parameters.
     change: of the training images, see `research.augment`.
+    harden: of the images after `change`, by the parameters before the update: what it returns,
+    [B, H, W, C] uint8, is all that the step learns from and counts.
     """
 
     def objective(
@@ -125,6 +130,9 @@ def make_step(
         if change is not None:
             key = keys.stream(seed, "augment", state.step)
             batch = Batch(change(key, batch.images), batch.labels, batch.mask)
+        if harden is not None:
+            key = keys.stream(seed, "harden", state.step)
+            batch = Batch(harden(state.params, key, batch), batch.labels, batch.mask)
         signals = _zero_signals(model, batch.images) if probe else {}
         gradient = jax.grad(objective, argnums=(0, 1), has_aux=True)
         dropout = keys.stream(seed, "dropout", state.step)
@@ -197,7 +205,7 @@ def predict_all(
 class Loop(NamedTuple):
     """The settings of `fit` that shape its program.
 
-    probe, change, smoothing: as in `make_step`.
+    probe, change, harden, smoothing: as in `make_step`.
     look_every: most steps after which `fit` comes up for air within an epoch; 0 for never.
     convolutions: whether the net has any, see `parallel.compiler_options`.
     """
@@ -207,6 +215,7 @@ class Loop(NamedTuple):
     eval_batch_size: int
     probe: Probe | None = None
     change: augment.Augment | None = None
+    harden: Harden | None = None
     smoothing: float = 0.0
     look_every: int = 0
     convolutions: bool = False
@@ -219,7 +228,14 @@ def make_steps(
 
     Results are stacked along `count`; those beyond the epoch's last step are of empty batches.
     """
-    step = make_step(model, tx, probe=loop.probe, change=loop.change, smoothing=loop.smoothing)
+    step = make_step(
+        model,
+        tx,
+        probe=loop.probe,
+        change=loop.change,
+        harden=loop.harden,
+        smoothing=loop.smoothing,
+    )
 
     def steps(
         state: TrainState, seed: Array, number: Array, first: Array | int, train: Dataset
@@ -381,7 +397,7 @@ def _diagnose(
     position = bad_step if bad_step >= 0 else len(order)
     options = parallel.compiler_options() if loop.convolutions else None
     step = jax.jit(
-        make_step(model, tx, change=loop.change, smoothing=loop.smoothing),
+        make_step(model, tx, change=loop.change, harden=loop.harden, smoothing=loop.smoothing),
         compiler_options=options,
     )
     for t in range(position):

@@ -72,7 +72,9 @@ class State:
 
 
 class Method(Protocol):
-    """One way to attack, for a single cell; its settings are numbers, and it can be hashed.
+    """One way to attack, for a single cell.
+
+    A tree whose leaves are the settings that may change without a new program.
 
     advance(classify, cell, state, number): the state some steps later, in round `number` [] int32,
     which is the same for all cells.  `required` is the margin from which on a cell has succeeded.
@@ -146,7 +148,7 @@ def count_step(progress: Progress, gradient: Array, dead: Array | float) -> Prog
 def ladder(count: int, *, smallest: int = 8) -> tuple[int, ...]:
     """Sizes into which running cells are gathered, ascending, each about 2/3 of the next."""
     sizes = [count]
-    while sizes[-1] * 2 // 3 >= smallest:
+    while sizes[-1] * 2 // 3 >= max(smallest, 2):
         sizes.append(-(-sizes[-1] * 2 // 3))
     return tuple(reversed(sizes))
 

@@ -27,6 +27,7 @@ class _Noise:
     opt_state: PyTree
 
 
+@jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Faithful:
     """deviation: of the first noise.  steps: at most.  check_every: steps between two checks.
@@ -53,14 +54,21 @@ class Faithful:
         return State(progress, _Noise(noise, self._optimiser().init(noise)))
 
     def advance(self, classify: Classify, cell: Cell, state: State, number: Array) -> State:
-        """One step and a check at first, then `check_every` steps and a check at a time."""
+        """One step and a check at first, then `check_every` steps and a check at a time.
+
+        The steps that are left over at the end are made and what they lead to is looked at, but a
+        success there does not count: the report never checks it.
+        """
         done = jnp.where(number == 0, 0, 1 + (number - 1) * self.check_every)
         count = jnp.where(number == 0, 1, jnp.minimum(self.check_every, self.steps - done))
         state = jax.lax.fori_loop(0, count, lambda _, s: self.step(classify, cell, s), state)
         candidate = _candidate(cell, state.inner.noise)
         logits = classify(judge.decode(candidate), None)
         margin = judge.margin(logits, cell.actual, cell.target)
-        progress = consider(state.progress, cell, candidate, margin, self.required)
+        seen = consider(state.progress, cell, candidate, margin, self.required)
+        due = seen.steps == 1 + number * self.check_every
+        progress = jax.tree.map(lambda new, old: jnp.where(due, new, old), seen, state.progress)
+        progress = dataclasses.replace(progress, last=seen.last, last_margin=seen.last_margin)
         running = ~progress.success & (progress.steps < self.steps)
         return State(dataclasses.replace(progress, running=running), state.inner)
 

@@ -99,7 +99,7 @@ def _classifier() -> Callable[..., jax.Array]:
 def _program() -> Callable[..., Progress]:
     return jax.jit(
         _generate,
-        static_argnames=("apply_fn", "method", "finish", "sizes"),
+        static_argnames=("apply_fn", "finish", "sizes"),
         compiler_options=parallel.compiler_options(),
     )
 

@@ -8,7 +8,8 @@ failure. Changed here, each for a measured gain (benchmarks/README.md):
 - the objective is the margin between logits, which does not saturate;
 - the first norm is what a linear model of the classifier asks for;
 - step and change of norm are annealed, by a clock of each cell that starts at its first success: a
-  stubborn cell searches on at full size, and an easy one is finished early.
+  stubborn cell searches on at full size, now and then from a new random start, and an easy one is
+  finished early.
 """
 
 import dataclasses
@@ -24,6 +25,7 @@ from research.types import Array
 
 _FACTOR = 2.0  # of the norm that the linear model asks for
 _GROWTH = 0.1  # most that the norm grows after a failure, as a share
+_RETRY = 40  # steps without success after which a search begins anew
 _ROUND = 5  # steps between two gatherings of the running cells
 
 
@@ -31,7 +33,7 @@ _ROUND = 5  # steps between two gatherings of the running cells
 class _Noise:
     """noise: [H, W, C] float32, inside the box.  norm: the wanted L2.  clock: [] int32.
 
-    kick: [H, W, C], a random direction for where there is no gradient.
+    kick: [H, W, C], a random direction, for where there is no gradient and for new beginnings.
     """
 
     noise: Array
@@ -40,6 +42,7 @@ class _Noise:
     kick: Array
 
 
+@jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Minimal:
     """steps: gradients of a cell after its first success.  search: most of them before it.
@@ -87,27 +90,31 @@ class Minimal:
         margin, gradient = jax.value_and_grad(objective)(judge.decode(candidate))
         progress = consider(state.progress, cell, candidate, margin, self.required)
         progress = count_step(progress, gradient, 0.0)
-        clock = state.inner.clock + progress.success
+        clock = state.inner.clock + jnp.asarray(progress.success, jnp.int32)
         running = jnp.where(progress.success, clock < self.steps, progress.steps < self.search)
 
         norm = self._next_norm(state.inner, progress.best_l2, margin, progress.gradient_last)
         size = optax.cosine_decay_schedule(
             self.first_step, self.steps, self.last_step / self.first_step
-        )(clock)
+        )(jnp.asarray(clock, jnp.float32))
         direction = jnp.where(jnp.any(gradient != 0), gradient, state.inner.kick)
         moved = state.inner.noise + size * _to_length(direction, 1.0)
         noise = _inside(clean, _to_length(_inside(clean, moved), norm))
-        inner = _Noise(noise, norm, clock, state.inner.kick)
+        anew = ~progress.success & (progress.steps % _RETRY == 0)
+        fresh = _to_length(jnp.roll(state.inner.kick, progress.steps), 1.0)
+        noise = jnp.where(anew, _inside(clean, fresh), noise)
+        inner = _Noise(noise, jnp.where(anew, 0.0, norm), clock, state.inner.kick)
         return State(dataclasses.replace(progress, running=running), inner)
 
     def _next_norm(self, inner: _Noise, best: Array, margin: Array, slope: Array) -> jax.Array:
         """Of the next candidate: smaller after a success, larger after a failure."""
         largest = jnp.sqrt(jnp.asarray(inner.noise.size, jnp.float32))
-        asked = _FACTOR * jnp.abs(margin) / jnp.maximum(slope, 1e-12)
+        missing = jnp.maximum(jnp.abs(margin), self.required)  # above 0 where two classes tie
+        asked = _FACTOR * missing / jnp.maximum(slope, 1e-12)
         norm = jnp.where(inner.norm > 0, inner.norm, jnp.minimum(asked, 0.1 * largest))
         change = optax.cosine_decay_schedule(
             self.first_change, self.steps, self.last_change / self.first_change
-        )(inner.clock)
+        )(jnp.asarray(inner.clock, jnp.float32))
         shrunk = jnp.minimum(norm, best) * (1 - change)
         grown = jnp.minimum(norm * (1 + jnp.minimum(change, _GROWTH)), largest)
         return jnp.where(margin >= self.required, shrunk, grown)

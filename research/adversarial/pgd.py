@@ -28,19 +28,19 @@ class _Noise:
     restart: Array
 
 
-@dataclasses.dataclass(frozen=True)
+@flax.struct.dataclass
 class PGD:
-    """radius: of the ball, in units of [0, 1].  norm: one of NORMS.
+    """radius: of the ball, in units of [0, 1]; another one needs no new program.  norm: of NORMS.
 
     steps: of each start.  restarts: random starts, of which the next begins where one has failed.
     Raises ValueError for an unknown norm.
     """
 
-    radius: float
-    norm: str = "linf"
-    steps: int = 40
-    restarts: int = 2
-    required: float = 0.0
+    radius: Array | float
+    norm: str = flax.struct.field(pytree_node=False, default="linf")
+    steps: int = flax.struct.field(pytree_node=False, default=40)
+    restarts: int = flax.struct.field(pytree_node=False, default=2)
+    required: float = flax.struct.field(pytree_node=False, default=0.0)
 
     def __post_init__(self) -> None:
         if self.norm not in NORMS:

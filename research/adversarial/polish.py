@@ -1,9 +1,9 @@
 """Taking away quanta from a success on the lattice of 8-bit images while the class holds.
 
-Each changed value may move one level back toward the clean image, or, where that is free, all the
-way. What it costs of the margin is read off the gradient, what it saves of the squared norm is
-known; the cheapest are taken together until the linear model says that the margin is used up, and
-the judge decides. A refusal halves the appetite.
+Each changed value may move one level at a time back toward the clean image. What it costs of the
+margin is read off the gradient, what it saves of the squared norm is known; the cheapest are taken
+together until the linear model says that the margin is used up, and the judge decides. A refusal
+halves the appetite.
 """
 
 import dataclasses
@@ -32,6 +32,7 @@ class _Trial:
     gradient: Array
 
 
+@jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Polish:
     """rounds: gradients of a cell at most.  required: as of the method that came before."""

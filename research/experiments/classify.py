@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from research import augment, optim, parallel, record, scores, train
+from research.adversarial.training import make_hardener
 from research.data import arrays, standard
 from research.experiments import training
 from research.figures import classify as pictures
@@ -120,6 +121,7 @@ def check(config: Config) -> None:
 def make_task(config: Config, train_count: int) -> training.Task:
     """The net of a config, its optimiser for `train_count` images, and how it is trained."""
     steps = config.epochs * arrays.steps_per_epoch(train_count, config.batch_size)
+    model = make_model(config)
     tx = optim.make_optimizer(
         config.learning_rate,
         name=config.optimizer,
@@ -132,11 +134,14 @@ def make_task(config: Config, train_count: int) -> training.Task:
         batch_size=config.batch_size,
         eval_batch_size=config.eval_batch_size,
         change=augment.make_augment(shift_pixels=config.shift, mirrored=config.mirror),
+        harden=make_hardener(
+            model, radius=config.adversarial_radius, steps=config.adversarial_steps
+        ),
         smoothing=config.label_smoothing,
         look_every=config.look_every,
         convolutions=True,
     )
-    return training.Task(config.name, make_model(config), tx, loop)
+    return training.Task(config.name, model, tx, loop)
 
 
 def make_model(config: Config) -> nn.Module:
@@ -268,9 +273,11 @@ def _draw(
 
 def _caption(config: Config, source: standard.Source) -> str:
     """What a figure was made from: the data, and the settings that the name leaves out."""
+    radius = config.adversarial_radius
+    against = f", trained on images attacked within {radius:g}" if radius else ""
     return (
         f"{source.caption()}. {config.optimizer} {config.learning_rate:g}, batches of "
-        f"{config.batch_size}, {config.epochs} epochs"
+        f"{config.batch_size}, {config.epochs} epochs{against}"
     )
 
 

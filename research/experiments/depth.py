@@ -116,11 +116,14 @@ def _run_net(
         if finished is not None:
             training.say(f"{net}: all {config.epochs} epochs are done already")
             return finished
-        _ = training.train_net(_task(config, net), config, workdir, train_set, test_set)
+        _ = training.train_net(make_task(config, 1), config, workdir, train_set, test_set)
         return _finish(config, net, workdir, len(test_set.images), versions)
 
 
-def _task(config: Config, net: str) -> training.Task:
+def make_task(config: Config, train_count: int) -> training.Task:
+    """The one net of a config, its optimiser, and how it is trained."""
+    del train_count  # the learning rate is constant
+    (net,) = config.nets
     model = make_model(config, net)
     loop = train.Loop(
         epochs=config.epochs,

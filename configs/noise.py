@@ -1,0 +1,104 @@
+"""Adversarial noise: every image of a sample toward every class (report, Exercise 2, second half).
+
+    python -m research.main --config=configs/noise.py:mnist
+    python -m research.main --config=configs/noise.py:mnist --config.method=faithful
+    python -m research.main --config=configs/noise.py:cifar10 --config.data.dir=path/to/cifar10
+    python -m research.main --config=configs/noise.py:mnist --config.images=1000
+    python -m research.main --config=configs/noise.py:mnist --config.input=photo.png
+    python -m research.main --config=configs/noise.py:mnist,smoke      # under a minute
+
+Variants: mnist, cifar10 (the report's CNNs), mlp (the twelve MLPs of the depth study).
+A net that is not trained yet is trained first, in the directory where its own command would.
+Expected: the table "Adversarial noise" of README.md.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import mlp
+from configs.common import parse_variant
+
+VARIANTS = ("mnist", "cifar10", "mlp")
+
+
+def get_config(arg: str = "mnist") -> ConfigDict:
+    """The config of one variant; raises ValueError listing the valid ones."""
+    variant, switches = parse_variant(arg, VARIANTS, ("smoke",))
+    config = ConfigDict()
+    config.experiment = "noise"
+    config.name = arg.replace(",", "-")
+    config.dataset = "cifar10" if variant == "cifar10" else "mnist"
+
+    # The classifiers, as config file and variant, attacked on the same images.
+    config.nets = {
+        "mnist": ("cnn:mnist",),
+        "cifar10": ("cnn:cifar10",),
+        "mlp": tuple(f"mlp:{net}" for net in mlp.NETS),
+    }[variant]
+    # Attacked as well, to compare, where they are trained already.
+    config.compare = {
+        "mnist": ("cnn:mnist-best", "cnn:mnist-robust"),
+        "cifar10": ("cnn:cifar10-best",),
+        "mlp": (),
+    }[variant]
+    config.run = ""  # directory of the trained net, or of several by name; "" is runs/<file>/<name>
+
+    config.method = "minimal"  # the smallest noise; or faithful, the report to the letter
+    config.seed = 0  # of every random start
+
+    # The sample: of each of these classes the first so many test images, in the report the ones
+    # that the (first) classifier has right; and the test images of these numbers.
+    config.classes = (0, 2, 4, 6, 8) if config.dataset == "mnist" else tuple(range(10))
+    config.per_class = 10 if config.dataset == "mnist" else 2
+    config.only_correct = variant != "mlp"
+    config.always = () if config.dataset == "mnist" else (87,)  # the report's horse
+    config.images = 0  # if not 0: the first so many test images instead, right or wrong
+    config.input = ""  # if not "": a picture of your own instead, PNG or JPEG
+    config.batch = 50  # images in one call; every one of them is ten cells
+
+    config.minimal = ConfigDict()
+    config.minimal.steps = 80  # gradients of a cell after its first success
+    config.minimal.search = 200  # most of them before it
+    config.minimal.required = 0.01  # logits by which the target must lead
+    config.minimal.polish = 8  # rounds of taking levels away on the 8-bit lattice; 0 is none
+
+    config.faithful = ConfigDict()
+    config.faithful.steps = 3000
+    config.faithful.check_every = 100  # after 1, 101, 201, ... steps
+    config.faithful.learning_rate = 0.01
+    config.faithful.deviation = 0.05  # of the first noise
+    config.faithful.dropout = False  # True: the classifier's dropout stays on, as in Keras' fit
+
+    config.budget = ConfigDict()  # robust accuracy under PGD, the curve of every net
+    config.budget.levels = (4, 13, 26, 51, 76, 102) if config.dataset == "mnist" else (1, 2, 4, 8)
+    config.budget.norm = "linf"  # levels are of 255, of any value; or l2, of the whole image
+    config.budget.images = 200  # the first of the test set; 0 is no curve
+    config.budget.steps = 40
+    config.budget.restarts = 2
+
+    config.eval_batch_size = 64  # images at once when the files are judged again
+
+    config.data = ConfigDict()
+    config.data.source = "auto"  # as in configs/cnn.py
+    config.data.dir = ""  # directory with the files
+    config.data.tfds_dir = ""  # "" is $TFDS_DATA_DIR or ~/tensorflow_datasets
+    config.data.download = True  # try the network if the full set is not on this machine
+
+    config.matmul_precision = "highest"  # of accelerators; or high, default
+    config.cpu_devices = 1  # one has all the threads
+    config.cpu_threads = 0  # threads of XLA; 0 is one per core
+
+    if "smoke" in switches:
+        config.nets = tuple(f"{net},smoke" for net in config.nets[:2])
+        config.compare = ()
+        config.per_class = 1
+        config.classes = (0, 2)
+        config.always = ()
+        config.only_correct = False
+        config.minimal.steps = 10
+        config.minimal.search = 20
+        config.faithful.steps = 101
+        config.budget.images = 10
+        config.budget.levels = config.budget.levels[:2]
+        config.budget.steps = 5
+        config.data.source = "synthetic"
+    return config

@@ -1,0 +1,126 @@
+"""Trained classifiers for other experiments: found in their run directories, or trained there."""
+
+import importlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from research import record
+from research.experiments import classify, depth, training
+from research.types import Array, Config, Dataset, PyTree, UserError
+
+_EXPERIMENTS = {"classify": classify, "depth": depth}
+
+
+class Net(NamedTuple):
+    """A trained net: its first seed's parameters, and apply_fn(params, images) -> logits.
+
+    images: [B, H, W, C] float32 in [0, 1].  With `dropout=key` its dropout is on.
+    """
+
+    name: str
+    apply_fn: Callable[..., jax.Array]
+    params: PyTree
+    workdir: Path
+    epochs: int
+
+
+def find(spec: str, run: str, train_set: Dataset, dataset: str) -> Net | None:
+    """The net "file:variant", as "cnn:mnist", if it is trained; the newest epoch of its run.
+
+    run: "", or the directory of the run, or one that holds it by its name.
+    Raises UserError for a net of another data set, and for a directory that cannot be used.
+    """
+    for workdir in _places(spec, run):
+        if (workdir / "config.json").exists():
+            return _restore(spec, workdir, train_set, dataset)
+    return None
+
+
+def train(spec: str, run: str, data: Config, train_set: Dataset, dataset: str) -> Net:
+    """The same net, trained now, on the data that `data` names.
+
+    Raises what `find` and the net's experiment raise.
+    """
+    config = _stated(spec)
+    config.data = ConfigDict(data)
+    workdir = _places(spec, run)[0]
+    training.say(f"{config.name} is not trained yet: training it in {workdir} first")
+    _check_dataset(spec, config, dataset)
+    _ = _EXPERIMENTS[config.experiment].run(config, workdir)
+    return _restore(spec, workdir, train_set, dataset)
+
+
+def name_of(spec: str) -> str:
+    """ "mnist" of "cnn:mnist"."""
+    return spec.partition(":")[2].replace(",", "-")
+
+
+def _stated(spec: str) -> Config:
+    file, _, variant = spec.partition(":")
+    try:
+        module = importlib.import_module(f"configs.{file}")
+    except ImportError:
+        raise UserError(
+            f"nets: {spec!r} is not the name of a config file of configs/, a colon and a variant, "
+            "such as 'cnn:mnist'"
+        ) from None
+    try:
+        config: Config = module.get_config(variant)
+    except ValueError as error:
+        raise UserError(f"nets: {spec!r}: {error}") from None
+    if config.experiment not in _EXPERIMENTS:
+        raise UserError(f"nets: {spec!r} trains no classifier")
+    return config
+
+
+def _places(spec: str, run: str) -> Sequence[Path]:
+    """Where the run of a net may lie; the first is where it would be made."""
+    file, name = spec.partition(":")[0], name_of(spec)
+    if run:
+        given = Path(run)
+        return (given / name, given) if not (given / "config.json").exists() else (given,)
+    return Path("runs") / file / name, Path("runs") / file / "all" / name
+
+
+def _restore(spec: str, workdir: Path, train_set: Dataset, dataset: str) -> Net:
+    try:
+        begun = json.loads((workdir / "config.json").read_text())
+        # Keys that are younger than the run have their stated values.
+        config: Config = ConfigDict({**json.loads(_stated(spec).to_json()), **begun})
+        experiment = _EXPERIMENTS[config.experiment]
+        task = experiment.make_task(config, len(train_set.images))
+    except (ValueError, KeyError, AttributeError) as error:
+        raise UserError(
+            f"{workdir} holds no classifier of this version ({error}); give another, or remove it "
+            "to have it trained anew"
+        ) from error
+    _check_dataset(spec, config, dataset)
+    epoch, states = training.restore(task, config.seeds, workdir, train_set)
+    if record.finished_summary(workdir) is None:
+        training.say(f"{workdir}: its training is not finished; going on with epoch {epoch}")
+    params = jax.tree.map(lambda leaf: np.asarray(leaf)[0], states.params)
+    return Net(name_of(spec), apply_of(task.model), params, workdir, epoch)
+
+
+def _check_dataset(spec: str, config: Config, dataset: str) -> None:
+    own = config.dataset if config.experiment == "classify" else "mnist"
+    if own != dataset:
+        raise UserError(f"nets: {spec!r} is a net for {own}, but the images are of {dataset}")
+
+
+def apply_of(model: nn.Module) -> Callable[..., jax.Array]:
+    """apply_fn(params, images, dropout=None) of a model."""
+
+    def apply_fn(params: PyTree, images: Array, dropout: jax.Array | None = None) -> Any:
+        if dropout is None:
+            return model.apply({"params": params}, images)
+        return model.apply({"params": params}, images, train=True, rngs={"dropout": dropout})
+
+    return apply_fn
