@@ -7,11 +7,14 @@ environment has.
 
 import argparse
 import gzip
+import itertools
 import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -143,3 +146,66 @@ def parse_net(net: str) -> tuple[str, int]:
     """Activation and depth of a net named like "tanh-40"."""
     activation, _, depth = net.partition("-")
     return activation, int(depth)
+
+
+class Sample(NamedTuple):
+    """The images that are attacked, and what every contestant's classifier is compared on.
+
+    images: [N, H, W, C] uint8.  labels: [N] int64.  probes: [M, H, W, C] uint8.
+    reference: logits of the probes [M, 10] float64, by the judge.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    probes: np.ndarray
+    reference: np.ndarray
+
+
+def parse_attack(argv: Sequence[str]) -> argparse.Namespace:
+    """name, net, settings and directory of a contestant of `benchmarks.attacks`.
+
+    settings: a list of dicts, one for each turn, over and over.  directory: where the sample and
+    the weights lie and where the contestant leaves what it makes.
+    """
+    parser = argparse.ArgumentParser()
+    for name, kind in (("name", str), ("net", json.loads), ("settings", json.loads)):
+        _ = parser.add_argument(f"--{name}", required=True, type=kind)
+    _ = parser.add_argument("--directory", required=True, type=Path)
+    return parser.parse_args(argv)
+
+
+def read_attacked(directory: Path) -> tuple[Sample, dict[str, np.ndarray]]:
+    """The sample, and the weights in the form that `judge.logits` describes."""
+    with np.load(directory / "sample.npz") as sample, np.load(directory / "weights.npz") as weights:
+        return Sample(**sample), dict(weights)
+
+
+def found_path(directory: Path, name: str, turn: int) -> Path:
+    """The file of what a contestant made at a turn."""
+    return directory / f"{name}-{turn}.npz"
+
+
+def difference(logits: np.ndarray, sample: Sample) -> float:
+    """Largest distance of a contestant's logits of the probes from the judge's."""
+    return float(np.abs(logits - sample.reference).max())
+
+
+def targeted_cells(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Image and target of every cell [N, 10] but those whose target is the label."""
+    rows, targets = np.nonzero(labels[:, None] != np.arange(10))
+    return rows, targets
+
+
+def take_attacks(
+    options: argparse.Namespace, attack: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+) -> None:
+    """Attack whenever it is this contestant's turn, and leave what was found for the parent."""
+    for turn in itertools.count():
+        if not sys.stdin.readline():
+            return
+        setting = options.settings[turn % len(options.settings)]
+        began = time.perf_counter()
+        found = attack(setting)
+        seconds = time.perf_counter() - began
+        np.savez(found_path(options.directory, options.name, turn), **found)
+        report(seconds)

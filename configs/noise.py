@@ -56,7 +56,7 @@ def get_config(arg: str = "mnist") -> ConfigDict:
     config.batch = 50  # images in one call; every one of them is ten cells
 
     config.minimal = ConfigDict()
-    config.minimal.steps = 80  # gradients of a cell after its first success
+    config.minimal.steps = 160  # gradients of a cell after its first success; 30 are quick
     config.minimal.search = 200  # most of them before it
     config.minimal.required = 0.01  # logits by which the target must lead
     config.minimal.polish = 8  # rounds of taking levels away on the 8-bit lattice; 0 is none

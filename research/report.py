@@ -20,6 +20,7 @@ from absl import app, flags
 
 from configs import cnn, mlp
 from research import record, scores
+from research.tables import noise as noise_tables
 from research.types import UserError
 
 _COLLECT = flags.DEFINE_multi_string(
@@ -220,9 +221,11 @@ BLOCKS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "depth": ("results/depth.json", depth_table),
     "depth-claims": ("results/depth.json", claims_table),
     "classifiers": ("results/classifiers.json", classifiers_table),
+    "noise": ("results/noise.json", noise_tables.table),
+    "noise-robust": ("results/noise.json", noise_tables.robust_table),
     **{
         f"benchmark-{name}": _benchmark(name)
-        for name in ("depth", "study", "probe", "layers", "seeds", "cnn", "layers_cnn")
+        for name in ("depth", "study", "probe", "layers", "seeds", "cnn", "layers_cnn", "attacks")
     },
 }
 
@@ -364,6 +367,11 @@ def _gradient_maxima(workdir: Path) -> list[list[float]]:
 def collect_into(results: Path, workdir: Path) -> None:
     """Keep what the tables need of a run, whatever its experiment."""
     summary = record.finished_summary(workdir) or {}
+    if "method" in summary:
+        path = results / "noise.json"
+        kept = json.loads(path.read_text()) if path.exists() else {}
+        record.write_json(path, kept | noise_tables.collect(workdir))
+        return
     if "nets" in summary:
         record.write_json(results / "depth.json", collect(workdir))
         _ = shutil.copyfile(workdir / "figures" / f"{FIGURE}.png", results / f"{FIGURE}.png")

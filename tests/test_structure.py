@@ -16,7 +16,7 @@ FLOORS = (
     ),
     ("train", "probes", "parallel", "adversarial"),
     ("checkpoint", "record", "figures", "preemption", "gallery"),
-    ("experiments",),
+    ("experiments", "tables"),
     ("main", "report"),
 )
 METHODS = ("minimal", "faithful", "polish", "pgd", "generate")

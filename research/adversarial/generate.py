@@ -131,7 +131,8 @@ def _generate(
     states = driver.run(method, classify, cells, states, sizes)
     if finish is not None:
         states = jax.vmap(finish.resume)(states)
-        states = driver.run(finish, classify, cells, states, sizes)
+        # All successes begin at once, so that fewer sizes do.
+        states = driver.run(finish, classify, cells, states, sizes[::-2][::-1])
     return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), states.progress)
 
 

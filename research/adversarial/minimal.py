@@ -2,7 +2,7 @@
 
 After Rony et al. 2019, "Decoupling Direction and Norm" (DDN): the noise moves along the normalised
 gradient and is then brought to a given norm, which shrinks after a success and grows after a
-failure. Changed here, each for a measured gain (benchmarks/README.md):
+failure. Changed here:
 
 - every candidate is rounded to bytes before it is judged, so that no success is lost on saving;
 - the objective is the margin between logits, which does not saturate;
@@ -52,7 +52,7 @@ class Minimal:
     norm, as a share of it.
     """
 
-    steps: int = 80
+    steps: int = 160
     search: int = 200
     required: float = 0.01
     first_step: float = 1.0

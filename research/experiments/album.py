@@ -113,14 +113,14 @@ def _grids(
     classes: Sequence[str],
     caption: str,
 ) -> dict[str, Figure]:
-    """The report's figures 8 and 9, ten images a page, by their classes."""
-    order = np.argsort(sample.labels, kind="stable")
+    """The report's figures 8 and 9, ten images a page, the first of the sample by classes."""
+    size = pictures.MOST_PICTURES
+    order = np.argsort(sample.labels[: PAGES * size], kind="stable")
     by_image: dict[int, list[Mapping[str, Any]]] = {}
     for row in rows:
         by_image.setdefault(row["image"], []).append(row)
     drawn: dict[str, Figure] = {}
-    size = pictures.MOST_PICTURES
-    for page in range(min(PAGES, -(-len(order) // size))):
+    for page in range(-(-len(order) // size)):
         places = order[page * size : (page + 1) * size]
         cells = [by_image[int(sample.numbers[place])] for place in places]
         made = [[gallery.read_png(into / row["file"]) for row in each] for each in cells]

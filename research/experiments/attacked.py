@@ -1,5 +1,6 @@
 """One net under attack: its cells made, written, judged again from their files, and drawn."""
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,14 +9,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from research import distances, gallery, preemption, record, scores
+from research import checkpoint, distances, gallery, preemption, record, scores
 from research.adversarial import doctor, generate
 from research.adversarial.cells import Method, Progress
 from research.data import standard
 from research.experiments import album, training
 from research.experiments.nets import Net
 from research.experiments.samples import Sample
-from research.types import Config
+from research.types import Config, UserError
 
 RESTARTED = 50  # failed cells at most that are tried again from another start
 _TRACES = ("start_l2", "dead_first", "dead_last", "gradient_first", "gradient_last", "last_margin")
@@ -26,9 +27,11 @@ def attack(
 ) -> dict[str, Any]:
     """Make what is missing of a net's cells in `into`, judge the files, draw; for summary.json.
 
-    Raises preemption.Stopped between two calls when told to stop.
+    Raises preemption.Stopped between two calls when told to stop, and UserError if the cells that
+    are there were made against another net.
     """
     into.mkdir(parents=True, exist_ok=True)
+    _claim(net, into)
     classes = standard.CLASSES[config.dataset]
     log = gallery.CellLog(into, cells=len(classes))
     logits = generate.logits_of(
@@ -37,7 +40,7 @@ def attack(
     for number, image in zip(sample.numbers, sample.images, strict=True):
         gallery.write_png(into / clean_file(number), image)
     _make(config, net, method, sample, log, into)
-    rows = log.rows()
+    rows = [row for row in log.rows() if row["image"] in sample.numbers]
     restarted = _restart(config, net, method, sample, rows)
     summary = {
         **summarise(rows, dict(zip(sample.numbers.tolist(), logits.argmax(axis=1), strict=True))),
@@ -115,11 +118,27 @@ def successes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The successful images [M, H, W, C] among the rows, and whose they are, [M] into `sample`."""
     where = {int(number): place for place, number in enumerate(sample.numbers)}
-    won = [row for row in rows if row["success"]]
+    won = [row for row in rows if row["success"] and row["image"] in where]
     if not won:
         return sample.images[:0], np.zeros(0, np.int64)
     images = np.stack([gallery.read_png(into / row["file"]) for row in won])
     return images, np.array([where[row["image"]] for row in won])
+
+
+def _claim(net: Net, into: Path) -> None:
+    """Note whose cells lie in `into`."""
+    path = into / "net.json"
+    asked = {"run": str(net.workdir), "epoch": net.epochs, **checkpoint.digests(net.params)}
+    if not path.exists():
+        record.write_json(path, asked)
+        return
+    begun = json.loads(path.read_text())
+    if any(begun.get(key) != asked[key] for key in asked if key != "run"):
+        raise UserError(
+            f"{into} was begun against another net: that of {begun['run']} after epoch "
+            f"{begun['epoch']}, and now it is that of {net.workdir} after epoch {net.epochs}. "
+            "Give another --workdir"
+        )
 
 
 def _make(

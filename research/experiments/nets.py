@@ -31,28 +31,49 @@ class Net(NamedTuple):
     epochs: int
 
 
-def find(spec: str, run: str, train_set: Dataset, dataset: str) -> Net | None:
-    """The net "file:variant", as "cnn:mnist", if it is trained; the newest epoch of its run.
+def locate(spec: str, run: str, dataset: str) -> Path | None:
+    """Where the run of the net "file:variant", as "cnn:mnist", lies, or None if there is none.
 
-    run: "", or the directory of the run, or one that holds it by its name.
-    Raises UserError for a net of another data set, and for a directory that cannot be used.
+    run: "", for a run that has come to its end, in the directory where its own command puts it; or
+    the directory of a run at any epoch, or one that holds it by its name.
+    Raises UserError for a name of no net or of one for another data set, and for a directory that
+    cannot be used.
     """
+    _check_dataset(spec, _stated(spec), dataset)
     for workdir in _places(spec, run):
-        if (workdir / "config.json").exists():
-            return _restore(spec, workdir, train_set, dataset)
+        if not (workdir / "config.json").exists():
+            continue
+        same = _begun(workdir).get("name") == name_of(spec)
+        if same and (run or record.finished_summary(workdir) is not None):
+            return workdir
     return None
 
 
-def train(spec: str, run: str, data: Config, train_set: Dataset, dataset: str) -> Net:
-    """The same net, trained now, on the data that `data` names.
+def find(spec: str, run: str, train_set: Dataset, dataset: str) -> Net | None:
+    """The net that `locate` finds, at the newest epoch of its run.
 
-    Raises what `find` and the net's experiment raise.
+    Raises what `locate` raises, and UserError for a run without a checkpoint.
+    """
+    workdir = locate(spec, run, dataset)
+    return None if workdir is None else _restore(spec, workdir, train_set, dataset)
+
+
+def train(spec: str, data: Config, train_set: Dataset, dataset: str) -> Net:
+    """The same net, trained now to its end, on the data that `data` names.
+
+    Raises what `locate` and the net's experiment raise.
     """
     config = _stated(spec)
     config.data = ConfigDict(data)
-    workdir = _places(spec, run)[0]
-    training.say(f"{config.name} is not trained yet: training it in {workdir} first")
+    workdir = _places(spec, "")[0]
     _check_dataset(spec, config, dataset)
+    if (workdir / "config.json").exists():
+        training.say(
+            f"{config.name} is not trained to its end: going on in {workdir} first; "
+            f"--config.run={workdir} takes it as it is"
+        )
+    else:
+        training.say(f"{config.name} is not trained yet: training it in {workdir} first")
     _ = _EXPERIMENTS[config.experiment].run(config, workdir)
     return _restore(spec, workdir, train_set, dataset)
 
@@ -73,40 +94,55 @@ def _stated(spec: str) -> Config:
         ) from None
     try:
         config: Config = module.get_config(variant)
+    except AttributeError:
+        raise UserError(f"nets: {spec!r} trains no classifier") from None
     except ValueError as error:
         raise UserError(f"nets: {spec!r}: {error}") from None
     if config.experiment not in _EXPERIMENTS:
         raise UserError(f"nets: {spec!r} trains no classifier")
+    if config.experiment == "depth" and len(config.nets) > 1:
+        raise UserError(f"nets: {spec!r} is a study of several; name one, as 'mlp:tanh-5'")
     return config
 
 
 def _places(spec: str, run: str) -> Sequence[Path]:
-    """Where the run of a net may lie; the first is where it would be made."""
+    """Where the run of a net may lie; of those of no given `run` the first is where it is made."""
     file, name = spec.partition(":")[0], name_of(spec)
     if run:
-        given = Path(run)
-        return (given / name, given) if not (given / "config.json").exists() else (given,)
+        return Path(run) / name, Path(run)
     return Path("runs") / file / name, Path("runs") / file / "all" / name
 
 
 def _restore(spec: str, workdir: Path, train_set: Dataset, dataset: str) -> Net:
+    begun = _begun(workdir)
     try:
-        begun = json.loads((workdir / "config.json").read_text())
         # Keys that are younger than the run have their stated values.
-        config: Config = ConfigDict({**json.loads(_stated(spec).to_json()), **begun})
+        config: Config = ConfigDict(record.complete(begun, json.loads(_stated(spec).to_json())))
         experiment = _EXPERIMENTS[config.experiment]
         task = experiment.make_task(config, len(train_set.images))
-    except (ValueError, KeyError, AttributeError) as error:
-        raise UserError(
-            f"{workdir} holds no classifier of this version ({error}); give another, or remove it "
-            "to have it trained anew"
-        ) from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _unusable(workdir, error) from error
     _check_dataset(spec, config, dataset)
     epoch, states = training.restore(task, config.seeds, workdir, train_set)
     if record.finished_summary(workdir) is None:
         training.say(f"{workdir}: its training is not finished; going on with epoch {epoch}")
     params = jax.tree.map(lambda leaf: np.asarray(leaf)[0], states.params)
     return Net(name_of(spec), apply_of(task.model), params, workdir, epoch)
+
+
+def _begun(workdir: Path) -> dict[str, Any]:
+    """The config with which a run was begun."""
+    try:
+        return dict(json.loads((workdir / "config.json").read_text()))
+    except (ValueError, TypeError, OSError) as error:
+        raise _unusable(workdir, error) from error
+
+
+def _unusable(workdir: Path, error: Exception) -> UserError:
+    return UserError(
+        f"{workdir} holds no classifier of this version ({error}); give another, or remove it "
+        "to have it trained anew"
+    )
 
 
 def _check_dataset(spec: str, config: Config, dataset: str) -> None:

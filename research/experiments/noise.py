@@ -22,6 +22,7 @@ from research.data import standard
 from research.experiments import album, attacked, nets, samples, training
 from research.experiments.nets import Net
 from research.experiments.samples import Sample
+from research.figures.noise import MOST_JUDGES
 from research.types import Config, Dataset, UserError
 
 METHODS = ("minimal", "faithful")
@@ -39,10 +40,12 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
     data = training.load(config, config.dataset, download=config.data.download)
     train_set, test_set, source = data
     training.say(f"data: {source.caption()}")
+    samples.check(config, test_set)
     versions = record.describe_versions(training.describe_data(source))
     with record.locked(workdir):
         finished = record.finished_summary(workdir)
         record.begin(workdir, config, versions, resuming=finished is None)
+        _check_picture(config, workdir, test_set)
         if finished is not None:
             training.say(f"{config.name}: all of it is done already")
             return finished
@@ -74,17 +77,18 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
 def describe(config: Config) -> str:
     """What `run` would do: config, data, nets, cells."""
     check(config)
-    train_set, _, source = training.load(config, config.dataset, download=False)
+    _, test_set, source = training.load(config, config.dataset, download=False)
+    samples.check(config, test_set)
     lines = [json.dumps(json.loads(config.to_json_best_effort()), indent=2)]
     lines += [f"data: {source.caption()}"]
     for spec in config.nets:
-        net = nets.find(spec, config.run, train_set, config.dataset)
-        lines.append(f"{spec}: {'would be trained first' if net is None else net.workdir}")
-    for spec in config.compare:
-        net = nets.find(spec, config.run, train_set, config.dataset)
-        lines.append(f"{spec}: {'left out, not trained' if net is None else net.workdir}")
-    asked = config.per_class * len(config.classes) + len(config.always)
-    count = 1 if config.input else config.images or asked
+        place = nets.locate(spec, config.run, config.dataset)
+        lines.append(f"{spec}: {place or 'would be trained first'}")
+    for spec in _compared(config):
+        place = nets.locate(spec, config.run, config.dataset)
+        lines.append(f"{spec}: {place or 'left out, not trained'}")
+    asked = config.images or config.per_class * len(config.classes) + len(config.always)
+    count = 1 if config.input else min(asked, len(test_set.images))
     cells = count * len(standard.CLASSES[config.dataset])
     return "\n".join([*lines, f"{count:,} images, {cells:,} cells a net", f"{make_method(config)}"])
 
@@ -94,8 +98,7 @@ def check(config: Config) -> None:
     if config.dataset not in standard.CLASSES:
         valid = ", ".join(standard.CLASSES)
         raise UserError(f"dataset: {config.dataset!r} is not one of {valid}")
-    if not config.nets:
-        raise UserError("nets: empty; give names such as 'cnn:mnist'")
+    _check_nets(config)
     classes = len(standard.CLASSES[config.dataset])
     if any(not 0 <= label < classes for label in config.classes):
         raise UserError(f"classes: {tuple(config.classes)} are not all in 0 .. {classes - 1}")
@@ -109,7 +112,8 @@ def check(config: Config) -> None:
     for key, value in (
         *((key, config[key]) for key in ("images", "per_class")),
         *((f"minimal.{key}", config.minimal[key]) for key in ("required", "polish")),
-        *(("budget.images", config.budget.images), ("budget.levels", min(config.budget.levels))),
+        ("budget.images", config.budget.images),
+        ("budget.levels", min(config.budget.levels, default=0)),
     ):
         if value < 0:
             raise UserError(f"{key}: {value} is negative")
@@ -118,6 +122,25 @@ def check(config: Config) -> None:
     if not 0 <= config.seed < 2**31 - 1:
         raise UserError(f"seed: {config.seed} is not in 0 .. 2**31 - 2")
     _ = make_method(config)
+
+
+def _check_nets(config: Config) -> None:
+    specs = [*config.nets, *_compared(config)]
+    names = [nets.name_of(spec) for spec in specs]
+    if not config.nets:
+        raise UserError("nets: empty; give names such as 'cnn:mnist'")
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise UserError(f"nets, compare: two are called {twice[0]!r}; name each once")
+    if len(specs) > MOST_JUDGES:
+        raise UserError(f"nets, compare: {len(specs)} nets are more than {MOST_JUDGES}")
+    for spec in specs:
+        found = nets.locate(spec, config.run, config.dataset)
+        if found is None and config.run and spec in config.nets:
+            raise UserError(
+                f"run: {config.run} is no run of {spec!r}, nor does it hold one as "
+                f'{nets.name_of(spec)}; "" is where its own command puts it'
+            )
 
 
 def make_method(config: Config) -> Method:
@@ -143,18 +166,36 @@ def _nets(config: Config, train_set: Dataset) -> list[Net]:
     for spec in config.nets:
         net = nets.find(spec, config.run, train_set, config.dataset)
         if net is None:
-            net = nets.train(spec, config.run, config.data, train_set, config.dataset)
+            net = nets.train(spec, config.data, train_set, config.dataset)
             preemption.raise_if_requested()
         training.say(f"{net.name}: the net in {net.workdir}, after epoch {net.epochs}")
         found.append(net)
-    for spec in config.compare:
+    for spec in _compared(config):
         net = nets.find(spec, config.run, train_set, config.dataset)
         if net is None:
-            training.say(f"{spec} is not trained, and left out of the comparison")
+            training.say(f"{spec} is not trained to its end, and left out of the comparison")
         else:
             training.say(f"{net.name}: to compare, the net in {net.workdir}")
             found.append(net)
     return found
+
+
+def _check_picture(config: Config, workdir: Path, test_set: Dataset) -> None:
+    """Raise UserError if the picture is not the one that the directory was begun with."""
+    path = workdir / attacked.clean_file(0)
+    if not config.input or not path.exists():
+        return
+    picture = samples.read_picture(config, test_set)
+    if not np.array_equal(picture, gallery.read_png(path)):
+        raise UserError(
+            f"{config.input} is not the picture that {workdir} was begun with; "
+            "give another --workdir"
+        )
+
+
+def _compared(config: Config) -> list[str]:
+    """The nets to compare that are not attacked anyway."""
+    return [spec for spec in config.compare if spec not in config.nets]
 
 
 def _into(workdir: Path, found: Sequence[Net], net: Net) -> Path:
@@ -175,7 +216,7 @@ def _compare(
     drawn: dict[str, Any] = {}
     compared: dict[str, Any] = {}
     if config.budget.images and not config.input:
-        compared["robust_accuracy"] = _robust_accuracy(config, found, test_set)
+        compared["robust_accuracy"] = _robust_accuracy(config, found, test_set, workdir)
         drawn |= album.draw_budgets(compared["robust_accuracy"], caption)
     if len(found) > 1:
         clean = {
@@ -190,39 +231,77 @@ def _compare(
     return compared
 
 
-def _robust_accuracy(config: Config, found: Sequence[Net], test_set: Dataset) -> dict[str, Any]:
-    """How many of the first test images each net still has right within every budget.
-
-    An image that falls within a budget has fallen within every larger one.
-    """
+def _robust_accuracy(
+    config: Config, found: Sequence[Net], test_set: Dataset, workdir: Path
+) -> dict[str, Any]:
+    """How many of the first test images each net still has right within every budget."""
     own = config.budget
+    levels = [0, *sorted(set(own.levels) - {0})]
     count = min(own.images, len(test_set.images))
     images, labels = (np.asarray(a)[:count] for a in (test_set.images, test_set.labels))
     hits: dict[str, list[int]] = {}
     for net in found:
-        stands = np.ones(count, bool)
-        hits[net.name] = []
-        for level in (0, *sorted(own.levels)):
-            method = PGD(np.float32(level / _LEVELS), own.norm, own.steps, own.restarts)
-            progress = generate.generate(
-                net.apply_fn, net.params, images, labels,
-                targets=labels[:, None], method=method, seed=config.seed,
-            )  # fmt: skip
-            stands &= ~np.asarray(progress.success)[:, 0]
-            hits[net.name].append(int(stands.sum()))
-            preemption.raise_if_requested()
+        into = _into(workdir, found, net)
+        hits[net.name] = [
+            len(each) for each in _standing(config, net, images, labels, levels, into)
+        ]
         shares = ", ".join(f"{hit / count:.0%}" for hit in hits[net.name])
-        training.say(
-            f"{net.name}: right within 0, {str(tuple(sorted(own.levels)))[1:-1]}: {shares}"
-        )
+        training.say(f"{net.name}: right within {', '.join(map(str, levels))}: {shares}")
     return {
-        "levels": [0, *sorted(own.levels)],
+        "levels": levels,
         "norm": own.norm,
         "count": count,
         "hits": hits,
         "steps": own.steps,
         "restarts": own.restarts,
     }
+
+
+def _standing(
+    config: Config,
+    net: Net,
+    images: np.ndarray,
+    labels: np.ndarray,
+    levels: Sequence[float],
+    into: Path,
+) -> list[list[int]]:
+    """The places of the images that the net has right within each level, ascending from 0.
+
+    An image that falls within a budget has fallen within every larger one. What is found is kept
+    in `into`, and not sought again.
+    """
+    path = into / "robust_accuracy.json"
+    standing: list[list[int]] = json.loads(path.read_text())["standing"] if path.exists() else []
+    for level in levels[len(standing) :]:
+        fallen = _fallen(config, net, images, labels, level)
+        before = standing[-1] if standing else range(len(images))
+        standing.append([place for place in before if not fallen[place]])
+        record.write_json(path, {"levels": list(levels), "standing": standing})
+        preemption.raise_if_requested()
+    return standing
+
+
+def _fallen(
+    config: Config, net: Net, images: np.ndarray, labels: np.ndarray, level: float
+) -> np.ndarray:
+    """Whether each image is taken for another class, [N] bool: by itself, or with PGD's noise."""
+    own = config.budget
+    if level == 0:
+        logits = generate.logits_of(
+            net.apply_fn, net.params, images, batch_size=config.eval_batch_size
+        )
+        return logits.argmax(axis=1) != labels
+    method = PGD(np.asarray(level / _LEVELS, np.float32), own.norm, own.steps, own.restarts)
+    size = min(len(images), config.batch * len(standard.CLASSES[config.dataset]))
+    parts: list[np.ndarray] = []
+    for first in range(0, len(images), size):  # as many cells in a call as an attack has
+        places = np.resize(np.arange(first, min(first + size, len(images))), size)
+        progress = generate.generate(
+            net.apply_fn, net.params, images[places], labels[places],
+            targets=labels[places][:, None], method=method, seed=config.seed, numbers=places,
+        )  # fmt: skip
+        parts.append(np.asarray(progress.success)[:, 0])
+    return np.concatenate(parts)[: len(images)]
 
 
 def _transfer(

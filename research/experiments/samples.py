@@ -26,15 +26,26 @@ class Sample(NamedTuple):
     words: str
 
 
+def check(config: Config, test_set: Dataset) -> None:
+    """Raise UserError for a picture that cannot be used, and for a number of no test image."""
+    if config.input:
+        _ = read_picture(config, test_set)
+    count = len(test_set.images)
+    for number in config.always:
+        if not 0 <= number < count:
+            raise UserError(f"always: there is no test image {number}, only {count:,}")
+
+
 def take(config: Config, net: Net, test_set: Dataset) -> Sample:
     """The sample of a config; `net` says what it classifies correctly.
 
-    Raises UserError for a picture that cannot be used, and for a sample without an image.
+    Raises what `check` raises, and UserError for a sample without an image.
     """
+    check(config, test_set)
     images, labels = np.asarray(test_set.images), np.asarray(test_set.labels)
     if config.input:
         path = Path(config.input)
-        picture = gallery.read_input(path, images.shape[1:])[None]
+        picture = read_picture(config, test_set)[None]
         logits = generate.logits_of(net.apply_fn, net.params, picture, batch_size=1)
         label = logits.argmax(axis=1).astype(np.int32)
         return Sample(picture, label, np.zeros(1, np.int64), f"the picture {path.name}")
@@ -46,9 +57,6 @@ def take(config: Config, net: Net, test_set: Dataset) -> Sample:
     if config.only_correct:
         logits = generate.logits_of(net.apply_fn, net.params, images, batch_size=size)
         right = logits.argmax(axis=1) == labels
-    outside = [number for number in config.always if not 0 <= number < len(images)]
-    if outside:
-        raise UserError(f"always: there is no test image {outside[0]}, only {len(images):,}")
     chosen = choose(labels, right, config.classes, config.per_class)
     numbers = np.array(list(dict.fromkeys([*config.always, *chosen.tolist()])), np.int64)
     if not len(numbers):
@@ -57,6 +65,12 @@ def take(config: Config, net: Net, test_set: Dataset) -> Sample:
     words = f"the first {config.per_class} {which} of each of {len(config.classes)} classes"
     words += f", and test image {', '.join(map(str, config.always))}" if config.always else ""
     return Sample(images[numbers], labels[numbers], numbers, words)
+
+
+def read_picture(config: Config, test_set: Dataset) -> np.ndarray:
+    """The user's picture [H, W, C] uint8, as large as a test image."""
+    height, width, channels = test_set.images.shape[1:]
+    return gallery.read_input(Path(config.input), (height, width, channels))
 
 
 def choose(

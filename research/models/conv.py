@@ -110,16 +110,42 @@ def _conv_backward(
 ) -> tuple[jax.Array, jax.Array]:
     """Gradients of the images and of the kernel; what is not asked for is never computed."""
     images, kernel = saved
+    few = kernel.shape[2] < _FEW_CHANNELS
+    of_images = _image_gradient_of_few if few else _image_gradient
+    of_kernel = _kernel_gradient_of_few if few else _kernel_gradient
+    return (
+        of_images(cotangent, kernel, pads),
+        of_kernel(_pad(images, pads), cotangent, kernel.shape),
+    )
+
+
+_ = _conv_fast.defvjp(_conv_forward, _conv_backward)
+
+
+def _image_gradient(cotangent: jax.Array, kernel: jax.Array, pads: Pads) -> jax.Array:
+    """[B, H, W, C in]: the convolution of the padded cotangent with the turned kernel."""
     turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
     (top, bottom), (left, right) = pads
     height, width = (size - 1 for size in kernel.shape[:2])
     around = ((height - top, height - bottom), (width - left, width - right))
-    of_images = _correlate(_pad(cotangent, around), turned, _NONE)
-    form = _kernel_gradient_of_few if kernel.shape[2] < _FEW_CHANNELS else _kernel_gradient
-    return of_images, form(_pad(images, pads), cotangent, kernel.shape)
+    return _correlate(_pad(cotangent, around), turned, _NONE)
 
 
-_ = _conv_fast.defvjp(_conv_forward, _conv_backward)
+def _image_gradient_of_few(cotangent: jax.Array, kernel: jax.Array, pads: Pads) -> jax.Array:
+    """The same for few input channels: one product, then a shift for each entry of the kernel."""
+    height, width, channels, filters = kernel.shape
+    flat = kernel.transpose(3, 0, 1, 2).reshape(filters, -1)
+    product = cotangent.reshape(-1, filters) @ flat
+    entries = product.reshape(*cotangent.shape[:3], height, width, channels)
+    (top, bottom), (left, right) = pads
+    total = None
+    for i in range(height):
+        for j in range(width):
+            rows, columns = (i - top, height - 1 - i - bottom), (j - left, width - 1 - j - right)
+            shifted = _pad(entries[:, :, :, i, j], (rows, columns))
+            total = shifted if total is None else total + shifted
+    assert total is not None
+    return total
 
 
 def _kernel_gradient(images: jax.Array, cotangent: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -1,0 +1,151 @@
+"""Our side of `benchmarks.attacks`: the weights of the run for everybody, and our attacks.
+
+    python -m benchmarks.ours_attack --export --run=DIR --data_dir=DIR --directory=DIR
+
+writes the weights of the newest checkpoint of the run's first seed and the test images, and says
+as one line of JSON what they are. Without --export it is the paced contestant.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+
+from benchmarks import contest, ours
+from configs import cnn
+from research import parallel, train
+from research.adversarial import generate
+from research.adversarial.cells import Method
+from research.adversarial.faithful import Faithful
+from research.adversarial.minimal import Minimal
+from research.data import standard
+from research.experiments import classify, nets, training
+from research.types import Config, PyTree, UserError
+
+_NET = ("dataset", "net", "precision", "filters", "pools", "dropouts", "dense", "padding")
+METHODS: dict[str, Callable[..., Method]] = {"minimal": Minimal, "faithful": Faithful}
+
+
+def attack(
+    apply_fn: generate.Apply,
+    params: PyTree,
+    sample: contest.Sample,
+    setting: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Every cell [N, 10], by a method of ours with the other values of the setting."""
+    arguments = {key: value for key, value in setting.items() if key != "method"}
+    method = METHODS[setting["method"]](**arguments)
+    found = generate.generate(apply_fn, params, sample.images, sample.labels, method=method)
+    return {
+        "images": np.asarray(found.best),
+        "claimed": np.asarray(found.success),
+        "gradients": int(np.asarray(found.steps).sum()),
+    }
+
+
+def config_of(run: Path) -> Config:
+    """The MNIST net's config with the seeds of the run.
+
+    Raises UserError if the run is none, or one of another net.
+    """
+    config: Config = cnn.get_config("mnist")
+    try:
+        found: dict[str, Any] = json.loads((run / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{run}: no run of configs/cnn.py:mnist ({error})") from error
+    mine = json.loads(config.to_json_best_effort())
+    other = [key for key in _NET if found.get(key) != mine[key]]
+    if other:
+        raise UserError(f"{run}: not the net of configs/cnn.py:mnist; {', '.join(other)} differ")
+    with config.unlocked():
+        config.update({key: found[key] for key in ("seed", "seeds", "optimizer", "schedule")})
+    return config
+
+
+def flatten(params: PyTree) -> dict[str, np.ndarray]:
+    """{"conv_0/kernel": array, ...}."""
+    return {
+        f"{layer}/{leaf}": np.asarray(array)
+        for layer, leaves in params.items()
+        for leaf, array in leaves.items()
+    }
+
+
+def export(run: Path, data_dir: str, directory: Path) -> dict[str, Any]:
+    """Write weights.npz and digits.npz into `directory`; returns what they are.
+
+    Raises UserError for a run or data that cannot be used.
+    """
+    config = config_of(run)
+    training_set, test_set, source = standard.load_mnist(directory=data_dir, source="idx")
+    task = classify.make_task(config, len(training_set.images))
+    epoch, states = training.restore(task, config.seeds, run, training_set)
+    weights: dict[str, Any] = flatten(jax.tree.map(lambda array: array[0], states.params))
+    np.savez(directory / "weights.npz", **weights, pools=np.array(config.pools))
+    np.savez(directory / "digits.npz", images=test_set.images, labels=test_set.labels)
+    return {"data": source.caption(), "seed": config.seed, "epoch": epoch}
+
+
+def unflatten(weights: dict[str, np.ndarray]) -> PyTree:
+    """The parameters of the net from arrays as `flatten` names them."""
+    params: dict[str, dict[str, np.ndarray]] = {}
+    for name, array in weights.items():
+        layer, _, leaf = name.partition("/")
+        if leaf:
+            params.setdefault(layer, {})[leaf] = array
+    return jax.tree.map(jax.numpy.asarray, params)
+
+
+def measure_difference(
+    model: nn.Module, params: PyTree, sample: contest.Sample, batch_size: int
+) -> float:
+    """Largest distance of our logits of the probes from the judge's."""
+    loop = train.Loop(epochs=1, batch_size=1, eval_batch_size=batch_size, convolutions=True)
+    stacked = jax.tree.map(lambda array: array[None], params)
+    logits = train.predict_all(model, stacked, sample.probes, loop, seeds=1)
+    return contest.difference(np.asarray(logits)[0], sample)
+
+
+def compete(argv: Sequence[str]) -> None:
+    """Be the paced contestant."""
+    options = contest.parse_attack(argv)
+    config: Config = cnn.get_config("mnist")
+    parallel.configure(cpu_devices=1, cpu_threads=config.cpu_threads, seeds=1)
+    model = classify.make_model(config)
+    sample, weights = contest.read_attacked(options.directory)
+    params = unflatten(weights)
+    contest.announce(
+        versions=ours.versions(),
+        threads=config.cpu_threads or os.cpu_count(),
+        parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
+        difference=measure_difference(model, params, sample, config.eval_batch_size),
+    )
+    apply_fn = nets.apply_of(model)
+    contest.take_attacks(options, lambda setting: attack(apply_fn, params, sample, setting))
+
+
+def main(argv: Sequence[str]) -> None:
+    if "--export" not in argv:
+        compete(argv)
+        return
+    parser = argparse.ArgumentParser()
+    _ = parser.add_argument("--export", action="store_true")
+    for name, kind in (("run", Path), ("data_dir", str), ("directory", Path)):
+        _ = parser.add_argument(f"--{name}", required=True, type=kind)
+    options = parser.parse_args(argv)
+    try:
+        found = export(options.run, options.data_dir, options.directory)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

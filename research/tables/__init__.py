@@ -1,0 +1,1 @@
+"""Tables of README.md, one module for each experiment that has them."""
