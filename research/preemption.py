@@ -29,13 +29,14 @@ def install() -> None:
 def deferred() -> Iterator[None]:
     """Inside, a signal shows in `raise_if_requested` only, and cuts nothing in the middle.
 
-    Raises `Stopped` at the end for a signal that nobody asked for inside.
+    Raises `Stopped` at the end for a signal that nobody asked for inside.  May be nested.
     """
+    before = _state["deferred"]
     _state["deferred"] = True
     try:
         yield
     finally:
-        _state["deferred"] = False
+        _state["deferred"] = before
     raise_if_requested()
 
 
