@@ -40,9 +40,13 @@ def attack(
     setting: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Every cell [N, 10], by a method of ours with the other values of the setting."""
-    arguments = {key: value for key, value in setting.items() if key != "method"}
+    own = ("method", "polish")
+    arguments = {key: value for key, value in setting.items() if key not in own}
     method = METHODS[setting["method"]](**arguments)
-    found = generate.generate(apply_fn, params, sample.images, sample.labels, method=method)
+    polish = {key: setting[key] for key in ("polish",) if key in setting}
+    found = generate.generate(
+        apply_fn, params, sample.images, sample.labels, method=method, **polish
+    )
     return {
         "images": np.asarray(found.best),
         "claimed": np.asarray(found.success),

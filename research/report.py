@@ -32,6 +32,7 @@ ROOT = Path(__file__).parents[1]
 DEPTHS = (5, 20, 40)
 FIGURE = "figure_3"  # of the depth study, shown in README.md
 CONFUSION = "cifar10-best"  # the classifier whose confusion matrix is shown
+NOISE = "noise_distributions.png"  # what an adversarial image takes
 # Keys that may differ from the stated configuration, for they do not change what is measured.
 _FREE_KEYS = ("seeds", "data", "cpu_devices", "cpu_threads", "eval_batch_size", "matmul_precision")
 
@@ -235,9 +236,11 @@ def stale_figures(root: Path) -> list[str]:
     results = root / "results"
     depth = json.loads((results / "depth.json").read_text())
     classifiers = json.loads((results / "classifiers.json").read_text())
+    noise = json.loads((results / "noise.json").read_text())
     recorded = {
         f"{FIGURE}.png": depth["figure_sha256"],
         f"confusion_{CONFUSION}.png": classifiers[CONFUSION]["figure_sha256"],
+        NOISE: noise[noise_tables.SHOWN]["figure_sha256"],
     }
     return [name for name, sha256 in recorded.items() if _sha256(results / name) != sha256]
 
@@ -370,7 +373,10 @@ def collect_into(results: Path, workdir: Path) -> None:
     if "method" in summary:
         path = results / "noise.json"
         kept = json.loads(path.read_text()) if path.exists() else {}
-        record.write_json(path, kept | noise_tables.collect(workdir))
+        found = noise_tables.collect(workdir)
+        record.write_json(path, kept | found)
+        if noise_tables.SHOWN in found:
+            _ = shutil.copyfile(workdir / noise_tables.FIGURE, results / NOISE)
         return
     if "nets" in summary:
         record.write_json(results / "depth.json", collect(workdir))

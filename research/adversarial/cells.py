@@ -1,7 +1,7 @@
 """Cells: one image toward one class each; all of them at once, until each is finished.
 
 A method is written for a single cell. `run` takes it over all cells by `vmap`, and gathers the
-cells that still run into the smallest of a few fixed sizes, so that finished ones stop costing and
+cells that still run into groups of a few fixed sizes, so that finished ones stop costing and
 nothing is compiled again.
 """
 
@@ -145,21 +145,14 @@ def count_step(progress: Progress, gradient: Array, dead: Array | float) -> Prog
     )
 
 
-def ladder(count: int, *, smallest: int = 8) -> tuple[int, ...]:
-    """Sizes into which running cells are gathered, ascending, each about 2/3 of the next."""
-    sizes = [count]
-    while sizes[-1] * 2 // 3 >= max(smallest, 2):
-        sizes.append(-(-sizes[-1] * 2 // 3))
-    return tuple(reversed(sizes))
-
-
 def run(
     method: Method, classify: Classify, cells: Cell, states: State, sizes: Sequence[int]
 ) -> State:
     """Advance every running cell [M] until none runs.
 
-    sizes: ascending, as of `ladder`; the last is M.  The result is the same for all sizes where
-    `classify` gives an image the same logits in every batch.
+    sizes: of the groups in which the running cells are taken, descending: as many whole groups of
+    the first as there are cells for, then of the next, and of the last until none is left.  The
+    result is the same for all sizes where `classify` gives an image the same logits in every batch.
     """
 
     def advance(cell: Cell, state: State, number: Array) -> State:
@@ -167,26 +160,30 @@ def run(
         running = state.progress.running
         return jax.tree.map(lambda new, old: jnp.where(running, new, old), after, state)
 
-    def gathered(size: int) -> Callable[..., State]:
-        def some(states: State, order: Array, number: Array) -> State:
-            rows = order[:size]
-            few, their = jax.tree.map(lambda leaf: leaf[rows], (cells, states))
-            moved = jax.vmap(advance, in_axes=(0, 0, None))(few, their, number)
-            return jax.tree.map(lambda leaf, new: leaf.at[rows].set(new), states, moved)
-
-        return some
-
-    branches = [gathered(size) for size in sizes]
+    def advance_group(states: State, rows: Array, number: Array) -> State:
+        few, their = jax.tree.map(lambda leaf: leaf.at[rows].get(mode="clip"), (cells, states))
+        moved = jax.vmap(advance, in_axes=(0, 0, None))(few, their, number)
+        return jax.tree.map(lambda leaf, new: leaf.at[rows].set(new, mode="drop"), states, moved)
 
     def body(carry: tuple[Array, State]) -> tuple[Array, State]:
         number, states = carry
         running = states.progress.running
         order = jnp.argsort(~running, stable=True)
-        fits = jnp.searchsorted(jnp.asarray(sizes), jnp.sum(running))
-        return number + 1, jax.lax.switch(fits, branches, states, order, number)
+        order = jnp.pad(order, (0, sizes[0]), constant_values=len(running))  # filled up by none
+        left, first = jnp.sum(running), jnp.zeros((), jnp.int32)
+        for size in sizes:
+            count = -(-left // size) if size == sizes[-1] else left // size
+
+            def group(i: Array, states: State, first: Array = first, size: int = size) -> State:
+                rows = jax.lax.dynamic_slice_in_dim(order, first + i * size, size)
+                return advance_group(states, rows, number)
+
+            states = jax.lax.fori_loop(0, count, group, states)
+            left, first = left - count * size, first + count * size
+        return number + 1, states
 
     def unfinished(carry: tuple[Array, State]) -> jax.Array:
         return jnp.any(carry[1].progress.running)
 
-    first: tuple[Any, State] = (jnp.zeros((), jnp.int32), states)
-    return jax.lax.while_loop(unfinished, body, first)[1]
+    start: tuple[Any, State] = (jnp.zeros((), jnp.int32), states)
+    return jax.lax.while_loop(unfinished, body, start)[1]

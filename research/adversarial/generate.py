@@ -16,9 +16,12 @@ from research.adversarial.cells import Cell, Classify, Method, Progress, State
 from research.adversarial.minimal import Minimal
 from research.adversarial.polish import Polish
 from research.data import arrays
+from research.models.conv import on_cpu
 from research.types import Array, PyTree
 
 Apply = Callable[..., Any]
+
+SIZES = {"cpu": (50, 10), "accelerator": (1000, 100)}
 
 
 def generate(
@@ -47,8 +50,9 @@ def generate(
     small noise (Minimal); others are left as they are.
     seed, numbers: a cell's randomness is a function of seed, numbers[n] (default n) and target, so
     that it does not depend on what else is in the call.
-    sizes: of the gathered cells, ascending up to N x T (default `cells.ladder`).
-    Raises AssertionError for shapes or dtypes that do not fit.
+    sizes: of the groups of cells that are advanced at once, descending; None for SIZES, which fit
+    the caches of a CPU, or the units of an accelerator.
+    Raises AssertionError for shapes or dtypes that do not fit, ValueError for other sizes.
     """
     chex.assert_rank([images, labels], [4, 1])
     chex.assert_equal_shape_prefix([images, labels], 1)
@@ -61,9 +65,9 @@ def generate(
     chex.assert_shape(targets, (len(labels), None))
     numbers = np.arange(len(labels)) if numbers is None else np.asarray(numbers)
     chex.assert_equal_shape([labels, numbers])
-    sizes = driver.ladder(targets.size) if sizes is None else tuple(sizes)
-    if sizes[-1] != targets.size or list(sizes) != sorted(sizes):
-        raise ValueError(f"sizes: {sizes} do not ascend to the number of cells, {targets.size}")
+    sizes = SIZES["cpu" if on_cpu() else "accelerator"] if sizes is None else tuple(sizes)
+    if not sizes or list(sizes) != sorted(set(sizes), reverse=True) or sizes[-1] < 1:
+        raise ValueError(f"sizes: {sizes} do not descend to 1 or more")
     finish = Polish(polish, method.required) if isinstance(method, Minimal) and polish else None
     return _program()(
         params, images, labels, targets, np.uint32(seed), np.asarray(numbers, np.int32),
@@ -131,8 +135,7 @@ def _generate(
     states = driver.run(method, classify, cells, states, sizes)
     if finish is not None:
         states = jax.vmap(finish.resume)(states)
-        # All successes begin at once, so that fewer sizes do.
-        states = driver.run(finish, classify, cells, states, sizes[::-2][::-1])
+        states = driver.run(finish, classify, cells, states, sizes)
     return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), states.progress)
 
 

@@ -1,5 +1,6 @@
 """Tables of the adversarial noise: what an attack reaches, what it takes, what withstands it."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,12 +10,20 @@ from configs import noise
 from research import record
 from research.types import UserError
 
+FIGURE = "figures/distributions.png"  # of a run, shown in README.md
+SHOWN = "mnist"  # the run whose figure it is
 _LEVELS = 255
 # Keys that may differ from the stated configuration, for they do not change what is measured.
 _FREE_KEYS = (
     "data", "run", "batch", "eval_batch_size", "cpu_devices", "cpu_threads", "matmul_precision",
 )  # fmt: skip
-_SHOWN_KEYS = ("method", "images", "minimal", "faithful")  # those that differ are in the command
+_SHOWN_KEYS = (
+    "method",
+    "images",
+    "minimal",
+    "faithful",
+    "compare",
+)  # those that differ are in the command
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -97,6 +106,7 @@ def collect(workdir: Path) -> dict[str, Any]:
                 for net, found in summary["nets"].items()
             },
             **{key: summary[key] for key in ("robust_accuracy", "transfer") if key in summary},
+            "figure_sha256": hashlib.sha256((workdir / FIGURE).read_bytes()).hexdigest(),
             "data": {k: v for k, v in versions["data"].items() if k != "source"},
             "device": versions["device"],
             "packages": versions["packages"],
@@ -136,7 +146,7 @@ def _options(config: Mapping[str, Any], stated: Mapping[str, Any]) -> list[str]:
         if isinstance(usual, dict):
             found += [f"{key}.{k}={asked[k]}" for k in usual if asked[k] != usual[k]]
         elif asked != usual:
-            found.append(f"{key}={asked}")
+            found.append(f"{key}={tuple(asked) if isinstance(asked, list) else asked}")
     return found
 
 
