@@ -117,10 +117,10 @@ def _mnist_best(config: ConfigDict) -> None:
 def _mnist_robust(config: ConfigDict) -> None:
     _mnist(config)  # the same layers, to be compared
     config.adversarial_radius = 0.3
-    config.optimizer = "adam"
-    config.learning_rate = 0.002
+    config.learning_rate = 0.003
     config.schedule = "one_cycle"
-    config.epochs = 6
+    config.batch_size = 64
+    config.epochs = 5
 
 
 def _cifar10_best(config: ConfigDict) -> None:

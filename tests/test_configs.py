@@ -1,8 +1,11 @@
 import pytest
 from ml_collections import ConfigDict
 
-from configs import cnn, common, mlp
-from research.experiments import depth
+from configs import cnn, common, mlp, noise
+from research.adversarial.faithful import Faithful
+from research.data import standard
+from research.experiments import depth, nets
+from research.experiments import noise as attacks
 
 
 def test_a_variant_comes_with_its_switches():
@@ -42,7 +45,7 @@ def test_the_settings_are_those_of_the_report(net):
 
 
 def test_the_classifiers_are_those_of_the_report_and_one_better_for_each_data_set():
-    assert cnn.VARIANTS == ("mnist", "cifar10", "mnist-best", "cifar10-best")
+    assert cnn.VARIANTS == ("mnist", "cifar10", "mnist-best", "cifar10-best", "mnist-robust")
     mnist, cifar10 = cnn.get_config(), cnn.get_config("cifar10")
     assert (mnist.filters, mnist.pools, mnist.dropouts) == ((32, 64), (1, 2), (0.0, 0.25))
     assert (mnist.dense, mnist.dense_dropouts) == ((128,), (0.25,))
@@ -67,6 +70,52 @@ def test_the_report_s_nets_are_trained_on_plain_images_and_labels():
         config = cnn.get_config(variant)
         assert (config.shift, config.mirror, config.label_smoothing) == (0, False, 0.0)
         assert (config.schedule, config.weight_decay) == ("constant", 0.0)
+        assert config.adversarial_radius == 0.0
+
+
+def test_the_robust_net_is_the_report_s_but_for_how_it_is_trained():
+    robust, mnist = cnn.get_config("mnist-robust"), cnn.get_config("mnist")
+    assert (robust.adversarial_radius, robust.adversarial_steps) == (0.3, 1)
+    differing = {key for key in mnist if robust[key] != mnist[key]}
+    of_training = {"adversarial_radius", "learning_rate", "schedule", "batch_size", "epochs"}
+    assert differing == {"name"} | of_training
+
+
+@pytest.mark.parametrize("variant", noise.VARIANTS)
+def test_every_attack_is_valid_and_its_smoke_is_the_same_in_small(variant, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where no net is trained
+    config, smoke = noise.get_config(variant), noise.get_config(f"{variant},smoke")
+    for each in (config, smoke):
+        attacks.check(each)
+        assert each.experiment == "noise" and each.run == each.input == ""
+        classes = len(standard.CLASSES[each.dataset])
+        assert set(each.classes) <= set(range(classes)) and list(each.classes)
+        assert list(each.budget.levels) == sorted(each.budget.levels)
+        for spec in (*each.nets, *each.compare):
+            assert nets.locate(spec, "", each.dataset) is None
+    assert (config.name, smoke.name) == (variant, f"{variant}-smoke")
+    assert set(smoke.keys()) == set(config.keys()) and smoke.budget.keys() == config.budget.keys()
+    assert (config.data.source, smoke.data.source) == ("auto", "synthetic")
+    assert all(spec.endswith(",smoke") for spec in smoke.nets) and smoke.compare == ()
+
+
+def test_the_attack_of_the_report_is_on_fifty_digits_of_five_classes_and_a_horse():
+    mnist, cifar10 = noise.get_config(), noise.get_config("cifar10")
+    assert mnist.nets == ("cnn:mnist",) and cifar10.nets == ("cnn:cifar10",)
+    assert (mnist.classes, mnist.per_class, mnist.always) == ((0, 2, 4, 6, 8), 10, ())
+    assert mnist.only_correct and mnist.images == 0
+    assert cifar10.always == (87,)
+    faithful = mnist.faithful
+    assert (faithful.steps, faithful.check_every, faithful.learning_rate) == (3000, 100, 0.01)
+    assert (faithful.deviation, faithful.dropout) == (0.05, False)
+    mnist.method = "faithful"
+    assert attacks.make_method(mnist) == Faithful()
+
+
+def test_the_nets_of_the_depth_study_are_attacked_on_the_same_images_right_or_wrong():
+    config = noise.get_config("mlp")
+    assert config.nets == tuple(f"mlp:{net}" for net in mlp.NETS)
+    assert not config.only_correct and config.compare == ()
 
 
 def test_smoke_is_short_and_never_real_data():
@@ -77,6 +126,7 @@ def test_smoke_is_short_and_never_real_data():
 
 def test_every_config_is_a_plain_tree_that_json_can_hold():
     configs = [mlp.get_config(variant) for variant in (*mlp.NETS, "all")]
+    configs += [noise.get_config(variant) for variant in noise.VARIANTS]
     for config in (*configs, *(cnn.get_config(variant) for variant in cnn.VARIANTS)):
         assert isinstance(config, ConfigDict)
         assert config.to_json() == config.to_json_best_effort()

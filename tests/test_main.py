@@ -18,6 +18,7 @@ from research import checkpoint, record
 
 RUN = (sys.executable, "-m", "research.main")
 NET = "--config=configs/mlp.py:tanh-5,smoke"
+ATTACK = "--config=configs/noise.py:mnist,smoke"
 
 
 @pytest.fixture(scope="session")
@@ -64,6 +65,7 @@ def test_a_run_prints_its_summary_and_says_last_how_good_it_is_and_where_it_lies
         ),
         ((NET, "--confgi=3"), "Unknown command line flag 'confgi'. Did you mean: config"),
         ((NET, "epochs=3"), "unexpected argument 'epochs=3'"),
+        ((ATTACK, "--config.run=/nowhere"), "run: /nowhere is no run of 'cnn:mnist,smoke'"),
         ((NET, "--config.data.source=idx", "--config.data.dir=/nowhere"), "/nowhere"),
         ((NET, "--workdir=/dev/null/run"), "/dev/null/run: cannot be used"),
     ],
@@ -228,7 +230,7 @@ def test_a_flipped_bit_in_the_newest_state_falls_back_and_ends_the_same(
 def test_every_experiment_can_be_run_and_described():
     from research import main
 
-    assert set(main.EXPERIMENTS) == {"classify", "depth"}
+    assert set(main.EXPERIMENTS) == {"classify", "depth", "noise"}
     for name in main.EXPERIMENTS.values():
         experiment = importlib.import_module(name)
         assert callable(experiment.run) and callable(experiment.describe)
@@ -238,6 +240,7 @@ def test_the_door_imports_neither_tensorflow_nor_torch():
     code = (
         "import sys, research.main\n"
         "import research.experiments.classify, research.experiments.depth\n"
+        "import research.experiments.noise\n"
         "assert not {'tensorflow', 'torch', 'matplotlib.pyplot'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

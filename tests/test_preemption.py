@@ -44,6 +44,16 @@ def test_a_signal_that_nobody_asks_for_stops_at_the_end_of_the_deferral():
     assert done == ["work"]
 
 
+def test_a_deferral_inside_another_does_not_end_it():
+    done = []
+    with pytest.raises(preemption.Stopped), preemption.deferred():
+        with preemption.deferred():
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        done.append("work")
+    assert done == ["work"]
+
+
 def test_a_second_signal_meets_the_default_of_the_system():
     with contextlib.suppress(preemption.Stopped), preemption.deferred():
         os.kill(os.getpid(), signal.SIGTERM)

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 
+from configs import cnn
 from configs import mlp as configs
 from research import record
 from research.types import UserError
@@ -136,6 +137,20 @@ def test_a_net_is_the_same_but_for_the_keys_that_may_differ(tmp_path):
     with pytest.raises(UserError) as caught:
         record.check_same(tmp_path, other, but=("cpu_threads", "data"))
     assert f"{tmp_path} holds another net: epochs: begun with 2, asked for 7." in str(caught.value)
+
+
+def test_a_run_begun_before_a_key_existed_is_one_that_did_without(tmp_path):
+    later = {"adversarial_radius", "adversarial_steps"}
+    asked = cnn.get_config("mnist")
+    before = {key: value for key, value in json.loads(asked.to_json()).items() if key not in later}
+    record.write_json(tmp_path / "config.json", before)
+    record.write_json(tmp_path / "versions.json", VERSIONS)
+    record.begin(tmp_path, asked, VERSIONS)
+    record.check_same(tmp_path, asked, but=())
+    asked.adversarial_radius = 0.3
+    said = r"config: adversarial_radius: begun with 0.0, asked for 0.3\. "
+    with pytest.raises(UserError, match=said):
+        record.begin(tmp_path, asked, VERSIONS)
 
 
 def test_tensorboard_reads_the_mean_over_seeds(tmp_path):

@@ -9,6 +9,7 @@ from configs import cnn
 from configs import mlp as configs
 from research import record, report
 from research.types import UserError
+from tables.test_noise import make_run as finished_attack
 
 RESULT = {
     "command": "python -m research.main",
@@ -143,7 +144,9 @@ def test_a_finished_run_is_collected_with_its_figure_and_without_paths(tmp_path)
     assert "--config.seeds=2" in found["command"]
 
 
-@pytest.mark.parametrize("stale", [f"{report.FIGURE}.png", f"confusion_{report.CONFUSION}.png"])
+@pytest.mark.parametrize(
+    "stale", [f"{report.FIGURE}.png", f"confusion_{report.CONFUSION}.png", report.NOISE]
+)
 def test_a_figure_of_another_run_than_its_table_is_noticed(stale, tmp_path):
     results = tmp_path / "results"
     results.mkdir()
@@ -151,6 +154,8 @@ def test_a_figure_of_another_run_than_its_table_is_noticed(stale, tmp_path):
     net = finished_classifier(tmp_path / "net", report.CONFUSION)
     report.collect_into(results, study)
     report.collect_into(results, net)
+    (tmp_path / "attack").mkdir()
+    report.collect_into(results, finished_attack(tmp_path / "attack"))
     assert report.stale_figures(tmp_path) == []
     _ = (results / stale).write_bytes(b"another")
     assert report.stale_figures(tmp_path) == [stale]
@@ -215,6 +220,15 @@ def test_a_classifier_is_collected_without_paths_and_becomes_a_row(tmp_path):
 def test_a_net_of_ours_has_no_number_of_the_report(tmp_path):
     found = report.collect_classifier(finished_classifier(tmp_path, "mnist-best", seeds=1))
     assert report.classifiers_table(found).splitlines()[2].endswith("| - |")
+
+
+def test_a_classifier_from_before_adversarial_training_is_still_collected(tmp_path):
+    workdir = finished_classifier(tmp_path)
+    config = json.loads((workdir / "config.json").read_text())
+    for key in ("adversarial_radius", "adversarial_steps"):
+        del config[key]
+    record.write_json(workdir / "config.json", config)
+    assert "cifar10" in report.collect_classifier(workdir)
 
 
 @pytest.mark.parametrize(

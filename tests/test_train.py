@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from research import augment, keys, optim, parallel, train
+from research.adversarial.training import make_hardener
 from research.data import arrays, synthetic
 from research.experiments.depth import make_probe
 from research.models.cnn import CNN
@@ -258,9 +259,14 @@ def test_a_net_that_is_not_finite_before_its_first_step_is_named_without_being_t
 
 
 def test_a_learning_rate_far_too_large_stops_the_run_before_the_epoch_is_recorded():
-    seen = {}
+    seen, traced = {}, []
+
+    def harden(params, key, batch):
+        traced.append(1)
+        return batch.images
+
     model = net("relu")
-    loop = train.Loop(3, 32, 32, None)
+    loop = train.Loop(3, 32, 32, harden=harden)
     with pytest.raises(train.Diverged, match=r"seed 0 is not finite at step \d+ \(epoch 1\)"):
         _ = train.fit(
             model,
@@ -273,6 +279,7 @@ def test_a_learning_rate_far_too_large_stops_the_run_before_the_epoch_is_recorde
             on_epoch=lambda number, *_: seen.update({number: True}),
         )
     assert seen == {}
+    assert len(traced) == 2  # in the program of the epoch, and in the step that the diagnosis takes
 
 
 def test_only_uint8_images_are_accepted():
@@ -287,12 +294,17 @@ SMALL_TRAIN, SMALL_TEST = (
 )
 CHANGE = augment.make_augment(shift_pixels=1, mirrored=True)
 ADAM = optim.make_optimizer(0.01, name="adam")
-# Three steps an epoch, and everything in them that is random.
-RANDOM = train.Loop(2, 16, 20, change=CHANGE, smoothing=0.1, look_every=2, convolutions=True)
 
 
 def convolutional():
     return CNN(filters=(2, 3), pools=(1, 2), dropouts=(0, 0.25), dense=(5,), dense_dropouts=(0.5,))
+
+
+HARDEN = make_hardener(convolutional(), radius=0.1, steps=1)
+# Three steps an epoch, and everything in them that is random.
+RANDOM = train.Loop(
+    *(2, 16, 20), change=CHANGE, harden=HARDEN, smoothing=0.1, look_every=2, convolutions=True
+)
 
 
 def fitted_randomly(resume=None, on_steps=lambda *_: None, **changes):
@@ -391,9 +403,14 @@ def test_rows_from_a_step_on_are_those_of_the_epoch_and_then_empty(key):
     assert indices.shape == (3, 3) and not mask[2].any()
 
 
-def test_images_are_changed_and_targets_smoothed_in_training_but_not_in_the_test():
+def test_images_are_changed_then_hardened_and_targets_smoothed_but_not_in_the_test():
     model, still = net(depth=1), optax.sgd(0.0)
-    loop = train.Loop(1, 64, 64, change=lambda _, images: 255 - images, smoothing=0.5)
+    loop = train.Loop(
+        *(1, 64, 64),
+        change=lambda _, images: 255 - images,
+        harden=lambda params, key, batch: batch.images // 2,
+        smoothing=0.5,
+    )
     state = one(start(model))
     epoch = jax.jit(train.make_epoch(model, still, loop))
     _, result = epoch(state, SEED, jnp.int32(1), TRAIN, TEST)
@@ -404,11 +421,35 @@ def test_images_are_changed_and_targets_smoothed_in_training_but_not_in_the_test
         minus_log = np.log(np.exp(logits).sum(axis=1, keepdims=True)) - logits
         return minus_log[np.arange(len(labels)), labels].sum(), minus_log.mean(axis=1).sum()
 
-    sharp, even = losses(255 - TRAIN.images, TRAIN.labels)
+    sharp, even = losses((255 - TRAIN.images) // 2, TRAIN.labels)
     assert float(result.train.loss_sum) == pytest.approx((sharp + even) / 2, rel=1e-5)
     assert float(result.test.loss_sum) == pytest.approx(
         losses(TEST.images, TEST.labels)[0], rel=1e-5
     )
+
+
+def test_what_hardens_is_given_the_net_before_its_update_and_a_key_of_seed_and_step():
+    model = net(depth=1)
+    state = one(start(model)).replace(step=jnp.int32(7))
+    batch = batch_of(range(4))
+
+    @jax.jit
+    def stepped(state, batch):
+        given = []
+
+        def harden(*arguments):
+            given.extend(arguments)
+            return jnp.zeros_like(batch.images)
+
+        after, _ = train.make_step(model, TX, harden=harden)(state, batch, SEED, YES)
+        return after, given
+
+    after, (params, key, seen) = stepped(state, batch)
+    chex.assert_trees_all_equal((params, seen), (state.params, batch))
+    assert key == keys.stream(0, "harden", 7)
+    first = model.layer_names[0]  # it sees black, which moves its bias only
+    moved = [after.params[first][leaf] != params[first][leaf] for leaf in ("kernel", "bias")]
+    assert [bool(each.any()) for each in moved] == [False, True]
 
 
 @given(n=st.integers(1, 20), batch_size=st.integers(1, 25))

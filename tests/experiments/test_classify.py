@@ -187,10 +187,29 @@ def test_every_variant_can_be_used_and_its_settings_reach_the_loop(variant, swit
     task = classify.make_task(config, 50_000)
     assert task.name == config.name
     assert task.loop == train.Loop(
-        *(config.epochs, config.batch_size, 500, None, task.loop.change),
+        *(config.epochs, config.batch_size, 500, None, task.loop.change, task.loop.harden),
         *(config.label_smoothing, config.look_every, True),
     )
     assert (task.loop.change is None) == (config.shift == 0 and not config.mirror)
+    assert (task.loop.harden is None) == (variant != "mnist-robust")
+
+
+def test_the_net_itself_is_attacked_with_the_settings_of_the_config(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        classify, "make_hardener", lambda model, **settings: asked.append((model, settings))
+    )
+    task = classify.make_task(smoke("mnist-robust", adversarial_steps=3), 64)
+    assert asked == [(task.model, {"radius": 0.3, "steps": 3})]
+
+
+def test_a_figure_says_what_the_net_was_trained_against():
+    config = smoke("mnist-robust")
+    _, _, source = training.load(config, "mnist", download=False)
+    assert classify._caption(config, source).endswith(
+        "2 epochs, trained on images attacked within 0.3"
+    )
+    assert classify._caption(smoke("mnist"), source).endswith("2 epochs")
 
 
 def test_one_cycle_ends_with_the_last_step():
@@ -228,6 +247,8 @@ def test_a_description_has_the_layers_the_steps_and_the_cost(tmp_path):
         ({"learning_rate": 0.0}, "learning_rate: 0.0"),
         ({"weight_decay": 0.1}, "weight_decay: only adamw"),
         ({"shift": -1}, "shift: -1"),
+        ({"adversarial_radius": 76.0}, "adversarial_radius: 76.0"),
+        ({"adversarial_steps": 0}, "adversarial_steps: 0"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_by_its_key(changes, word, tmp_path):

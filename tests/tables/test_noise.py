@@ -49,6 +49,8 @@ def make_run(tmp_path, *, summary=None, data=None, **changes):
     (tmp_path / "config.json").write_text(config.to_json())
     (tmp_path / "versions.json").write_text(json.dumps(versions))
     (tmp_path / "summary.json").write_text(json.dumps(content | (summary or {})))
+    (tmp_path / "figures").mkdir()
+    (tmp_path / tables.FIGURE).write_bytes(b"drawn")
     return tmp_path
 
 

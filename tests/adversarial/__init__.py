@@ -1,0 +1,1 @@
+"""The tests of the attacks, whose names those of other directories repeat."""

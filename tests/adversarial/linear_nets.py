@@ -1,0 +1,128 @@
+"""Linear classifiers, of which everything about the smallest noise is known."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.optimize import minimize
+
+from research.adversarial import cells
+
+SHAPE = (8, 8, 1)
+CLASSES = 5
+GREY = np.full(SHAPE, 128, np.uint8)
+TRACES = []
+
+
+def logits(params, images):
+    """images [B, H, W, C] in [0, 1] -> logits [B, K]; every tracing leaves its mark."""
+    TRACES.append(images.shape)
+    weights, bias = params
+    return images.reshape(images.shape[0], -1) @ weights + bias[None]
+
+
+def exact(params, images):
+    """Logits [..., K] in float64 of bytes [..., H, W, C]."""
+    weights, bias = (np.asarray(leaf, np.float64) for leaf in params)
+    images = np.asarray(images)
+    return images.reshape(*images.shape[:-3], -1) / 255 @ weights + bias
+
+
+def exact_margin(params, image, actual, target):
+    """Of one image of bytes, float64."""
+    found = exact(params, image)
+    above = found[target] - np.delete(found, target).max()
+    return -above if target == actual else above
+
+
+def draw(seed, *, count, classes=CLASSES):
+    """Weights and bias, images and the classes that they are taken for.
+
+    The first two images are black and white, of which a clip could swallow half the noise.
+    """
+    random = np.random.default_rng(seed)
+    size = int(np.prod(SHAPE))
+    params = (
+        np.float32(random.normal(size=(size, classes))),
+        np.float32(random.normal(size=classes)),
+    )
+    images = random.integers(0, 256, (count, *SHAPE), dtype=np.uint8)
+    images[0], images[1] = 0, 255
+    return params, images, np.argmax(exact(params, images), axis=1).astype(np.int32)
+
+
+def smallest(params, image, actual, target, required):
+    """L2 of the smallest noise within the box that reaches the margin, by quadratic programs."""
+    weights, bias = (np.asarray(leaf, np.float64) for leaf in params)
+    clean = image.reshape(-1) / 255
+    score = clean @ weights + bias
+    others = [k for k in range(len(bias)) if k != target]
+    if target == actual:  # any one of the others is enough
+        return min(_program(clean, [weights[:, k] - weights[:, actual]],
+                            [score[k] - score[actual]], required) for k in others)  # fmt: skip
+    rows = [weights[:, target] - weights[:, k] for k in others]
+    return _program(clean, rows, [score[target] - score[k] for k in others], required)
+
+
+def _program(clean, rows, now, required):
+    rows, now = np.array(rows), np.array(now)
+    found = minimize(
+        lambda noise: noise @ noise / 2,
+        np.zeros(len(clean)),
+        jac=lambda noise: noise,
+        bounds=list(zip(-clean, 1 - clean, strict=True)),
+        constraints={
+            "type": "ineq",
+            "fun": lambda noise: rows @ noise + now - required,
+            "jac": lambda noise: rows,
+        },
+        method="SLSQP",
+        options={"ftol": 1e-10, "maxiter": 300},
+    )
+    return np.sqrt(2 * found.fun) if found.success else np.inf
+
+
+def every_cell(images, labels, classes=CLASSES):
+    """Each image toward each class: cells [N x T] with keys of their own."""
+    count = len(images) * classes
+    return cells.Cell(
+        image=np.repeat(images, classes, axis=0),
+        actual=np.repeat(labels, classes).astype(np.int32),
+        target=np.tile(np.arange(classes, dtype=np.int32), len(images)),
+        key=jax.random.split(jax.random.key(7), count),
+    )
+
+
+def one_of(tree, row):
+    """Entry `row` of every leaf."""
+    return jax.tree.map(lambda leaf: leaf[row], tree)
+
+
+def of_one(params):
+    """The classifier as methods want it: of a single image, without noise of its own."""
+    return lambda image, key: logits(params, jnp.asarray(image)[None])[0]
+
+
+@functools.partial(jax.jit, static_argnames="sizes")
+def attack(method, params, cells_, sizes=None):
+    """States of all cells after the method."""
+    classify = of_one(params)
+    states = jax.vmap(lambda cell: method.start(classify, cell))(cells_)
+    return cells.run(method, classify, cells_, states, sizes or (len(cells_.actual),))
+
+
+def check_claims(params, images, labels, found, required):
+    """What is said of every cell [N, T] is true of its bytes."""
+    for n, t in np.ndindex(*found.success.shape):
+        cell = jax.tree.map(lambda leaf: np.asarray(leaf[n, t]), found)  # noqa: B023
+        if not np.isfinite(cell.best_margin):
+            continue
+        margin = exact_margin(params, cell.best, labels[n], t)
+        np.testing.assert_allclose(cell.best_margin, margin, atol=1e-4)
+        assert bool(cell.success) == bool(cell.best_margin >= required)
+        if cell.success:
+            distance = np.linalg.norm(cell.best / 255.0 - images[n] / 255.0)
+            np.testing.assert_allclose(cell.best_l2, distance, rtol=1e-5, atol=1e-7)
+        last = exact_margin(params, cell.last, labels[n], t)
+        np.testing.assert_allclose(cell.last_margin, last, atol=1e-4)
