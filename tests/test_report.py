@@ -4,12 +4,12 @@ import sys
 
 import numpy as np
 import pytest
+from tables.test_noise import make_run as finished_attack
 
 from configs import cnn
 from configs import mlp as configs
 from research import record, report
 from research.types import UserError
-from tables.test_noise import make_run as finished_attack
 
 RESULT = {
     "command": "python -m research.main",
