@@ -50,6 +50,8 @@ def examine(rows: Sequence[Row], restarted: Mapping[tuple[int, int], bool]) -> d
 
 def reason(row: Row) -> str:
     """Why a failed cell failed, the first of the known reasons that its numbers show."""
+    if row["margin"] > 0:
+        return "not counted: it wins after the last check, or by less than is asked"
     if row["gradient_first"] == 0 or row["gradient_last"] == 0:
         return "no gradient: the classifier or the clip is flat here"
     if row["gradient_last"] < SATURATED:

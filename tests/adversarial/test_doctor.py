@@ -16,6 +16,8 @@ def row(image=0, target=1, **changes):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        ({"margin": 0.1, "gradient_first": 0.0}, "not counted"),
+        ({"margin": 0.0}, "budget"),
         ({"gradient_first": 0.0}, "no gradient"),
         ({"gradient_last": 0.0}, "no gradient"),
         ({"gradient_last": 9e-7}, "saturated loss"),
