@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def collect(workdir: Path) -> dict[str, Any]:
             "name": config["name"],
             "command": " ".join(
                 [f"python -m research.main --config=configs/noise.py:{config['name']}"]
-                + [f"--config.{option}" for option in options]
+                + [shlex.quote(f"--config.{option}") for option in options]
                 + ["--config.data.dir=DIR"]
             ),
             "method": summary["method"],
