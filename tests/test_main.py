@@ -65,7 +65,7 @@ def test_a_run_prints_its_summary_and_says_last_how_good_it_is_and_where_it_lies
         ),
         ((NET, "--confgi=3"), "Unknown command line flag 'confgi'. Did you mean: config"),
         ((NET, "epochs=3"), "unexpected argument 'epochs=3'"),
-        ((ATTACK, "--config.run=/nowhere"), "run: /nowhere is no run of 'cnn:mnist,smoke'"),
+        ((ATTACK, "--config.run=/nowhere"), "run: /nowhere is no run of 'cnn:mnist-best,smoke'"),
         ((NET, "--config.data.source=idx", "--config.data.dir=/nowhere"), "/nowhere"),
         ((NET, "--workdir=/dev/null/run"), "/dev/null/run: cannot be used"),
     ],

@@ -200,14 +200,14 @@ def test_the_net_itself_is_attacked_with_the_settings_of_the_config(monkeypatch)
         classify, "make_hardener", lambda model, **settings: asked.append((model, settings))
     )
     task = classify.make_task(smoke("mnist-robust", adversarial_steps=3), 64)
-    assert asked == [(task.model, {"radius": 0.3, "steps": 3})]
+    assert asked == [(task.model, {"radius": 0.2, "steps": 3})]
 
 
 def test_a_figure_says_what_the_net_was_trained_against():
     config = smoke("mnist-robust")
     _, _, source = training.load(config, "mnist", download=False)
     assert classify._caption(config, source).endswith(
-        "2 epochs, trained on images attacked within 0.3"
+        "2 epochs, trained on images attacked within 0.2"
     )
     assert classify._caption(smoke("mnist"), source).endswith("2 epochs")
 
