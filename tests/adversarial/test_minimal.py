@@ -126,6 +126,28 @@ def test_without_success_the_search_ends(followed):
     assert not bool(progress.success) and float(progress.best_l2) == np.inf
 
 
+def test_a_search_without_success_begins_anew_every_40_steps_elsewhere(followed):
+    """At a distance of 1, from where a linear model of the classifier says again how far to go."""
+    cell, _ = followed
+    states = follow(cell, lambda steps: -1e3)
+    starts = []
+    for number in (40, 80, 120, 160):
+        start, then = states[number + 1].progress.last, states[number + 1].inner.norm
+        assert float(judge.l2(start, cell.image)) == pytest.approx(1, abs=0.02)
+        assert float(then) == pytest.approx(1.1 * 0.1 * 8, rel=1e-5)  # the most that is asked for
+        starts.append((np.asarray(start, float) - 128).reshape(-1) / 255)
+    alike = np.corrcoef(starts) - np.eye(len(starts))
+    assert np.abs(alike).max() < 0.6
+    grown = [float(state.inner.norm) for state in states[2:40]]
+    assert (np.diff(grown) >= 0).all() and grown[-1] == pytest.approx(8)
+
+
+def test_a_success_ends_the_search_for_other_starts(followed):
+    cell, easy = followed
+    far = [float(judge.l2(state.progress.last, cell.image)) for state in easy[3:]]
+    assert max(far) < 1.5 * float(easy[-1].progress.best_l2) < 0.9
+
+
 def test_a_success_that_does_not_come_back_is_kept(followed):
     cell, easy = followed
     first = int(easy[-1].progress.first)
@@ -141,6 +163,7 @@ def test_two_classes_that_tie_on_an_image_are_told_apart():
     cell = cell_of(np.zeros(linear_nets.SHAPE, np.uint8), 1)
     progress = follow(cell, params=params)[-1].progress
     assert bool(progress.success) and 0 < float(progress.best_l2) < 0.05
+    assert int(progress.first) < 40  # without the help of another start
 
 
 def test_where_there_is_no_gradient_the_noise_goes_off_at_random():
@@ -149,7 +172,9 @@ def test_where_there_is_no_gradient_the_noise_goes_off_at_random():
     for away in (2, 3):
         cell = cell_of(linear_nets.GREY, away)
         cell = cell.replace(actual=np.argmax(PARAMS[1]).astype(np.int32))
-        progress = follow(cell, params=params)[-1].progress
+        states = follow(cell, params=params)
+        progress, early = states[-1].progress, np.asarray(states[2].progress.last)
+        assert (early != cell.image).mean() > 0.9  # at once, and not by another start
         assert int(progress.steps) == METHOD.search and not bool(progress.success)
         assert float(progress.gradient_first) == float(progress.gradient_last) == 0.0
         for leaf in (progress.best_margin, progress.last_margin):
