@@ -22,3 +22,9 @@ def total(metrics: Metrics) -> Metrics:
         correct=jnp.sum(metrics.correct, axis=0),
         count=jnp.sum(metrics.count, axis=0),
     )
+
+
+def none() -> Metrics:
+    """Metrics of no examples."""
+    zero = jnp.zeros((), jnp.int32)
+    return Metrics(loss_sum=jnp.zeros((), jnp.float32), correct=zero, count=zero)

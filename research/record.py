@@ -259,7 +259,8 @@ class EpochLog:
         if self._events:
             for name, values in row.items():
                 if name != "epoch":
-                    self._events.add_scalar(name, float(np.mean(values)), epoch)
+                    mean = np.nanmean(np.array(values, np.float64))  # None: stopped before
+                    self._events.add_scalar(name, float(mean), epoch)
             self._events.flush()
 
 

@@ -1,7 +1,8 @@
 """One training loop for every experiment: a step is a function, an epoch a scan, seeds an axis."""
 
+import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,12 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from research import augment, keys, losses, metrics, parallel, probes
+from research import augment, keys, losses, metrics, parallel, probes, stopping
 from research.data import arrays
-from research.types import Array, Batch, Dataset, Metrics, PyTree, TrainState
+from research.data.stored import Stored, read_ahead
+from research.types import Array, Batch, Dataset, Kept, Metrics, PyTree, TrainState
 
 Probe = Callable[[PyTree, PyTree], Mapping[str, Array]]
 Harden = Callable[[PyTree, jax.Array, Batch], jax.Array]  # of params and a key, see `make_step`
+_READ_BYTES = 2**26  # of images that are read from the disk at once
 Taken = tuple[Metrics, Mapping[str, Array]]  # what a step leaves besides the state
 Step = Callable[[TrainState, Batch, Array, Array], tuple[TrainState, Taken]]
 
@@ -30,13 +33,15 @@ class EpochResult:
     train: sums over the epoch, each batch judged just before its update, on the images that the
     step learns from (see `make_step`).  test: after the epoch.
     probe: {statistic_reduction: [L]}.  bad_step: [] int32, first step of the epoch whose loss is
-    not finite, or -1.
+    not finite, or -1.  trained: [] bool, False where the training had stopped early before this
+    epoch: its sums are of no examples then.
     """
 
     train: Metrics
     test: Metrics
     probe: dict[str, Array]
     bad_step: Array
+    trained: Array
 
 
 class Diverged(Exception):
@@ -57,22 +62,36 @@ def as_input(images: Array) -> jax.Array:
 
 
 def init_state(
-    model: nn.Module, tx: optax.GradientTransformation, seed: Array | int, sample: Array
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    seed: Array | int,
+    sample: Array,
+    loop: "Loop | None" = None,
 ) -> TrainState:
-    """The state before the first step; sample: images [B, H, W, C] uint8 that fix the shapes."""
+    """The state before the first step; sample: images [B, H, W, C] uint8 that fix the shapes.
+
+    loop: of a training that stops early or keeps its best net, if it may be one.
+    """
     params = model.init(keys.stream(seed, "init"), as_input(sample[:1]))["params"]
-    return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=tx.init(params))
+    watched = loop is not None and (loop.patience > 0 or loop.keep_best)
+    kept = stopping.start(params, with_params=loop.keep_best) if loop and watched else None
+    step = jnp.zeros((), jnp.int32)
+    return TrainState(step=step, params=params, opt_state=tx.init(params), kept=kept)
 
 
 def init_states(
-    model: nn.Module, tx: optax.GradientTransformation, seeds: Sequence[int], sample: Array
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    seeds: Sequence[int],
+    sample: Array,
+    loop: "Loop | None" = None,
 ) -> TrainState:
     """`init_state` of every seed, stacked: [S, ...].
 
     Not compiled as a whole: forty layers' draws take seconds to compile and run in a moment one by
     one, each shape compiled once.
     """
-    each = [init_state(model, tx, seed, sample) for seed in seeds]
+    each = [init_state(model, tx, seed, sample, loop) for seed in seeds]
     return jax.tree.map(lambda *leaves: np.stack(leaves), *each)
 
 
@@ -82,16 +101,18 @@ def judge(
     batch: Batch,
     *,
     smoothing: float = 0.0,
+    floor: float = 0.0,
     dropout: jax.Array | None = None,
 ) -> Metrics:
     """Cross-entropy and hits of the net with `variables`, summed over the batch.
 
-    smoothing: as in `losses.cross_entropy`.  dropout: the key if the net is in training, else None.
+    smoothing, floor: as in `losses.cross_entropy`.
+    dropout: the key if the net is in training, else None.
     """
     rngs = {} if dropout is None else {"dropout": dropout}
     logits = model.apply(variables, as_input(batch.images), train=dropout is not None, rngs=rngs)
     assert isinstance(logits, jax.Array)
-    per_example = losses.cross_entropy(logits, batch.labels, smoothing=smoothing)
+    per_example = losses.cross_entropy(logits, batch.labels, smoothing=smoothing, floor=floor)
     return metrics.count_batch(logits, per_example, batch.labels, batch.mask)
 
 
@@ -103,6 +124,7 @@ def make_step(
     change: augment.Augment | None = None,
     harden: Harden | None = None,
     smoothing: float = 0.0,
+    floor: float = 0.0,
 ) -> Step:
     """step(state, batch, seed, learn): descend the mean cross-entropy of the batch.
 
@@ -114,13 +136,14 @@ def make_step(
     change: of the training images, see `research.augment`.
     harden: of the images after `change`, by the parameters before the update: what it returns,
     [B, H, W, C] uint8, is all that the step learns from and counts.
+    smoothing, floor: as in `losses.cross_entropy`.
     """
 
     def objective(
         params: PyTree, signals: PyTree, batch: Batch, dropout: jax.Array
     ) -> tuple[Array, Metrics]:
         variables = {"params": params} | ({"perturbations": signals} if probe else {})
-        counted = judge(model, variables, batch, smoothing=smoothing, dropout=dropout)
+        counted = judge(model, variables, batch, smoothing=smoothing, floor=floor, dropout=dropout)
         return counted.loss_sum / jnp.maximum(counted.count, 1).astype(jnp.float32), counted
 
     def step(
@@ -140,7 +163,7 @@ def make_step(
         statistics = probe(gradients, back_signals) if probe else {}
         updates, opt_state = tx.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        after = TrainState(step=state.step + 1, params=params, opt_state=opt_state)
+        after = dataclasses.replace(state, step=state.step + 1, params=params, opt_state=opt_state)
         learn = learn & (counted.count > 0)
         kept = jax.tree.map(lambda new, old: jnp.where(learn, new, old), after, state)
         return kept, (counted, statistics)
@@ -164,11 +187,24 @@ def run_steps(
     return jax.lax.scan(body, state, order)
 
 
-def evaluate(model: nn.Module, params: PyTree, data: Dataset, *, batch_size: int) -> Metrics:
-    """Exact sums over every example of `data`, each counted once."""
+def evaluate(
+    model: nn.Module,
+    params: PyTree,
+    data: Dataset,
+    *,
+    batch_size: int,
+    floor: float = 0.0,
+    count: Array | None = None,
+) -> Metrics:
+    """Exact sums over every example of `data`, each counted once.
+
+    count: [] int32, if only so many of them are to be counted.
+    """
 
     def body(_: None, entry: tuple[Array, Array]) -> tuple[None, Metrics]:
-        return None, judge(model, {"params": params}, arrays.take(data, *entry))
+        indices, mask = entry
+        mask = mask if count is None else mask & (indices < count)
+        return None, judge(model, {"params": params}, arrays.take(data, indices, mask), floor=floor)
 
     _, stacked = jax.lax.scan(body, None, arrays.pad_batches(len(data.images), batch_size))
     return metrics.total(stacked)
@@ -198,14 +234,23 @@ def predict_all(
     )
     placed = parallel.place_seeds(params, mesh)
     numbers = parallel.place_seeds(np.arange(seeds, dtype=np.uint32), mesh)
-    logits = program(placed, numbers, parallel.place_whole(images, mesh))
-    return parallel.fetch_seeds(logits, seeds)
+    if not isinstance(images, Stored):
+        logits = program(placed, numbers, parallel.place_whole(images, mesh))
+        return parallel.fetch_seeds(logits, seeds)
+    unlabelled = Dataset(images, np.zeros(len(images), np.int32))
+    parts: list[np.ndarray] = []
+    for piece, _ in _test_pieces(unlabelled, loop.eval_batch_size):
+        logits = program(placed, numbers, parallel.place_whole(piece.images, mesh))
+        parts.append(parallel.fetch_seeds(logits, seeds))
+    return np.concatenate(parts, axis=1)[:, : len(images)]
 
 
 class Loop(NamedTuple):
     """The settings of `fit` that shape its program.
 
-    probe, change, harden, smoothing: as in `make_step`.
+    probe, change, harden, smoothing, floor: as in `make_step`.
+    patience: epochs without a lower test loss after which a seed stops; 0 for never.
+    keep_best: whether `TrainState.kept` holds the parameters after the epoch of lowest test loss.
     look_every: most steps after which `fit` comes up for air within an epoch; 0 for never.
     convolutions: whether the net has any, see `parallel.compiler_options`.
     """
@@ -217,6 +262,9 @@ class Loop(NamedTuple):
     change: augment.Augment | None = None
     harden: Harden | None = None
     smoothing: float = 0.0
+    floor: float = 0.0
+    patience: int = 0
+    keep_best: bool = False
     look_every: int = 0
     convolutions: bool = False
 
@@ -228,40 +276,59 @@ def make_steps(
 
     Results are stacked along `count`; those beyond the epoch's last step are of empty batches.
     """
-    step = make_step(
-        model,
-        tx,
-        probe=loop.probe,
-        change=loop.change,
-        harden=loop.harden,
-        smoothing=loop.smoothing,
-    )
+    run = _make_run(model, tx, loop)
 
     def steps(
         state: TrainState, seed: Array, number: Array, first: Array | int, train: Dataset
     ) -> tuple[TrainState, Taken]:
-        order = arrays.epoch_order(
-            keys.stream(seed, "order", jnp.maximum(number, 1)), len(train.images), loop.batch_size
-        )
+        order = _order(seed, number, len(train.images), loop)
         if count < len(order[0]):
             order = arrays.rows_from(order, first, count)
-        return run_steps(step, state, train, order, seed, number > 0)
+        return run(state, seed, number, train, order)
 
     return steps
 
 
+def test_epoch(
+    model: nn.Module,
+    loop: Loop,
+    state: TrainState,
+    number: Array,
+    test: Dataset,
+    count: Array | None = None,
+) -> Metrics:
+    """Sums over the test set, or `count` images of it, after epoch `number`.
+
+    Of no images, if the seed had stopped before.
+    """
+
+    def go() -> Metrics:
+        size = loop.eval_batch_size
+        return evaluate(model, state.params, test, batch_size=size, floor=loop.floor, count=count)
+
+    return _unless_stopped(loop, state, number, go, metrics.none)
+
+
 def close_epoch(
-    model: nn.Module, loop: Loop, params: PyTree, taken: Taken, test: Dataset
-) -> EpochResult:
-    """What the steps of one epoch, stacked along T, and the net after them amount to."""
+    loop: Loop, state: TrainState, number: Array, taken: Taken, tested: Metrics
+) -> tuple[Kept | None, EpochResult]:
+    """What the steps of one epoch, stacked along T, and the tested net after them amount to.
+
+    state: after them.  Returns what is kept of it for early stopping, and the result.
+    """
     counted, statistics = taken
     finite = jnp.isfinite(counted.loss_sum)
-    return EpochResult(
+    kept = None
+    if state.kept is not None:
+        kept = stopping.update(state.kept, state.params, tested, number)
+    result = EpochResult(
         train=metrics.total(counted),
-        test=evaluate(model, params, test, batch_size=loop.eval_batch_size),
+        test=tested,
         probe=probes.over_epoch(statistics),
         bad_step=jnp.where(jnp.all(finite), -1, jnp.argmin(finite)).astype(jnp.int32),
+        trained=tested.count > 0,
     )
+    return kept, result
 
 
 def make_epoch(
@@ -277,7 +344,9 @@ def make_epoch(
     ) -> tuple[TrainState, EpochResult]:
         count = arrays.steps_per_epoch(len(train.images), loop.batch_size)
         state, taken = make_steps(model, tx, loop, count)(state, seed, number, 0, train)
-        return state, close_epoch(model, loop, state.params, taken, test)
+        tested = test_epoch(model, loop, state, number, test)
+        kept, result = close_epoch(loop, state, number, taken, tested)
+        return dataclasses.replace(state, kept=kept), result
 
     return epoch
 
@@ -301,9 +370,13 @@ def make_program(
     count = arrays.steps_per_epoch(examples, loop.batch_size)
     size = arrays.even_pieces(count, loop.look_every)
     some = over_seeds(make_steps(model, tx, loop, size))
-    close = over_seeds(
-        lambda ended, _, test: close_epoch(model, loop, ended[0].params, ended[1], test)
-    )
+
+    def end(ended: PyTree, _: Array, number: Array, test: Dataset) -> PyTree:
+        state, taken = ended
+        tested = test_epoch(model, loop, state, number, test)
+        return close_epoch(loop, state, number, taken, tested)
+
+    close = over_seeds(end)
 
     def program(
         states: PyTree, seeds: Array, number: Array, train: Dataset, test: Dataset
@@ -313,8 +386,65 @@ def make_program(
             states, taken = some(states, seeds, number, jnp.int32(first), train)
             parts.append(jax.block_until_ready(taken))
             on_steps(int(number), min(first + size, count), count)
-        whole = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=1)[:, :count], *parts)
-        return states, close((states, whole), seeds, test)
+        kept, result = close((states, _joined(parts, count)), seeds, number, test)
+        return states.replace(kept=kept), result
+
+    return program
+
+
+def make_streaming_program(
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    loop: Loop,
+    mesh: jax.sharding.Mesh,
+    examples: int,
+    on_steps: Callable[[int, int, int], None],
+) -> Callable[..., tuple[PyTree, PyTree]]:
+    """`make_program` for `Stored` images: a piece is read while the one before it is computed.
+
+    Its steps are the same to the bit.  The memory it takes does not depend on the number of images.
+    """
+    over_seeds = partial(parallel.over_seeds, mesh=mesh, convolutions=loop.convolutions)
+    count = arrays.steps_per_epoch(examples, loop.batch_size)
+    run = _make_run(model, tx, loop)
+
+    def fed(state: TrainState, given: PyTree, number: Array) -> tuple[TrainState, Taken]:
+        seed, data, mask = given
+        places = jnp.arange(mask.size, dtype=jnp.int32).reshape(mask.shape)
+        return run(state, seed, number, data, (places, mask))
+
+    some = over_seeds(fed)
+    close = over_seeds(lambda ended, _, number: close_epoch(loop, ended[0], number, *ended[1:]))
+    test_some = over_seeds(
+        lambda state, _, number, data, valid: test_epoch(model, loop, state, number, data, valid)
+    )
+    orders = jax.jit(
+        jax.vmap(lambda seed, number: _order(seed, number, examples, loop), in_axes=(0, None))
+    )
+
+    def program(
+        states: PyTree, seeds: Array, number: Array, train: Dataset, test: Dataset
+    ) -> tuple[PyTree, PyTree]:
+        stored: Any = train.images
+        most = _images_in_memory(stored) // (len(seeds) * loop.batch_size)
+        size = arrays.even_pieces(count, max(1, min(most, loop.look_every or most)))
+        order, mask = (np.asarray(part) for part in orders(seeds, number))
+        filled = ((0, 0), (0, -count % size), (0, 0))
+        order, mask = np.pad(order, filled), np.pad(mask, filled)
+        pieces = np.split(order.reshape(len(seeds), -1), order.shape[1] // size, axis=1)
+        parts: list[Taken] = []
+        for i, images in enumerate(read_ahead(stored, pieces)):
+            data = Dataset(images, np.asarray(train.labels)[pieces[i]])
+            given = (np.asarray(seeds), data, mask[:, i * size : (i + 1) * size])
+            states, taken = some(states, parallel.place_seeds(given, mesh), number)
+            parts.append(jax.block_until_ready(taken))
+            on_steps(int(number), min((i + 1) * size, count), count)
+        tested: Any = None
+        for data, valid in _test_pieces(test, loop.eval_batch_size):
+            found = test_some(states, seeds, number, parallel.place_whole(data, mesh), valid)
+            tested = found if tested is None else jax.tree.map(jnp.add, tested, found)
+        kept, result = close((states, _joined(parts, count), tested), seeds, number)
+        return states.replace(kept=kept), result
 
     return program
 
@@ -333,26 +463,31 @@ def fit(
 ) -> TrainState:
     """Train one net per seed, all in one program, and return their states [S, ...] (NumPy).
 
+    train, test: with `Stored` images they are read from the disk as they are needed, else they are
+    copied to the devices.
     resume: (epochs done, states [S, ...]) of an earlier run, or None.
     on_epoch(number, states, result, seconds): called after every epoch with NumPy arrays [S, ...];
     number 0 is the probe of the initial nets, over all the batches of epoch 1.
     on_steps(number, done, steps): called within an epoch if loop.look_every asks for it; what it
     raises ends the training, and the epoch is lost.
+    With loop.patience a seed that has stopped keeps its state while others go on.
     Raises Diverged, before on_epoch sees the epoch, when a loss is not finite.
     """
     mesh = parallel.seed_mesh(len(seeds))
     sample = np.asarray(train.images[:1])
-    train, test = parallel.place_whole((train, test), mesh)
+    streams = isinstance(train.images, Stored)
+    if not streams:
+        train, test = parallel.place_whole((train, test), mesh)
     seed_array = parallel.place_seeds(np.asarray(seeds, np.uint32), mesh)
 
-    program = make_program(model, tx, loop, mesh, len(train.images), on_steps)
-    if resume is None:
-        states = parallel.place_seeds(init_states(model, tx, seeds, sample), mesh)
-        first = 0 if loop.probe else 1
-    else:
-        states = parallel.place_seeds(resume[1], mesh)
-        first = resume[0] + 1
+    make = make_streaming_program if streams else make_program
+    program = make(model, tx, loop, mesh, len(train.images), on_steps)
+    host = init_states(model, tx, seeds, sample, loop) if resume is None else resume[1]
+    states = parallel.place_seeds(host, mesh)
+    first = resume[0] + 1 if resume else 0 if loop.probe else 1
     for number in range(first, loop.epochs + 1):
+        if host.kept is not None and not np.any(stopping.goes_on(host.kept, number, loop.patience)):
+            break
         began = time.monotonic()
         before = states
         states, result = program(before, seed_array, jnp.int32(number), train, test)
@@ -364,6 +499,71 @@ def fit(
             raise _diagnose(model, tx, loop, train, state, seeds[row], number, bad_step)
         on_epoch(number, host, found, time.monotonic() - began)
     return parallel.fetch_seeds(states, len(seeds))
+
+
+def _make_run(
+    model: nn.Module, tx: optax.GradientTransformation, loop: Loop
+) -> Callable[..., tuple[TrainState, Taken]]:
+    """run(state, seed, number, data, order): the steps of `order`, unless the seed has stopped."""
+    step = make_step(
+        model,
+        tx,
+        probe=loop.probe,
+        change=loop.change,
+        harden=loop.harden,
+        smoothing=loop.smoothing,
+        floor=loop.floor,
+    )
+
+    def run(
+        state: TrainState, seed: Array, number: Array, data: Dataset, order: tuple[Array, Array]
+    ) -> tuple[TrainState, Taken]:
+        def go() -> tuple[TrainState, Taken]:
+            return run_steps(step, state, data, order, seed, number > 0)
+
+        def rest() -> tuple[TrainState, Taken]:
+            taken = jax.eval_shape(go)[1]
+            return state, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), taken)
+
+        return _unless_stopped(loop, state, number, go, rest)
+
+    return run
+
+
+def _unless_stopped(
+    loop: Loop, state: TrainState, number: Array, go: Callable[[], Any], rest: Callable[[], Any]
+) -> Any:
+    """go(), or rest() if the seed had stopped before epoch `number`."""
+    if loop.patience == 0 or state.kept is None:
+        return go()
+    return jax.lax.cond(stopping.goes_on(state.kept, number, loop.patience), go, rest)
+
+
+def _order(seed: Array, number: Array, examples: int, loop: Loop) -> tuple[Array, Array]:
+    """Which examples make up the batches of epoch `number`; 0 has those of epoch 1."""
+    key = keys.stream(seed, "order", jnp.maximum(number, 1))
+    return arrays.epoch_order(key, examples, loop.batch_size)
+
+
+def _joined(parts: Sequence[Taken], count: int) -> Taken:
+    """What the steps of all pieces of an epoch left, [S, T, ...], without those after its end."""
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=1)[:, :count], *parts)
+
+
+def _images_in_memory(images: Stored) -> int:
+    """How many images are read at once, at least one."""
+    return max(1, _READ_BYTES // (images.nbytes // len(images)))
+
+
+def _test_pieces(test: Dataset, batch_size: int) -> Iterator[tuple[Dataset, jax.Array]]:
+    """A stored test set in pieces of equal size, the last filled up, and how many are valid."""
+    stored: Any = test.images
+    size = max(1, _images_in_memory(stored) // batch_size) * batch_size
+    places = np.arange(-(-len(stored) // size) * size).reshape(-1, size)
+    places = np.minimum(places, len(stored) - 1)
+    for i, images in enumerate(read_ahead(stored, list(places))):
+        valid = min(size, len(stored) - i * size)
+        yield Dataset(images, np.asarray(test.labels)[places[i]]), jnp.int32(valid)
 
 
 def _zero_signals(model: nn.Module, images: Array) -> PyTree:
@@ -394,19 +594,32 @@ def _diagnose(
     """
     key = keys.stream(seed, "order", max(number, 1))
     order, mask = arrays.epoch_order(key, len(data.images), loop.batch_size)
+
+    def batch_at(t: int) -> Batch:
+        if not isinstance(data.images, Stored):
+            return arrays.take(data, order[t], mask[t])
+        places = np.asarray(order[t])
+        return Batch(data.images[places], np.asarray(data.labels)[places], mask[t])
+
     position = bad_step if bad_step >= 0 else len(order)
     options = parallel.compiler_options() if loop.convolutions else None
     step = jax.jit(
-        make_step(model, tx, change=loop.change, harden=loop.harden, smoothing=loop.smoothing),
+        make_step(
+            model,
+            tx,
+            change=loop.change,
+            harden=loop.harden,
+            smoothing=loop.smoothing,
+            floor=loop.floor,
+        ),
         compiler_options=options,
     )
     for t in range(position):
-        batch = arrays.take(data, order[t], mask[t])
-        state, _ = step(state, batch, jnp.uint32(seed), jnp.bool_(number > 0))
+        state, _ = step(state, batch_at(t), jnp.uint32(seed), jnp.bool_(number > 0))
     t = min(position, len(order) - 1)
     # A batch of training images is enough to see parameters that are not finite; a loss that only
     # overflows on some test image is said to be the loss itself.
-    images = as_input(arrays.take(data, order[t], mask[t]).images)
+    images = as_input(batch_at(t).images)
     _, found = model.apply({"params": state.params}, images, capture_intermediates=True)
     outputs = {name: found["intermediates"][name] for name in model.layer_names}
     layer = probes.layer_of_first_nonfinite(outputs, model.layer_names) or "the loss itself"

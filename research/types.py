@@ -25,9 +25,10 @@ class UserError(Exception):
 
 @flax.struct.dataclass
 class Dataset:
-    """Labelled images, resident in memory.
+    """Labelled images.
 
-    images: [N, H, W, C] uint8, 0..255.  labels: [N] int32, 0..K-1.
+    images: [N, H, W, C] uint8, 0..255, or a `data.stored.Stored` that reads them in parts.
+    labels: [N] int32, 0..K-1.
     """
 
     images: Array
@@ -48,15 +49,30 @@ class Batch:
 
 
 @flax.struct.dataclass
+class Kept:
+    """The best epoch so far, of a training that stops early or keeps its best net.
+
+    loss: [] float32, the mean test loss after it, infinite at first.  epoch: [] int32, 0 at first.
+    params: the parameters after it; an empty tree if only the epoch is of interest.
+    """
+
+    loss: Array
+    epoch: Array
+    params: PyTree
+
+
+@flax.struct.dataclass
 class TrainState:
     """Everything that training changes; arrays only.
 
     step: [] int32, optimiser updates done.  params, opt_state: trees of float32.
+    kept: None in trainings that neither stop early nor keep their best net.
     """
 
     step: Array
     params: PyTree
     opt_state: PyTree
+    kept: Kept | None = None
 
 
 @flax.struct.dataclass

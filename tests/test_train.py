@@ -1,6 +1,7 @@
 """The training loop against second implementations, at sizes where the two could differ."""
 
 import functools
+import itertools
 
 import chex
 import jax
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from research import augment, keys, optim, parallel, train
 from research.adversarial.training import make_hardener
 from research.data import arrays, synthetic
+from research.data.stored import Stored
 from research.experiments.depth import make_probe
 from research.models.cnn import CNN
 from research.models.mlp import MLP
@@ -461,3 +463,84 @@ def test_predictions_are_those_of_every_image_alone_in_order(n, batch_size):
     found = train.predict(model, params, images, batch_size=batch_size)
     alone = [model.apply({"params": params}, train.as_input(image[None]))[0] for image in images]
     np.testing.assert_allclose(found, np.stack(alone), rtol=1e-5, atol=1e-5)
+
+
+def stored(data, folder, name):
+    """The same data set with its images in a file."""
+    path = folder / name
+    path.write_bytes(np.asarray(data.images).tobytes())
+    return data.replace(images=Stored(path, data.images.shape))
+
+
+@pytest.mark.parametrize("seeds", [(0,), (3, 5)])
+def test_images_on_the_disk_train_the_same_nets_to_the_bit(tmp_path, monkeypatch, seeds):
+    """In four pieces of two steps, the last one not full, and two pieces of the test set."""
+    monkeypatch.setattr(train, "_READ_BYTES", 3 * 32 * 784 * len(seeds))
+    files = stored(TRAIN, tmp_path, "train"), stored(TEST, tmp_path, "test")
+    model, looks = net(), []
+    loop = train.Loop(2, 32, 32)
+
+    def fit(train_set, test_set):
+        rows = []
+        keep = lambda number, states, result, seconds: rows.append(result)  # noqa: E731
+        return train.fit(
+            model, TX, train_set, test_set, loop, seeds=seeds, resume=None, on_epoch=keep,
+            on_steps=lambda *at: looks.append(at),
+        ), rows  # fmt: skip
+
+    states, rows = fit(TRAIN, TEST)
+    chex.assert_trees_all_equal((states, rows), fit(*files))
+    assert looks == [(n, done, 7) for n in (1, 2) for done in (2, 4, 6, 7)]
+    logits = train.predict_all(model, states.params, TEST.images, loop, seeds=len(seeds))
+    again = train.predict_all(model, states.params, files[1].images, loop, seeds=len(seeds))
+    np.testing.assert_array_equal(logits, again)
+
+
+def test_a_step_that_diverges_on_images_from_the_disk_is_found(tmp_path):
+    loop = train.Loop(2, 32, 32)
+    with pytest.raises(train.Diverged) as told:
+        train.fit(
+            net("relu"), optax.sgd(1e30), stored(TRAIN, tmp_path, "x"), TEST, loop, seeds=[0],
+            resume=None, on_epoch=lambda *_: None,
+        )  # fmt: skip
+    assert (told.value.epoch, told.value.seed) == (1, 0)
+
+
+def stopping_fit(loop, *, seeds, resume=None):
+    """Nets that learn by heart: {epoch: (states, result)}."""
+    seen = {}
+    states = train.fit(
+        net("relu", 2), optax.sgd(0.2), SMALL_TRAIN, SMALL_TEST, loop, seeds=seeds, resume=resume,
+        on_epoch=lambda number, states, result, _: seen.update({number: (states, result)}),
+    )  # fmt: skip
+    return states, seen
+
+
+@pytest.mark.parametrize("look_every", [0, 2])
+def test_each_seed_stops_by_itself_and_stays_as_it_was_alone(look_every):
+    """Patience 1: a seed ends with the first epoch whose test loss is not its lowest."""
+    loop = train.Loop(9, 8, 32, patience=1, keep_best=True, look_every=look_every)
+    states, seen = stopping_fit(loop, seeds=[0, 1, 2])
+    ends = []
+    for row in range(3):
+        alone, rows = stopping_fit(loop, seeds=[row])
+        chex.assert_trees_all_equal(one(states, row), one(alone))
+        losses = [float(r.test.loss_sum[0]) for _, r in rows.values()]
+        assert all(a > b for a, b in itertools.pairwise(losses[:-1]))
+        assert losses[-1] >= losses[-2] and states.kept.epoch[row] == len(rows) - 1
+        best = rows[len(rows) - 1][0].params
+        chex.assert_trees_all_equal(one(states.kept.params, row), one(best))
+        ends.append(len(rows))
+    assert len(seen) == max(ends) and len(set(ends)) > 1
+    for number, (_, result) in seen.items():
+        np.testing.assert_array_equal(result.trained, [number <= end for end in ends])
+        np.testing.assert_array_equal(result.train.count > 0, result.trained)
+
+
+def test_early_stopping_goes_on_from_a_saved_state():
+    loop = train.Loop(9, 8, 32, patience=1)
+    states, seen = stopping_fit(loop, seeds=[0, 1])
+    again, rest = stopping_fit(loop, seeds=[0, 1], resume=(2, seen[2][0]))
+    chex.assert_trees_all_equal(states, again)
+    assert list(rest) == list(seen)[2:]
+    assert stopping_fit(loop, seeds=[0, 1], resume=(max(seen), states))[1] == {}

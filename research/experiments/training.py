@@ -1,6 +1,7 @@
 """What every experiment that trains nets shares: settings, checkpoints, records, progress."""
 
 import dataclasses
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -136,17 +137,21 @@ def restore(task: Task, seeds: int, workdir: Path, training: Dataset) -> tuple[i
 
 def template(task: Task, seeds: int, training: Dataset) -> PyTree:
     """Shapes and dtypes of the states of a run, [S, ...]."""
+    sample = training.images[:1]
     return jax.eval_shape(
-        jax.vmap(lambda seed: train.init_state(task.model, task.tx, seed, training.images[:1])),
+        jax.vmap(lambda seed: train.init_state(task.model, task.tx, seed, sample, task.loop)),
         jax.ShapeDtypeStruct((seeds,), np.uint32),
     )
 
 
 def row_of(epoch: int, result: train.EpochResult, seconds: float) -> dict[str, Any]:
-    """One line of metrics.jsonl: numbers, or lists over the seeds where there are several."""
+    """One line of metrics.jsonl: numbers, or lists over the seeds where there are several.
+
+    A seed that had stopped before this epoch has None.
+    """
 
     def means(metrics: Metrics) -> tuple[np.ndarray, np.ndarray]:
-        count = np.asarray(metrics.count, np.float64)
+        count = np.where(result.trained, np.asarray(metrics.count, np.float64), np.nan)
         return np.asarray(metrics.loss_sum) / count, np.asarray(metrics.correct) / count
 
     (train_loss, train_accuracy), (test_loss, test_accuracy) = map(
@@ -162,9 +167,10 @@ def row_of(epoch: int, result: train.EpochResult, seconds: float) -> dict[str, A
     }
 
 
-def plain(values: np.ndarray) -> float | list[float]:
-    """The number of a single seed, or a list over several."""
-    return values.tolist() if len(values) > 1 else values.item()
+def plain(values: np.ndarray) -> Any:
+    """The number of a single seed, or a list over several; None for what is not a number."""
+    plain = [None if math.isnan(value) else value for value in values.tolist()]
+    return plain if len(plain) > 1 else plain[0]
 
 
 def spread(accuracies: float | list[float], count: int) -> str:
@@ -211,7 +217,7 @@ def _between_steps(task: Task) -> Callable[[int, int, int], None]:
 
 
 def _progress(name: str, epochs: int, row: Mapping[str, Any]) -> str:
-    mean = {key: float(np.mean(value)) for key, value in row.items()}
+    mean = {key: float(np.nanmean(np.array(value, np.float64))) for key, value in row.items()}
     return (
         f"{name} epoch {row['epoch']}/{epochs}: "
         f"train loss {mean['train_loss']:.4f} accuracy {mean['train_accuracy']:.4f}, "

@@ -12,6 +12,7 @@ from research.models import conv
 from research.types import UserError
 
 GLOROT = nn.initializers.glorot_uniform()  # the Keras default that the report ran on
+HEADS = ("softmax", "sigmoid")
 HE = nn.initializers.he_normal()
 
 
@@ -90,9 +91,12 @@ class CNN(nn.Module):
 
     Convolutions of 3 x 3 with ReLU, each followed by its pool (1 for none) and its dropout (0 for
     none); then dense layers with ReLU, each followed by its dropout; then the output layer.
-    Source: report, Exercise 2.
-    Raises UserError if lengths differ, the padding is unknown, a size is not positive or a rate is
-    not in [0, 1).
+    head: "softmax", or "sigmoid" for output units that are each a sigmoid p. The logits are log p
+    then, so that a softmax of them is p / sum(p), which is what Keras makes of such outputs in its
+    categorical cross-entropy.
+    Source: report, Exercises 2 and 3.
+    Raises UserError if lengths differ, the padding or the head is unknown, a size is not positive
+    or a rate is not in [0, 1).
     """
 
     filters: Sequence[int]
@@ -101,6 +105,7 @@ class CNN(nn.Module):
     dense: Sequence[int]
     dense_dropouts: Sequence[float]
     padding: str = "valid"
+    head: str = "softmax"
     classes: int = 10
     dtype: jax.typing.DTypeLike = jnp.float32
 
@@ -109,6 +114,8 @@ class CNN(nn.Module):
         _check_lengths("dense", self.dense, dense_dropouts=self.dense_dropouts)
         if self.padding not in conv.PADDINGS:
             raise UserError(f"padding: {self.padding!r} is not one of {', '.join(conv.PADDINGS)}")
+        if self.head not in HEADS:
+            raise UserError(f"head: {self.head!r} is not one of {', '.join(HEADS)}")
         for key in ("filters", "pools", "dense"):
             if any(size < 1 for size in getattr(self, key)):
                 raise UserError(f"{key}: {getattr(self, key)} has a number below 1")
@@ -141,7 +148,8 @@ class CNN(nn.Module):
         for i, (units, rate) in enumerate(zip(self.dense, self.dense_dropouts, strict=True)):
             x = nn.relu(Dense(units, name=f"dense_{i}")(x))
             x = Dropout(rate)(x, train=train)
-        return Dense(self.classes, name="output")(x).astype(jnp.float32)
+        logits = Dense(self.classes, name="output")(x).astype(jnp.float32)
+        return jax.nn.log_sigmoid(logits) if self.head == "sigmoid" else logits
 
 
 class Norm(nn.Module):

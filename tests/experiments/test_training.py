@@ -66,6 +66,7 @@ def test_a_row_has_means_a_number_for_one_seed_and_a_list_for_several(seeds):
         test=metrics((5.0, 1.0), (5, 2), (10, 10)),
         probe={},
         bad_step=np.array([-1, -1][:seeds]),
+        trained=np.ones(seeds, bool),
     )
     expected = {
         **{"train_loss": [0.5, 1.0], "train_accuracy": [0.25, 0.75]},
@@ -77,6 +78,14 @@ def test_a_row_has_means_a_number_for_one_seed_and_a_list_for_several(seeds):
         **{key: pair if seeds == 2 else pair[0] for key, pair in expected.items()},
         "seconds": 1.235,
     }
+
+
+def test_a_seed_that_has_stopped_has_no_numbers_in_the_row_and_none_in_its_mean(capsys):
+    sums = Metrics(np.array([2.0, 0.0]), np.array([1, 0]), np.array([4, 0]))
+    result = train.EpochResult(sums, sums, {}, np.array([-1, -1]), np.array([True, False]))
+    row = training.row_of(7, result, 1.0)
+    assert row["test_loss"] == [0.5, None] and row["train_accuracy"] == [0.25, None]
+    assert "test loss 0.5000 accuracy 0.2500" in training._progress("net", 9, row)
 
 
 def test_progress_within_an_epoch_is_said_every_few_seconds_with_the_time_that_is_left(

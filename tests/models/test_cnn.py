@@ -229,6 +229,7 @@ def test_bfloat16_is_for_activations_only(make):
         ({"dropouts": ()}, "dropouts: .* 0 entries"),
         ({"dense": (5, 5)}, "dense_dropouts: .* one for each of the 2 dense"),
         ({"padding": "full"}, "padding: 'full' is not one of valid, same"),
+        ({"head": "tanh"}, "head: 'tanh' is not one of softmax, sigmoid"),
         ({"filters": (2, 0)}, r"filters: \(2, 0\)"),
         ({"pools": (0, 2)}, r"pools: \(0, 2\)"),
         ({"dense": (-1,)}, r"dense: \(-1,\)"),
@@ -270,3 +271,19 @@ def test_more_widths_than_the_image_holds_are_refused_by_name():
     model = residual(widths=(8,) * 4, residual=(False,) * 4)
     with pytest.raises(UserError, match=r"widths: nothing is left of the image .*conv_3"):
         _ = shapes_of(model, (7, 7, 2))
+
+
+def test_a_head_of_sigmoids_gives_the_logarithm_of_each():
+    logits = small().apply({"params": PARAMS}, IMAGES)
+    found = small(head="sigmoid").apply({"params": PARAMS}, IMAGES)
+    np.testing.assert_allclose(np.exp(found), 1 / (1 + np.exp(-logits)), rtol=1e-5)
+
+
+def test_the_face_mask_net_of_the_report_has_the_known_number_of_parameters():
+    model = CNN(
+        *((10, 10, 10, 10, 16, 16, 32, 32), (1, 2) * 4, (0.0,) * 8, (1024, 256, 32), (0.0,) * 3),
+        **{"head": "sigmoid", "classes": 2},
+    )
+    params = shapes_of(model, (200, 200, 3))
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 2_389_540
+    assert params["dense_0"]["kernel"].shape == (8 * 8 * 32, 1024)
