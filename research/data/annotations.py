@@ -75,7 +75,7 @@ LABELS = {
 }
 
 _LEFT_OUT = "left out"
-_MAX_BYTES = 2**20  # of an annotation file; the real ones have 20 kB at most
+_MAX_BYTES = 2**20  # of an annotation file; the real ones have 40 kB at most
 _MAX_ELEMENTS = 20_000
 _FAR = 1e9  # pixels; no number of a box is further out
 _NUMBER = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]{0,20})?([eE][+-]?[0-9]{1,3})?")
