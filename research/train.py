@@ -17,7 +17,7 @@ import optax
 from research import augment, keys, losses, metrics, parallel, probes, stopping
 from research.data import arrays
 from research.data.stored import Stored, read_ahead
-from research.types import Array, Batch, Dataset, Kept, Metrics, PyTree, TrainState
+from research.types import Array, Batch, Dataset, Kept, Metrics, PyTree, TrainState, WatchedState
 
 Probe = Callable[[PyTree, PyTree], Mapping[str, Array]]
 Harden = Callable[[PyTree, jax.Array, Batch], jax.Array]  # of params and a key, see `make_step`
@@ -73,10 +73,11 @@ def init_state(
     loop: of a training that stops early or keeps its best net, if it may be one.
     """
     params = model.init(keys.stream(seed, "init"), as_input(sample[:1]))["params"]
-    watched = loop is not None and (loop.patience > 0 or loop.keep_best)
-    kept = stopping.start(params, with_params=loop.keep_best) if loop and watched else None
-    step = jnp.zeros((), jnp.int32)
-    return TrainState(step=step, params=params, opt_state=tx.init(params), kept=kept)
+    step, opt_state = jnp.zeros((), jnp.int32), tx.init(params)
+    if loop is None or not (loop.patience or loop.keep_best):
+        return TrainState(step=step, params=params, opt_state=opt_state)
+    kept = stopping.start(params, with_params=loop.keep_best)
+    return WatchedState(step=step, params=params, opt_state=opt_state, kept=kept)
 
 
 def init_states(
@@ -310,17 +311,14 @@ def test_epoch(
 
 
 def close_epoch(
-    loop: Loop, state: TrainState, number: Array, taken: Taken, tested: Metrics
+    state: TrainState, number: Array, taken: Taken, tested: Metrics
 ) -> tuple[Kept | None, EpochResult]:
     """What the steps of one epoch, stacked along T, and the tested net after them amount to.
 
-    state: after them.  Returns what is kept of it for early stopping, and the result.
+    state: after them.  Returns what a `WatchedState` is to keep, else None, and the result.
     """
     counted, statistics = taken
     finite = jnp.isfinite(counted.loss_sum)
-    kept = None
-    if state.kept is not None:
-        kept = stopping.update(state.kept, state.params, tested, number)
     result = EpochResult(
         train=metrics.total(counted),
         test=tested,
@@ -328,7 +326,9 @@ def close_epoch(
         bad_step=jnp.where(jnp.all(finite), -1, jnp.argmin(finite)).astype(jnp.int32),
         trained=tested.count > 0,
     )
-    return kept, result
+    if not isinstance(state, WatchedState):
+        return None, result
+    return stopping.update(state.kept, state.params, tested, number), result
 
 
 def make_epoch(
@@ -345,8 +345,8 @@ def make_epoch(
         count = arrays.steps_per_epoch(len(train.images), loop.batch_size)
         state, taken = make_steps(model, tx, loop, count)(state, seed, number, 0, train)
         tested = test_epoch(model, loop, state, number, test)
-        kept, result = close_epoch(loop, state, number, taken, tested)
-        return dataclasses.replace(state, kept=kept), result
+        kept, result = close_epoch(state, number, taken, tested)
+        return _keeping(state, kept), result
 
     return epoch
 
@@ -374,7 +374,7 @@ def make_program(
     def end(ended: PyTree, _: Array, number: Array, test: Dataset) -> PyTree:
         state, taken = ended
         tested = test_epoch(model, loop, state, number, test)
-        return close_epoch(loop, state, number, taken, tested)
+        return close_epoch(state, number, taken, tested)
 
     close = over_seeds(end)
 
@@ -387,7 +387,7 @@ def make_program(
             parts.append(jax.block_until_ready(taken))
             on_steps(int(number), min(first + size, count), count)
         kept, result = close((states, _joined(parts, count)), seeds, number, test)
-        return states.replace(kept=kept), result
+        return _keeping(states, kept), result
 
     return program
 
@@ -414,7 +414,7 @@ def make_streaming_program(
         return run(state, seed, number, data, (places, mask))
 
     some = over_seeds(fed)
-    close = over_seeds(lambda ended, _, number: close_epoch(loop, ended[0], number, *ended[1:]))
+    close = over_seeds(lambda ended, _, number: close_epoch(ended[0], number, *ended[1:]))
     test_some = over_seeds(
         lambda state, _, number, data, valid: test_epoch(model, loop, state, number, data, valid)
     )
@@ -444,7 +444,7 @@ def make_streaming_program(
             found = test_some(states, seeds, number, parallel.place_whole(data, mesh), valid)
             tested = found if tested is None else jax.tree.map(jnp.add, tested, found)
         kept, result = close((states, _joined(parts, count), tested), seeds, number)
-        return states.replace(kept=kept), result
+        return _keeping(states, kept), result
 
     return program
 
@@ -486,7 +486,7 @@ def fit(
     states = parallel.place_seeds(host, mesh)
     first = resume[0] + 1 if resume else 0 if loop.probe else 1
     for number in range(first, loop.epochs + 1):
-        if host.kept is not None and not np.any(stopping.goes_on(host.kept, number, loop.patience)):
+        if not np.any(_goes_on(loop, host, number)):
             break
         began = time.monotonic()
         before = states
@@ -534,9 +534,21 @@ def _unless_stopped(
     loop: Loop, state: TrainState, number: Array, go: Callable[[], Any], rest: Callable[[], Any]
 ) -> Any:
     """go(), or rest() if the seed had stopped before epoch `number`."""
-    if loop.patience == 0 or state.kept is None:
+    if loop.patience == 0:
         return go()
-    return jax.lax.cond(stopping.goes_on(state.kept, number, loop.patience), go, rest)
+    return jax.lax.cond(_goes_on(loop, state, number), go, rest)
+
+
+def _goes_on(loop: Loop, state: TrainState, number: Array | int) -> Any:
+    """[...] bool: whether epoch `number` is still to be trained."""
+    if not isinstance(state, WatchedState):
+        return True
+    return stopping.goes_on(state.kept, number, loop.patience)
+
+
+def _keeping(state: Any, kept: Kept | None) -> Any:
+    """The state with another `kept`, if it has one."""
+    return state if kept is None else dataclasses.replace(state, kept=kept)
 
 
 def _order(seed: Array, number: Array, examples: int, loop: Loop) -> tuple[Array, Array]:

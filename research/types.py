@@ -66,13 +66,18 @@ class TrainState:
     """Everything that training changes; arrays only.
 
     step: [] int32, optimiser updates done.  params, opt_state: trees of float32.
-    kept: None in trainings that neither stop early nor keep their best net.
     """
 
     step: Array
     params: PyTree
     opt_state: PyTree
-    kept: Kept | None = None
+
+
+@flax.struct.dataclass
+class WatchedState(TrainState):
+    """The state of a training that stops early or keeps its best net."""
+
+    kept: Kept
 
 
 @flax.struct.dataclass
