@@ -41,8 +41,8 @@ from research.types import Array, PyTree, UserError
 
 FACTOR = 0.709  # between the scales of two levels
 ROWS, COLUMNS = 64, 1024  # of a canvas
-CANVASES = (1, 8)  # in a call of PNet
-PATCHES = {"rnet": (24, (64, 256)), "onet": (48, (16, 64))}  # size, and patches in a call
+CANVASES = (1, 16)  # in a call of PNet; the CPU, which gains nothing by many, takes the first
+PATCHES = {"rnet": (24, (64, 1024)), "onet": (48, (16, 256))}  # size, and patches in a call
 BUFFERS = tuple(2**n for n in (19, 22, 24, 26))  # entries of the buffer of a group
 GROUP = BUFFERS[1]  # pixels of a group of several pictures
 LISTS = tuple(4**n for n in (4, 5, 6, 7, 8, 9))  # candidates in a call of the suppression
@@ -134,12 +134,7 @@ class Detector:
         parts: list[_Found] = [_nothing()]
         groups: list[np.ndarray] = [np.zeros(0, np.int32)]
         image_of = np.array([level.image for level in levels], np.int32)
-        for first, count in _calls(len(canvases), CANVASES):
-            part = canvases[first : first + count]
-            batch = _stack([*part, *[_empty_canvas()] * (count - len(part))])
-            boxes, scores = map(
-                np.asarray, _program("pnet")(self.params["pnet"], buffer.sums, batch)
-            )
+        for first, batch, boxes, scores in self._windows(buffer, canvases):
             which, row, column = np.nonzero(scores > self.thresholds.pnet)
             level = level_of[first + which, batch.strip_below[which, column]]
             groups.append(level)
@@ -153,6 +148,24 @@ class Detector:
             )
         found = _Found(*map(np.concatenate, zip(*parts, strict=True)))
         return _pick(found, _survivors(found, np.concatenate(groups), 0.5))
+
+    def _windows(
+        self, buffer: "Buffer", canvases: Sequence["Canvas"]
+    ) -> Iterator[tuple[int, "Canvas", np.ndarray, np.ndarray]]:
+        """Number of the first canvas, canvases, and PNet's boxes and scores, call by call.
+
+        A call is made before the last one's results are awaited.
+        """
+        waiting = None
+        for first, count in _calls(len(canvases), CANVASES):
+            part = canvases[first : first + count]
+            batch = _stack([*part, *[_empty_canvas()] * (count - len(part))])
+            boxes, scores = _program("pnet")(self.params["pnet"], buffer.sums, batch)
+            if waiting:
+                yield *waiting[:2], np.asarray(waiting[2]), np.asarray(waiting[3])
+            waiting = first, batch, boxes, scores
+        if waiting:
+            yield *waiting[:2], np.asarray(waiting[2]), np.asarray(waiting[3])
 
     def _refine(self, net: str, buffer: "Buffer", found: "_Found") -> "_Found":
         """What RNet or ONet makes of the candidates: new boxes, new scores, and landmarks."""
@@ -213,11 +226,11 @@ def _groups(images: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:
 
 
 def _calls(total: int, counts: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """(first, count) of calls that take `total` things, each a count of two, small and large."""
-    small, large = counts
+    """(first, count) of calls that take `total` things: as many large ones as can be filled."""
+    small, large = counts[0], counts[0 if jax.default_backend() == "cpu" else 1]
     first = 0
     while first < total:
-        count = small if total - first <= large // 2 else large
+        count = large if total - first > large - small else small
         yield first, count
         first += count
 
@@ -249,7 +262,8 @@ def _entries(images: Sequence[np.ndarray]) -> int:
 def make_buffer(images: Sequence[np.ndarray]) -> Buffer:
     """Put pictures [H, W, 3] uint8 into a buffer of one of the sizes in BUFFERS."""
     size = _size_of(_entries(images), BUFFERS)
-    sums, pixels = np.empty((size, 3), np.uint32), np.empty((size, 4), np.uint8)
+    sums, pixels = _aligned((size, 3)), _aligned((size,))
+    bytes_of = pixels.view(np.uint8).reshape(-1, 4)  # red first, on machines that JAX runs on
     bases: list[int] = []
     base = 0
     for image in images:
@@ -257,19 +271,31 @@ def make_buffer(images: Sequence[np.ndarray]) -> Buffer:
         count = (height + 1) * (width + 1)
         table = sums[base : base + count].reshape(height + 1, width + 1, 3)
         table[0] = table[:, 0] = 0
-        _ = np.cumsum(image, axis=1, dtype=np.uint32, out=table[1:, 1:])
-        for row in range(2, height + 1):  # row by row: numpy's own way is slower by far
+        table[1:, 1:] = image
+        for row in range(2, height + 1):  # NumPy's own sum along columns is many times slower
             table[row] += table[row - 1]
-        colours = pixels[base : base + count].reshape(height + 1, width + 1, 4)
+        _ = np.cumsum(table[1:, 1:], axis=1, dtype=np.uint32, out=table[1:, 1:])
+        colours = bytes_of[base : base + count].reshape(height + 1, width + 1, 4)
         colours[:-1, :-1, :3], colours[:-1, :-1, 3] = image, 0
         bases.append(base)
         base += count
     return Buffer(
-        jnp.asarray(sums),
-        jnp.asarray(pixels.view("<u4")[:, 0]),
+        jax.device_put(sums),
+        jax.device_put(pixels),
         np.array(bases, np.int32),
         np.array([image.shape[:2] for image in images], np.int32),
     )
+
+
+def _aligned(shape: tuple[int, ...]) -> np.ndarray:
+    """An empty uint32 array whose address suits JAX, which need not copy it then on a CPU.
+
+    What is never written costs no memory either, so the end of a buffer that is too large is free.
+    """
+    count, step = math.prod(shape), 64 // 4
+    flat = np.empty(count + step, np.uint32)
+    first = -flat.ctypes.data % 64 // 4
+    return flat[first : first + count].reshape(shape)
 
 
 class Level(NamedTuple):
@@ -463,7 +489,8 @@ def _draw(sums: jax.Array, canvas: Canvas) -> tuple[jax.Array, jax.Array]:
 
 def _pnet(params: PyTree, sums: jax.Array, canvases: Canvas) -> tuple[jax.Array, jax.Array]:
     """Boxes [K, H', W', 4] in pixels of the pictures, and scores [K, H', W'], 0 between strips."""
-    pixels, inside = jax.vmap(functools.partial(_draw, sums))(canvases)
+    drawn = jax.vmap(functools.partial(_draw, sums))(canvases)
+    pixels, inside = jax.lax.optimization_barrier(drawn)  # or XLA draws for every use of a pixel
     offsets, scores = mtcnn.PNet().apply({"params": params}, pixels, inside)
 
     def finish(canvas: Canvas, offsets: jax.Array, scores: jax.Array) -> tuple[Any, Any]:
