@@ -23,9 +23,8 @@ MAX_TURN_DEG = 15.0
 BRIGHTNESS = (0.8, 1.2)
 
 _TURN_RAD = math.radians(MAX_TURN_DEG)
-_BEYOND = (
-    math.cos(_TURN_RAD) + math.sin(_TURN_RAD) - 1
-) / 2  # of a side, by which corners stick out
+# Share of a side by which the corners of a face leave its square at the largest turn.
+_BEYOND = (math.cos(_TURN_RAD) + math.sin(_TURN_RAD) - 1) / 2
 
 
 def crop(image: np.ndarray, box: Box, *, margin: float, size: int) -> np.ndarray:

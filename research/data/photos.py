@@ -44,7 +44,7 @@ from PIL.ImageFile import ImageFile
 
 from research.data.source import DataError
 
-MAX_PIXELS = 64_000_000  # 192 MB of RGB; a frame of a camera has 12 to 50 million
+MAX_PIXELS = 64_000_000  # a camera has 12 to 50 million; `read` takes 10 to 20 bytes for each
 ENDS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")  # of the names of what can be read
 
 _MAX_BYTES = 8 * MAX_PIXELS  # of a file: 16 bits of four channels, not compressed
@@ -158,7 +158,7 @@ def _rgb(image: ImageFile, deep: bool) -> Image.Image:
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     has_colour_key = "transparency" in image.info and not (deep and image.mode == "RGB")
     if image.mode in ("RGBA", "LA", "PA") or has_colour_key:
-        seen = image.convert("RGBA")
+        seen = image if image.mode == "RGBA" else image.convert("RGBA")  # which would be a copy
         white = Image.new("RGB", image.size, "white")
         white.paste(seen, mask=seen.getchannel("A").point([0] + [255] * 255))
         return white
