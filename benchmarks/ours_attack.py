@@ -122,7 +122,7 @@ def compete(argv: Sequence[str]) -> None:
     options = contest.parse_attack(argv)
     config: Config = cnn.get_config("mnist")
     parallel.configure(cpu_devices=1, cpu_threads=config.cpu_threads, seeds=1)
-    model = classify.make_model(config)
+    model = classify.make_model(config, 10)
     sample, weights = contest.read_attacked(options.directory)
     params = unflatten(weights)
     contest.announce(

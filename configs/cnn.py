@@ -74,6 +74,7 @@ def _mnist(config: ConfigDict) -> None:
     config.padding = "valid"  # assumed, Keras' default; or same
     config.dense = (128,)
     config.dense_dropouts = (0.25,)
+    config.head = "softmax"  # or sigmoid, each output by itself, as in configs/masks.py
     config.optimizer = "adam"
     config.learning_rate = 0.01
     config.schedule = "constant"
@@ -91,6 +92,7 @@ def _cifar10(config: ConfigDict) -> None:
     config.padding = "valid"  # assumed, Keras' default; or same
     config.dense = (1024, 1024)
     config.dense_dropouts = (0.0, 0.0)
+    config.head = "softmax"
     config.optimizer = "adam"
     config.learning_rate = 0.001  # assumed, Keras' default for Adam
     config.schedule = "constant"
@@ -102,6 +104,7 @@ def _mnist_best(config: ConfigDict) -> None:
     config.net = "resnet"
     config.widths = (16, 32, 64)  # a pool of 2 before each but the first
     config.residual = (False, True, True)  # a residual block after each
+    config.shrink = 1  # squares of so many pixels are averaged into one first
     config.mean = (0.1307,)  # of the training images, per channel
     config.deviation = (0.3081,)
     config.shift = 2
@@ -127,6 +130,7 @@ def _cifar10_best(config: ConfigDict) -> None:
     config.net = "resnet"
     config.widths = (32, 64, 128, 256)
     config.residual = (False, True, False, True)
+    config.shrink = 1
     config.mean = (0.4914, 0.4822, 0.4465)
     config.deviation = (0.247, 0.2435, 0.2616)
     config.shift = 4

@@ -42,7 +42,7 @@ PACKAGES = (
 _DPI = 160
 _MISSING = "(absent)"
 # Keys that configs have got since runs were first kept, and what runs did that have none.
-_LATER = {"adversarial_radius": 0.0, "adversarial_steps": 1}
+_LATER = {"adversarial_radius": 0.0, "adversarial_steps": 1, "head": "softmax", "shrink": 1}
 
 
 @contextlib.contextmanager

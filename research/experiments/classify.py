@@ -121,7 +121,7 @@ def check(config: Config) -> None:
 def make_task(config: Config, train_count: int) -> training.Task:
     """The net of a config, its optimiser for `train_count` images, and how it is trained."""
     steps = config.epochs * arrays.steps_per_epoch(train_count, config.batch_size)
-    model = make_model(config)
+    model = make_model(config, len(standard.CLASSES[config.dataset]))
     tx = optim.make_optimizer(
         config.learning_rate,
         name=config.optimizer,
@@ -144,13 +144,16 @@ def make_task(config: Config, train_count: int) -> training.Task:
     return training.Task(config.name, model, tx, loop)
 
 
-def make_model(config: Config) -> nn.Module:
-    """The net of a config.  Raises UserError naming the key whose value cannot be used."""
+def make_model(config: Config, classes: int) -> nn.Module:
+    """The net of a config for so many classes.
+
+    Raises UserError naming the key whose value cannot be used.
+    """
     if config.precision not in PRECISIONS:
         valid = ", ".join(PRECISIONS)
         raise UserError(f"precision: {config.precision!r} is not one of {valid}")
     common: dict[str, Any] = {
-        "classes": len(standard.CLASSES[config.dataset]),
+        "classes": classes,
         "dtype": PRECISIONS[config.precision],
     }
     if config.net == "cnn":
@@ -161,6 +164,7 @@ def make_model(config: Config) -> nn.Module:
             dense=config.dense,
             dense_dropouts=config.dense_dropouts,
             padding=config.padding,
+            head=config.head,
             **common,
         )
     if config.net == "resnet":
@@ -169,6 +173,7 @@ def make_model(config: Config) -> nn.Module:
             residual=config.residual,
             mean=config.mean,
             deviation=config.deviation,
+            shrink=config.shrink,
             **common,
         )
     raise UserError(f"net: {config.net!r} is not one of cnn, resnet")

@@ -169,6 +169,7 @@ class ResNet(nn.Module):
     so, a block of two convolutions around which the input passes by; group normalisation and ReLU
     after every convolution; the largest value of every channel; the output layer, scaled.
     The images are brought to mean 0 and deviation 1 inside, by `mean` and `deviation` [C].
+    shrink: before anything else, squares of so many pixels by so many are averaged into one.
     After D. Page, "How to train your ResNet" (2018, the net of DAWNBench), with group instead of
     batch normalisation, so that the images of a batch never influence one another.
     Raises UserError if lengths differ, a width is not a multiple of 8, or a deviation not positive.
@@ -178,11 +179,14 @@ class ResNet(nn.Module):
     residual: Sequence[bool]
     mean: Sequence[float]
     deviation: Sequence[float]
+    shrink: int = 1
     classes: int = 10
     dtype: jax.typing.DTypeLike = jnp.float32
 
     def __post_init__(self) -> None:
         _check_lengths("widths", self.widths, residual=self.residual)
+        if self.shrink < 1:
+            raise UserError(f"shrink: {self.shrink} is below 1")
         if any(width % 8 or width < 8 for width in self.widths):
             raise UserError(f"widths: {self.widths} has a number that is not a multiple of 8")
         if not all(value > 0 for value in self.deviation):
@@ -202,6 +206,8 @@ class ResNet(nn.Module):
         del train  # nothing here is random
         for key in ("mean", "deviation"):
             _check_channels(key, getattr(self, key), images.shape[-1])
+        if self.shrink > 1:
+            images = _shrunk(images, self.shrink)
         mean, deviation = (jnp.asarray(v, jnp.float32) for v in (self.mean, self.deviation))
         x = (images - mean.reshape(1, 1, 1, -1)) / deviation.reshape(1, 1, 1, -1)
         x = x.astype(self.dtype)
@@ -222,6 +228,14 @@ class ResNet(nn.Module):
         """Convolution, pool, normalisation, ReLU."""
         z = Conv(width, "same", pool, kernel_init=HE, name=name)(x)
         return nn.relu(Norm(width // 8, name=f"{name}_norm")(z))
+
+
+def _shrunk(images: jax.Array, side: int) -> jax.Array:
+    """The means of squares [B, H // side, W // side, C]; what does not fill one is left out."""
+    batch, height, width, channels = images.shape
+    rows, columns = height // side, width // side
+    cut = images[:, : rows * side, : columns * side]
+    return cut.reshape(batch, rows, side, columns, side, channels).mean((2, 4))
 
 
 def _check_lengths(key: str, values: Sequence[object], **others: Sequence[object]) -> None:

@@ -62,7 +62,7 @@ def size_of(model, shape):
 
 def test_the_net_for_mnist_has_the_known_number_of_parameters():
     """By arithmetic: 3 x 3 x 1 x 32, 3 x 3 x 32 x 64, 12 x 12 x 64 x 128, 128 x 10, and biases."""
-    assert size_of(classify.make_model(configs.get_config("mnist")), (28, 28, 1)) == 1_199_882
+    assert size_of(classify.make_model(configs.get_config("mnist"), 10), (28, 28, 1)) == 1_199_882
 
 
 @pytest.mark.parametrize(
@@ -77,13 +77,13 @@ def test_the_net_for_mnist_has_the_known_number_of_parameters():
 def test_the_net_for_cifar10_has_the_known_number_of_parameters(padding, pools, parameters):
     config = configs.get_config("cifar10")
     config.padding, config.pools = padding, pools
-    assert size_of(classify.make_model(config), (32, 32, 3)) == parameters
+    assert size_of(classify.make_model(config, 10), (32, 32, 3)) == parameters
 
 
 @pytest.mark.parametrize("variant", configs.VARIANTS)
 def test_layers_are_named_in_the_order_of_their_calls_and_start_as_their_net_does(variant):
     config = configs.get_config(variant)
-    model, called = classify.make_model(config), []
+    model, called = classify.make_model(config, 10), []
 
     def note(call, arguments, options, context):
         if isinstance(context.module, cnn.Conv | cnn.Dense):
@@ -287,3 +287,11 @@ def test_the_face_mask_net_of_the_report_has_the_known_number_of_parameters():
     params = shapes_of(model, (200, 200, 3))
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 2_389_540
     assert params["dense_0"]["kernel"].shape == (8 * 8 * 32, 1024)
+
+
+def test_shrinking_is_the_mean_of_squares_before_anything_else():
+    images = np.random.default_rng(2).random((2, 16, 12, 2), np.float32)
+    means = images.reshape(2, 8, 2, 6, 2, 2).mean((2, 4))
+    found = residual(shrink=2).apply({"params": RESIDUAL_PARAMS}, images)
+    expected = residual().apply({"params": RESIDUAL_PARAMS}, means)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
