@@ -2,7 +2,7 @@
 
     python -m research.main --config=configs/masks.py:vgg --config.data.voc=path/to/voc
     python -m research.main --config=configs/masks.py:best --config.data.folders=path/to/folders
-    python -m research.main --config=configs/masks.py:vgg --config.data.json=path --config.mode=ingest
+    python -m research.main --config=configs/masks.py:vgg --config.data.voc=p --config.mode=ingest
     python -m research.main --config=configs/masks.py:smoke     # seconds; drawn faces, no data
 
 Variants: vgg (the report), best (ours), smoke (short for vgg,smoke).

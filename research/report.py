@@ -20,6 +20,7 @@ from absl import app, flags
 
 from configs import cnn, mlp
 from research import record, scores
+from research.tables import masks as mask_tables
 from research.tables import noise as noise_tables
 from research.types import UserError
 
@@ -224,6 +225,9 @@ BLOCKS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "classifiers": ("results/classifiers.json", classifiers_table),
     "noise": ("results/noise.json", noise_tables.table),
     "noise-robust": ("results/noise.json", noise_tables.robust_table),
+    "masks-counts": ("results/masks.json", mask_tables.counts_table),
+    "masks": ("results/masks.json", mask_tables.table),
+    "masks-trends": ("results/masks.json", mask_tables.trends_table),
     **{
         f"benchmark-{name}": _benchmark(name)
         for name in ("depth", "study", "probe", "layers", "seeds", "cnn", "layers_cnn", "attacks")
@@ -377,6 +381,11 @@ def collect_into(results: Path, workdir: Path) -> None:
         record.write_json(path, kept | found)
         if noise_tables.SHOWN in found:
             _ = shutil.copyfile(workdir / noise_tables.FIGURE, results / NOISE)
+        return
+    if "epochs_trained" in summary:
+        path = results / "masks.json"
+        kept = json.loads(path.read_text()) if path.exists() else {}
+        record.write_json(path, kept | mask_tables.collect(workdir))
         return
     if "nets" in summary:
         record.write_json(results / "depth.json", collect(workdir))

@@ -129,6 +129,27 @@ def wilson_interval(hits: int, count: int, z: float = 1.96) -> tuple[float, floa
     return low, 1.0 - spared
 
 
+def roc(probabilities: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray, float]:
+    """The false and the true positive rate [T] at every threshold, falling, and the area between.
+
+    probabilities: [N], of being positive.  labels: [N], true where positive.  Both curves go from 0
+    to 1.  The area is the share of pairs of a positive and a negative in which the positive has the
+    larger probability, ties counting half (Hanley & McNeil 1982).
+    Raises ValueError for other shapes, for NaN, or if one of the two kinds is missing.
+    """
+    given, positive = np.asarray(probabilities, np.float64), np.asarray(labels, bool)
+    if given.ndim != 1 or given.shape != positive.shape or not np.isfinite(given).all():
+        raise ValueError(f"expected numbers and labels [N], got {given.shape}, {positive.shape}")
+    if positive.all() or not positive.any():
+        raise ValueError("expected positives and negatives, got only one kind")
+    order = np.argsort(-given, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(given[order])), given.size - 1)  # of equal numbers
+    hits = np.cumsum(positive[order])[ends]
+    true_rate = np.append(0.0, hits / positive.sum())
+    false_rate = np.append(0.0, (ends + 1 - hits) / (~positive).sum())
+    return false_rate, true_rate, float(np.trapezoid(true_rate, false_rate))
+
+
 def summary(logits: ArrayLike, labels: ArrayLike, classes: Sequence[str]) -> dict[str, Any]:
     """All scores of one net, ready for JSON; fractions and nats, None where there is no value.
 

@@ -262,3 +262,26 @@ def test_bad_logits_and_labels_are_refused(logits: Any, labels: Any, message: st
 def test_other_bad_input_is_refused_with_what_was_expected(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         _ = call()
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=30))
+def test_the_area_under_the_roc_is_the_share_of_pairs_in_the_right_order(pairs):
+    given_, labels = map(np.array, zip(*pairs, strict=True))
+    if labels.all() or not labels.any():
+        with pytest.raises(ValueError, match="only one kind"):
+            scores.roc(given_, labels)
+        return
+    false_rate, true_rate, area = scores.roc(given_ / 5, labels)
+    difference = given_[labels][:, None] - given_[~labels][None]
+    np.testing.assert_allclose(area, ((difference > 0) + 0.5 * (difference == 0)).mean())
+    for k, threshold in enumerate([np.inf, *np.unique(given_)[::-1]]):
+        assert true_rate[k] == (given_[labels] >= threshold).mean()
+        assert false_rate[k] == (given_[~labels] >= threshold).mean()
+    assert len(true_rate) == len(np.unique(given_)) + 1
+
+
+def test_roc_refuses_what_is_no_probability():
+    with pytest.raises(ValueError, match="got"):
+        scores.roc([0.1, np.nan], [0, 1])
+    with pytest.raises(ValueError, match="got"):
+        scores.roc([[0.1, 0.2]], [[0, 1]])

@@ -68,10 +68,17 @@ def describe_data(source: standard.Source) -> dict[str, Any]:
 
 
 def train_net(
-    task: Task, config: Config, workdir: Path, training: Dataset, test: Dataset
+    task: Task,
+    config: Config,
+    workdir: Path,
+    training: Dataset,
+    test: Dataset,
+    *,
+    start: TrainState | None = None,
 ) -> TrainState:
-    """Train one net, or go on with it, until its records hold every epoch.
+    """Train one net, or go on with it, until its records hold every epoch or it stops early.
 
+    start: the states [S, ...] to begin with, of an earlier training; None for fresh ones.
     Returns the states [S, ...] after the last.  Raises UserError for a loss that is not finite,
     preemption.Stopped when told to stop.
     """
@@ -107,7 +114,7 @@ def train_net(
                 test,
                 task.loop,
                 seeds=seeds,
-                resume=found,
+                resume=found or (start and (0, start)),
                 on_epoch=on_epoch,
                 on_steps=_between_steps(task),
             )
