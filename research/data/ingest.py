@@ -1,15 +1,17 @@
 """From photographs to faces of one size, in small files that survive a kill.
 
 The photographs are worked off in chunks. A chunk that is done lies in the work folder as one zip
-file: the faces as PNG, and `rows.json` with where each comes from and what went wrong. Whoever
-starts again goes on with the first chunk that is missing. Threads read, cut and encode (PIL works
-outside of Python's lock); faces that have no box yet are looked for in between.
+file: the faces as PNG, and `rows.json` with where each comes from and what went wrong. Its name
+says what it was made from. Whoever starts again makes the chunks that are missing. Threads read,
+cut and encode (PIL works outside of Python's lock); faces that have no box yet are looked for in
+between. How many pixels are in work at a time is limited, whatever the number of threads is.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import io
 import json
 import math
@@ -35,13 +37,12 @@ from research.types import Box, Face, Problem
 # The boxes [n, 4] float of the faces in each picture, left, top, right, bottom, best first.
 FindFaces = Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]
 
-_PHOTOS_PER_CHUNK = 16
+_PHOTOS_PER_CHUNK, _FACES_PER_CHUNK = 16, 256
 # Photographs in memory that wait for the detector, and their pixels; as many are being read.
 _AT_ONCE, _AT_ONCE_PX = 4, 32_000_000
-_LARGE_PX = 16_000_000  # what has more is decoded one at a time: it takes up to 20 bytes a pixel
-_large = threading.Lock()
+_ROOM_PX = 32_000_000  # being decoded or cut at a time, 10 to 20 bytes for each
 _SAY_EVERY_S = 5.0
-_FORMAT = "1"
+_FORMAT = "2"  # another one where the same faces shall give other chunk files
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,39 @@ class Chunk(NamedTuple):
     """What became of some photographs: their faces as rows and PNG files, and what went wrong.
 
     small: how many faces were left out because they are smaller than `Cut.min_side`.
+    lost: how many were left out because of one of the problems.
     """
 
     rows: list[Row]
     pngs: list[bytes]
     problems: list[Problem]
     small: int
+    lost: int
+
+
+class Progress:
+    """Says now and then how far a work is, and how long the rest will take.
+
+    doing: as "cutting faces out".  total: of `things`.  done: how many of them need no work.
+    """
+
+    def __init__(
+        self, doing: str, things: str, total: int, say: Callable[[str], None], done: int = 0
+    ) -> None:
+        self._doing, self._things, self._total, self._say = doing, things, total, say
+        self._done = self._first = done
+        self._began = self._said = time.monotonic()
+
+    def add(self, count: int) -> None:
+        """So many more are done."""
+        self._done += count
+        now = time.monotonic()
+        if now - self._said > _SAY_EVERY_S:
+            self._said = now
+            each = (now - self._began) / (self._done - self._first)
+            left = each * (self._total - self._done)
+            of = f"{self._done:,} of {self._total:,} {self._things}"
+            self._say(f"{self._doing}: {of}, about {left:.0f} s left")
 
 
 def ingest(
@@ -87,28 +115,26 @@ def ingest(
 
     faces: those of one photograph in a row.  work: a folder of these faces and this cut alone.
     find_faces: for photographs whose face has no box; the largest it finds is taken.
-    Raises DataError if it is needed and None.
+    Raises DataError if it is needed and None, and if the folder cannot be written.
     """
-    work.mkdir(parents=True, exist_ok=True)
+    with writing(work):
+        work.mkdir(parents=True, exist_ok=True)
     by_photo = [list(group) for _, group in groupby(faces, key=lambda face: face.image)]
     chunks = _chunks(by_photo)
-    paths = [work / f"chunk-{_FORMAT}-{i:05d}.zip" for i in range(len(chunks))]
-    done = sum(len(group) for group, path in zip(chunks, paths, strict=True) if path.exists())
+    paths = [work / _name(i, group, cut) for i, group in enumerate(chunks)]
+    made = [_is_whole(path, say) for path in paths]
+    done = sum(len(group) for group, is_made in zip(chunks, made, strict=True) if is_made)
     if done:
-        say(f"faces: {done:,} of {len(by_photo):,} photographs are cut already, going on")
-    began, first, said = time.monotonic(), done, 0.0
+        say(f"faces of {done:,} of {len(by_photo):,} photographs are cut out already, going on")
+    progress = Progress("cutting faces out", "photographs", len(by_photo), say, done)
     with ThreadPoolExecutor(cores()) as pool:
-        for group, path in zip(chunks, paths, strict=True):
-            if path.exists():
-                continue
-            found = _find_all if group[0][0].box is None else _cut_all
-            _write(path, found(group, cut, pool, find_faces))
-            done += len(group)
-            elapsed = time.monotonic() - began
-            if elapsed - said > _SAY_EVERY_S:
-                said = elapsed
-                left = elapsed / (done - first) * (len(by_photo) - done)
-                say(f"faces: {done:,} of {len(by_photo):,} photographs, about {left:.0f} s left")
+        for group, path, is_made in zip(chunks, paths, made, strict=True):
+            if not is_made:
+                found = _find_all if group[0][0].box is None else _cut_all
+                chunk = found(group, cut, pool, find_faces)
+                with writing(work):
+                    _write(path, chunk)
+                progress.add(len(group))
     return paths
 
 
@@ -117,7 +143,8 @@ def read_rows(path: Path) -> Chunk:
     with _opened(path) as stored:
         about = json.loads(stored.read("rows.json"))
         rows = [_row(entry) for entry in about["rows"]]
-        return Chunk(rows, [], [Problem(*entry) for entry in about["problems"]], about["small"])
+        problems = [Problem(*entry) for entry in about["problems"]]
+        return Chunk(rows, [], problems, about["small"], about["lost"])
 
 
 def read_pngs(path: Path, places: Sequence[int]) -> list[bytes]:
@@ -146,6 +173,18 @@ def whole_box(corners: np.ndarray, shape: Sequence[int]) -> Box:
 
 
 @contextlib.contextmanager
+def writing(where: Path) -> Iterator[None]:
+    """Turns what the file system refuses inside into one DataError that says what would do."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{where} cannot be written ({error.strerror or error}); make room there, or name "
+            "another directory with data.tfds_dir, and start again: it goes on where it stopped"
+        ) from error
+
+
+@contextlib.contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as stored:
@@ -159,14 +198,62 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+class _Room:
+    """So many pixels are in work at a time: of several pictures, or of one that has more."""
+
+    def __init__(self, pixels: int) -> None:
+        self._all = self._left = pixels
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def taken(self, pixels: int) -> Iterator[None]:
+        """Waits until there is room for a picture, and keeps it for as long as the body takes."""
+        pixels = min(pixels, self._all)
+        with self._changed:
+            _ = self._changed.wait_for(lambda: self._left >= pixels)
+            self._left -= pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._left += pixels
+                self._changed.notify_all()
+
+
+_room = _Room(_ROOM_PX)
+
+
 def _chunks(by_photo: Sequence[list[Face]]) -> list[list[list[Face]]]:
-    """Photographs in a row, at most so many, with boxes or without."""
+    """Photographs in a row, with boxes or without, with so many faces that memory holds them."""
     chunks: list[list[list[Face]]] = []
     for _, group in groupby(by_photo, key=lambda faces: faces[0].box is None):
-        same = list(group)
-        starts = range(0, len(same), _PHOTOS_PER_CHUNK)
-        chunks += [same[start : start + _PHOTOS_PER_CHUNK] for start in starts]
+        total = _FACES_PER_CHUNK
+        for faces in group:
+            if total + len(faces) > _FACES_PER_CHUNK or len(chunks[-1]) == _PHOTOS_PER_CHUNK:
+                chunks.append([])
+                total = 0
+            chunks[-1].append(faces)
+            total += len(faces)
     return chunks
+
+
+def _name(number: int, group: Sequence[list[Face]], cut: Cut) -> str:
+    """Of a chunk file: another one for other faces, so that none is taken for what it is not."""
+    faces = [[dataclasses.asdict(face) for face in same] for same in group]
+    made_of = json.dumps([_FORMAT, dataclasses.asdict(cut), faces]).encode()
+    return f"chunk-{number:05d}-{hashlib.sha256(made_of).hexdigest()[:12]}.zip"
+
+
+def _is_whole(path: Path, say: Callable[[str], None]) -> bool:
+    """Whether a chunk file is there and was written to its end."""
+    if not path.exists():
+        return False
+    try:
+        _ = read_rows(path)
+    except DataError:
+        say(f"{path} is damaged; making it again")
+        return False
+    return True
 
 
 def _cut_all(
@@ -193,17 +280,17 @@ def _find_all(
         boxes = iter(find_faces(shown) if shown else [])
         for (face,), image in zip(faces, images, strict=True):
             if isinstance(image, Problem):
-                parts.append(Chunk([], [], [image], 0))
+                parts.append(Chunk([], [], [image], 0, 1))
                 continue
             found = next(boxes)
             if not len(found):
                 problem = Problem(face.image, "no face was found in it", "left out")
-                parts.append(Chunk([], [], [problem], 0))
+                parts.append(Chunk([], [], [problem], 0, 1))
                 continue
             areas = (found[:, 2] - found[:, 0]) * (found[:, 3] - found[:, 1])
             box = whole_box(found[np.argmax(areas)], image.shape)
             boxed = dataclasses.replace(face, box=box)
-            cutting.append(pool.submit(_cut_read, [boxed], image, cut))
+            cutting.append(pool.submit(_cut_found, boxed, image, cut))
     return _joined(parts + [future.result() for future in cutting])
 
 
@@ -243,19 +330,29 @@ def _pixels(path: str) -> int:
 
 
 def _read(path: str) -> np.ndarray | Problem:
+    with _room.taken(_pixels(path)):
+        return _decoded(path)
+
+
+def _decoded(path: str) -> np.ndarray | Problem:
     try:
-        with _large if _pixels(path) > _LARGE_PX else contextlib.nullcontext():
-            return photos.read(path)
+        return photos.read(path)
     except DataError as error:
         return Problem(path, str(error).removeprefix(f"{path}: "), "left out")
 
 
 def _cut_one(faces: Sequence[Face], cut: Cut) -> Chunk:
-    image = _read(faces[0].image)
-    if isinstance(image, Problem):
-        lost = f"left out, and with it {len(faces)} annotated face{'s' if len(faces) > 1 else ''}"
-        return Chunk([], [], [dataclasses.replace(image, done=lost)], 0)
-    return _cut_read(faces, image, cut)
+    with _room.taken(_pixels(faces[0].image)):
+        image = _decoded(faces[0].image)
+        if isinstance(image, np.ndarray):
+            return _cut_read(faces, image, cut)
+    lost = f"left out with its {len(faces)} annotated face{'s' if len(faces) > 1 else ''}"
+    return Chunk([], [], [dataclasses.replace(image, done=lost)], 0, len(faces))
+
+
+def _cut_found(face: Face, image: np.ndarray, cut: Cut) -> Chunk:
+    with _room.taken(image.shape[0] * image.shape[1]):
+        return _cut_read([face], image, cut)
 
 
 def _cut_read(faces: Sequence[Face], image: np.ndarray, cut: Cut) -> Chunk:
@@ -267,7 +364,7 @@ def _cut_read(faces: Sequence[Face], image: np.ndarray, cut: Cut) -> Chunk:
         if min(face.box.width, face.box.height) >= cut.min_side:
             rows.append(Row(face, seen))
             pngs.append(encode(crops.crop(image, face.box, margin=cut.margin, size=cut.size)))
-    return Chunk(rows, pngs, [], len(faces) - len(rows))
+    return Chunk(rows, pngs, [], len(faces) - len(rows), 0)
 
 
 def _joined(parts: Sequence[Chunk]) -> Chunk:
@@ -276,6 +373,7 @@ def _joined(parts: Sequence[Chunk]) -> Chunk:
         [png for part in parts for png in part.pngs],
         [problem for part in parts for problem in part.problems],
         sum(part.small for part in parts),
+        sum(part.lost for part in parts),
     )
 
 
@@ -287,12 +385,16 @@ def _write(path: Path, chunk: Chunk) -> None:
         ],
         "problems": [dataclasses.astuple(problem) for problem in chunk.problems],
         "small": chunk.small,
+        "lost": chunk.lost,
     }
     temporary = path.with_suffix(".tmp")
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as stored:
-        stored.writestr("rows.json", json.dumps(about))
-        for i, png in enumerate(chunk.pngs):
-            stored.writestr(f"{i:04d}.png", png)
+    with temporary.open("wb") as file:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as stored:
+            stored.writestr("rows.json", json.dumps(about))
+            for i, png in enumerate(chunk.pngs):
+                stored.writestr(f"{i:04d}.png", png)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(temporary, path)
 
 

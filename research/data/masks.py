@@ -6,6 +6,9 @@ writes all of it as a TFDS data set, `masks/<key>/1.0.0`; the key names the file
 Beside the records lie `about.json` (counts, settings, checksum), `problems.csv`, one line for each
 thing that was wrong with the files, and `near_duplicates.csv`.
 
+Every face that the annotations name is in exactly one place: in a split, among those that a setting
+leaves out, which `about.json` counts, or in a line of `problems.csv`.
+
 `load` reads it back. The decoded pixels are kept in one file beside the records and stay there
 (`stored`): 12,243 faces of 200 x 200 are 1.5 GB, and nobody needs them all at once.
 
@@ -22,16 +25,19 @@ import io
 import json
 import os
 import shutil
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
+from tensorflow_datasets.core import shuffle
 
 from research.data import annotations, crops, ingest, splits, store
 from research.data.source import DataError
@@ -42,7 +48,7 @@ VERSION = "1.0.0"
 LABELS = ("with_mask", "without_mask", "incorrect")
 PROBLEMS, NEAR, ABOUT = "problems.csv", "near_duplicates.csv", "about.json"
 
-_FORMAT = "1"  # another one where the same files and settings shall give another data set
+_FORMAT = "2"  # another one where the same files and settings shall give another data set
 _AT_ONCE = 256  # faces that are decoded or varied at a time
 
 
@@ -69,14 +75,10 @@ class Request:
     def key(self) -> str:
         """A name that changes with any file of the directories and with any setting."""
         settings = {**dataclasses.asdict(self), "format": _FORMAT}
-        files = sorted(
-            os.path.join(folder, name)
-            for directory in self.directories.values()
-            for folder, _, names in os.walk(directory)
-            for name in names
-        )
-        settings["files"] = store.key_of(files)
-        del settings["directories"]
+        settings["directories"] = {
+            layout: store.key_of(_files(directory))
+            for layout, directory in self.directories.items()
+        }
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -130,8 +132,12 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     name = "masks"
     VERSION = tfds.core.Version(VERSION)
 
-    def __init__(self, *, plan: Plan, key: str, **settings: Any) -> None:
+    def __init__(
+        self, *, plan: Plan, key: str, say: Callable[[str], None], **settings: Any
+    ) -> None:
         self._plan = plan
+        total = sum(map(len, plan.places.values()))
+        self._progress = ingest.Progress("writing", "faces", total, say)
         config = tfds.core.BuilderConfig(name=key, version=VERSION)
         super().__init__(config=config, file_format="array_record", **settings)
 
@@ -162,7 +168,15 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         _write_csv(folder / PROBLEMS, Problem.__dataclass_fields__, self._plan.problems)
         _write_csv(folder / NEAR, ("image", "other", "bits"), self._plan.near)
         _ = (folder / ABOUT).write_text(json.dumps(self._plan.about, indent=2))
-        return {split: self._generate_examples(split) for split in splits.SPLITS}
+        empty = hashlib.sha256().hexdigest()
+        for split in splits.SPLITS:
+            _ = (folder / f"{split}.sha256").write_text(empty)
+        # TFDS has no splits without examples.
+        return {
+            split: self._generate_examples(split)
+            for split in splits.SPLITS
+            if self._plan.places[split]
+        }
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, Any]]:
         digest = hashlib.sha256()
@@ -175,11 +189,12 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     "image": io.BytesIO(example.png),
                     "label": example.face.label,
                     "source": example.face.source,
-                    "photo": example.face.image,
+                    "photo": os.fsencode(example.face.image),  # which need not be UTF-8
                     "box": np.array(dataclasses.astuple(example.face.box), np.int32),
                     "synthetic": example.synthetic,
                 },
             )
+            self._progress.add(1)
         _ = (Path(self.data_dir) / f"{split}.sha256").write_text(digest.hexdigest())
 
 
@@ -193,73 +208,158 @@ def prepare(
 
     tfds_dir: "" means $TFDS_DATA_DIR or ~/tensorflow_datasets.
     find_faces: makes the detector, if one is needed; see `ingest.ingest`.
-    Raises DataError for directories that cannot be used, if no face is left, and UserError for
-    parts that cannot be had (`splits.split_by_image`).  A preparation that was killed goes on.
+    Raises DataError for directories that cannot be used, if no face is left or if `tfds_dir` cannot
+    be written, and UserError for parts that cannot be had (`splits.split_by_image`).  A preparation
+    that was killed goes on; of two processes the second waits for the first.
     """
-    root = Path(tfds_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
-    home = root.expanduser() / "masks"
+    root = Path(tfds_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    directories = {layout: _absolute(given) for layout, given in request.directories.items()}
+    request = dataclasses.replace(request, directories=directories)
+    home = root.absolute() / "masks"
+    _check_apart(directories.values(), home)
     key = request.key()
-    folder = home / key / VERSION
-    if not folder.is_dir():
+    folder, work = home / key / VERSION, home / f".work-{key}"
+    if not folder.is_dir() or work.is_dir():
         with store.locked(home / f".{key}.lock", "the faces", say):
             if not folder.is_dir():
-                _make(request, root.expanduser(), key, find_faces, say)
+                _make(request, home, key, work, find_faces, say)
+            shutil.rmtree(work, ignore_errors=True)
     return load(folder, say)
 
 
 def load(folder: Path, say: Callable[[str], None]) -> Masks:
     """Read a prepared data set back: its images stay on the disk.
 
-    Raises DataError naming the folder if it is damaged: delete it, and it will be made again.
+    Pixels that are damaged are decoded anew.  Raises DataError naming the folder if something else
+    is: delete it, and it will be made again; or if the pixels cannot be written there.
     """
     try:
         about = json.loads((folder / ABOUT).read_text())
         builder: Any = tfds.builder_from_directory(folder)
         digests = {split: (folder / f"{split}.sha256").read_text() for split in splits.SPLITS}
-        read = {
-            split: _read_split(builder, folder, split, digests[split], say) for split in digests
-        }
-    except DataError:
-        raise
+        names = tuple(builder.info.features["label"].names)
+        about["sha256"] = hashlib.sha256("".join(digests.values()).encode()).hexdigest()
     except Exception as error:  # damage surfaces as any type, from three libraries
-        raise DataError(
-            f"{folder} cannot be read ({type(error).__name__}: {error}); delete it and the faces "
-            "will be prepared again"
-        ) from error
-    about["sha256"] = hashlib.sha256("".join(digests.values()).encode()).hexdigest()
-    return Masks(read, tuple(builder.info.features["label"].names), about, folder)
+        raise _damaged(folder, error) from error
+    read = {split: _read_split(builder, folder, split, digests[split], say) for split in digests}
+    return Masks(read, names, about, folder)
+
+
+def _absolute(directory: str) -> str:
+    return os.path.abspath(os.path.expanduser(directory))
+
+
+def _files(directory: str) -> list[str]:
+    """All files below a directory that `annotations` may look at: not hidden, links followed."""
+    found: list[str] = []
+    seen: set[str] = set()
+    for folder, inside, names in os.walk(_absolute(directory), followlinks=True):
+        if os.path.realpath(folder) in seen:  # a link may lead round in a circle
+            inside.clear()
+            continue
+        seen.add(os.path.realpath(folder))
+        inside[:] = sorted(name for name in inside if not name.startswith("."))
+        paths = (os.path.join(folder, name) for name in sorted(names) if not name.startswith("."))
+        found += [path for path in paths if os.path.exists(path)]  # a link may lead nowhere
+    return found
+
+
+def _check_apart(directories: Iterable[str], home: Path) -> None:
+    """Raises DataError if what is written would lie among the photographs, or they in there."""
+    ours = os.path.realpath(home)
+    for directory in directories:
+        theirs = os.path.realpath(directory)
+        if os.path.commonpath([ours, theirs]) in (ours, theirs):
+            raise DataError(
+                f"{directory} is to hold photographs and {home} the prepared faces, but one is in "
+                "the other; name another directory with data.tfds_dir"
+            )
+
+
+def _damaged(folder: Path, error: object) -> DataError:
+    said = f"{type(error).__name__}: {error}" if isinstance(error, Exception) else str(error)
+    return DataError(
+        f"{folder} cannot be read ({' '.join(said.split())}); delete it and the faces will be "
+        "prepared again"
+    )
 
 
 def _make(
     request: Request,
-    root: Path,
+    home: Path,
     key: str,
+    work: Path,
     find_faces: Callable[[], ingest.FindFaces],
     say: Callable[[str], None],
 ) -> None:
     found, problems, counts = _annotated(request, say)
-    work = root / "masks" / f".work-{key}"
+    with ingest.writing(home):
+        work.mkdir(parents=True, exist_ok=True)  # before anything that takes long
     finder = find_faces() if any(face.box is None for face in found) else None
     chunks = ingest.ingest(found, request.cut, work, finder, say)
     plan = _plan(request, chunks, problems, counts)
-    for leftover in (root / "masks" / key).glob(f"incomplete.*_{VERSION}"):
+    for leftover in (home / key).glob(f"incomplete.*_{VERSION}"):
         shutil.rmtree(leftover, ignore_errors=True)
+    say(f"writing {sum(map(len, plan.places.values())):,} faces to {home / key}")
+    verbosity = logging.get_verbosity()
     tfds.disable_progress_bar()
-    logging.set_verbosity(logging.ERROR)  # TFDS warns of configurations that are not its own
-    say(f"writing {sum(map(len, plan.places.values())):,} faces to {root / 'masks' / key}")
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            builder = Builder(plan=plan, key=key, data_dir=root)
-            builder.download_and_prepare()
-    except OSError as error:
-        raise DataError(f"{root / 'masks' / key} cannot be written: {error}") from error
-    shutil.rmtree(work, ignore_errors=True)
+        logging.set_verbosity(logging.ERROR)  # TFDS warns of configurations that are not its own
+        with (
+            ingest.writing(home / key),
+            contextlib.redirect_stdout(io.StringIO()),
+            mock.patch.object(shuffle, "Shuffler", _Spool),
+        ):
+            Builder(plan=plan, key=key, say=say, data_dir=home.parent).download_and_prepare()
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+class _Spool:
+    """Records in their order, in a file, in the place of TFDS's shuffler.
+
+    That one holds up to 1 GB in memory, and needs TensorFlow to hold more.
+    """
+
+    def __init__(self, dirpath: Any, *_: Any, **__: Any) -> None:
+        self._file = tempfile.TemporaryFile(dir=dirpath)
+        self._sizes: list[int] = []
+
+    @property
+    def size(self) -> int:
+        """Bytes of all records."""
+        return sum(self._sizes)
+
+    @property
+    def num_examples(self) -> int:
+        """How many records there are."""
+        return len(self._sizes)
+
+    @property
+    def bucket_lengths(self) -> list[int]:
+        """How many records there are in each of its files."""
+        return [len(self._sizes)]
+
+    def add(self, key: int, data: bytes) -> None:
+        """One more record; the keys of the builder count."""
+        assert key == len(self._sizes)
+        self._sizes.append(self._file.write(data))
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        _ = self._file.seek(0)
+        with self._file:
+            for key, size in enumerate(self._sizes):
+                yield key, self._file.read(size)
 
 
 def _annotated(
     request: Request, say: Callable[[str], None]
 ) -> tuple[list[Face], list[Problem], dict[str, Any]]:
-    """All faces that are to be cut, by source and photograph; the problems so far; the counts."""
+    """All faces that are to be cut, by source and photograph; the problems so far; the counts.
+
+    The counts: faces that were `annotated` {source: {label: n}}, things whose label is `left_out`
+    {source: {raw label: n}}, `incorrect` faces left out by the setting, and faces `lost`.
+    """
     faces: list[Face] = []
     problems: list[Problem] = []
     annotated: dict[str, dict[str, int]] = {}
@@ -274,16 +374,30 @@ def _annotated(
         left_out[layout] = dict(read.left_out)
         shown = ", ".join(f"{n:,} {label}" for label, n in sorted(annotated[layout].items()))
         say(f"{layout}: {shown}; {len(read.problems):,} problems in {request.directories[layout]}")
+    counts: dict[str, Any] = {"annotated": annotated, "left_out": left_out, "incorrect": 0}
     if not request.keep_incorrect:
+        counts["incorrect"] = sum(face.label == "incorrect" for face in faces)
         faces = [face for face in faces if face.label != "incorrect"]
-    same = annotations.duplicates(dict.fromkeys(face.image for face in faces))
-    for image, first in same.items():
-        problems.append(Problem(image, f"has the same bytes as {first}", "left out"))
-    faces = [face for face in faces if face.image not in same]
+    faces, counts["lost"] = _without_copies(faces, problems)
     if not faces:
         where = ", ".join(request.directories.values())
-        raise DataError(f"no face with a usable label and picture was found in {where}")
-    return faces, problems, {"annotated": annotated, "left_out": left_out}
+        raise DataError(
+            f"no face with a usable label and picture was found in {where}{_first(problems)}"
+        )
+    return faces, problems, counts
+
+
+def _without_copies(faces: Sequence[Face], problems: list[Problem]) -> tuple[list[Face], int]:
+    """Those of no photograph that another layout has as well, and how many others there were.
+
+    Adds a problem for each such photograph; each layout has seen to its own.
+    """
+    per_image = Counter(face.image for face in faces)
+    same = annotations.duplicates(per_image)
+    for image, first in same.items():
+        done = f"left out with its {per_image[image]} face{'s' if per_image[image] > 1 else ''}"
+        problems.append(Problem(image, f"the same bytes as {first}", done))
+    return [face for face in faces if face.image not in same], sum(per_image[i] for i in same)
 
 
 def _plan(
@@ -295,9 +409,11 @@ def _plan(
     """Which face goes where, and everything that there is to say about it."""
     read = [ingest.read_rows(path) for path in chunks]
     rows = [(c, i, row) for c, chunk in enumerate(read) for i, row in enumerate(chunk.rows)]
+    every = [*problems, *(problem for chunk in read for problem in chunk.problems)]
     faces = [row.face for _, _, row in rows]
     if not faces:
-        raise DataError("no face is left: see what was wrong above, or give a smaller min_side")
+        small = sum(chunk.small for chunk in read)
+        raise DataError(f"no face is left; {small:,} are smaller than min_side{_first(every)}")
     split_of = splits.split_by_image(
         faces, test=request.test, score=request.score, seed=request.seed
     )
@@ -308,11 +424,11 @@ def _plan(
     places["train"] += _copies(places["train"], label_of, request)
     prints = {row.face.image: row.print for _, _, row in rows}
     near = splits.near_duplicates(prints, split_of)
-    every = [*problems, *(problem for chunk in read for problem in chunk.problems)]
     source_of = {(chunk, i): row.face.source for chunk, i, row in rows}
     about = {
         **counts,
         "too_small": sum(chunk.small for chunk in read),
+        "lost": counts["lost"] + sum(chunk.lost for chunk in read),
         "usable": _count((face.source, face.label) for face in faces),
         "splits": {
             split: _count((source_of[c, i], label_of[c, i]) for c, i, copy in some if copy < 0)
@@ -329,6 +445,14 @@ def _plan(
     return Plan(chunks, places, names, request, about, every, near)
 
 
+def _first(problems: Sequence[Problem]) -> str:
+    """The end of a message: what went wrong first, if anything did."""
+    if not problems:
+        return ""
+    file, what, _ = dataclasses.astuple(problems[0])
+    return f"; the first of {len(problems):,} problems: {file}: {what}"
+
+
 def _copies(
     places: Sequence[tuple[int, int, int]],
     label_of: Mapping[tuple[int, int], str],
@@ -342,7 +466,8 @@ def _copies(
     found: list[tuple[int, int, int]] = []
     generator = np.random.Generator(np.random.PCG64(request.seed))
     for label in sorted(of_label):
-        missing = round(request.balance * most) - len(of_label[label])
+        full = len(of_label[label]) == most
+        missing = 0 if full else round(request.balance * most) - len(of_label[label])
         order = generator.permutation(len(of_label[label]))
         for n in range(max(missing, 0)):
             turn, position = divmod(n, len(order))
@@ -394,70 +519,126 @@ def _digested(png: bytes, label: str) -> bytes:
 def _read_split(
     builder: Any, folder: Path, split: str, digest: str, say: Callable[[str], None]
 ) -> Faces:
-    """The faces of a split, from their decoded pixels, which are made and checked if need be."""
-    rows, pixels = folder / f"{split}.npz", folder / f"{split}.u8"
-    count = builder.info.splits[split].num_examples if split in builder.info.splits else 0
-    shape = (count, *builder.info.features["image"].shape)
-    if not rows.exists():
-        if split == "train":
-            say(f"decoding {count:,} faces of {folder} (once)")
-        _decode_split(builder, folder, split, digest)
-    with rows.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        tables = {name: stored[name] for name in ("labels", "sources", "photos", "synthetic")}
-        expected = str(stored["pixels"])
-    with pixels.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-            rows.unlink()
-            raise DataError(f"{pixels} is damaged; start again, and it will be made again")
+    """The faces of a split, from their decoded pixels, which are made if need be."""
+    found = _decoded_split(builder, folder, split, digest, say)
+    if found is None:
+        with store.locked(folder / ".lock", "the pixels", say):
+            # Another process may have made them meanwhile; what was wrong has been said.
+            found = _decoded_split(builder, folder, split, digest, lambda line: None)
+            if found is None:
+                _decode_split(builder, folder, split, digest, say)
+                found = _decoded_split(builder, folder, split, digest, say)
+    if found is None:
+        raise _damaged(folder, f"the pixels of {split} are not what was written")
+    return found
+
+
+def _decoded_split(
+    builder: Any, folder: Path, split: str, digest: str, say: Callable[[str], None]
+) -> Faces | None:
+    """The faces of a split if all is as `_decode_split` left it, None if it is to be done again.
+
+    Raises DataError if the records are not those it was done with.
+    """
+    table, pixels = folder / f"{split}.npz", folder / f"{split}.u8"
+    if not table.exists():
+        return None
+    try:
+        with table.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            found = {name: stored[name] for name in stored}
+        with pixels.open("rb") as file:
+            same = hashlib.file_digest(file, "sha256").hexdigest() == str(found["pixels"])
+        same = same and str(found["digest"]) == digest
+    except Exception:  # damage surfaces as any type
+        same, found = False, {}
+    if not same:
+        say(f"{pixels} is damaged; making it again")
+        return None
+    if _sizes(builder, folder, split) != found["sizes"].tolist():
+        raise _damaged(folder, f"the records of {split} are not what was written")
+    shape = (len(found["labels"]), *builder.info.features["image"].shape)
     images: Any = Stored(pixels, shape)
-    data = Dataset(images=images, labels=tables["labels"])
-    return Faces(data, tables["sources"], tables["photos"], tables["synthetic"])
+    data = Dataset(images=images, labels=found["labels"])
+    photos = np.array([os.fsdecode(name) for name in found["photos"].tolist()], np.str_)
+    return Faces(data, found["sources"], photos, found["synthetic"])
 
 
-def _decode_split(builder: Any, folder: Path, split: str, digest: str) -> None:
+def _sizes(builder: Any, folder: Path, split: str) -> list[int]:
+    """Bytes of the files of records of a split."""
+    if split not in builder.info.splits:
+        return []
+    try:
+        return [os.path.getsize(path) for path in builder.info.splits[split].filepaths]
+    except OSError as error:
+        raise _damaged(folder, error) from error
+
+
+def _decode_split(
+    builder: Any, folder: Path, split: str, digest: str, say: Callable[[str], None]
+) -> None:
     """Write the pixels of a split, and after them the table that says that they are there."""
-    source: Any = []
-    if split in builder.info.splits:
-        skip = {"image": tfds.decode.SkipDecoding()}
-        source = builder.as_data_source(split, decoders=skip)
     names = builder.info.features["label"].names
     found, pixels = hashlib.sha256(), hashlib.sha256()
     tables: dict[str, list[Any]] = {"labels": [], "sources": [], "photos": [], "synthetic": []}
     temporary = folder / f".{split}.tmp"
-    with temporary.open("wb") as file, ThreadPoolExecutor(ingest.cores()) as pool:
-        for start in range(0, len(source), _AT_ONCE):
-            part = source.__getitems__(range(start, min(start + _AT_ONCE, len(source))))
-            for example, image in zip(
-                part, pool.map(lambda e: ingest.decode(e["image"]), part), strict=True
-            ):
-                found.update(_digested(example["image"], names[example["label"]]))
-                pixels.update(image.tobytes())
-                _ = file.write(image.tobytes())
-                tables["labels"].append(example["label"])
-                tables["sources"].append(annotations.LAYOUTS[example["source"]])
-                tables["photos"].append(example["photo"].decode())
-                tables["synthetic"].append(example["synthetic"])
+    with ingest.writing(folder), temporary.open("wb") as file:
+        for example, image in _decoded(builder, folder, split, say):
+            found.update(_digested(example["image"], names[example["label"]]))
+            pixels.update(image.data)
+            _ = file.write(image.data)
+            tables["labels"].append(example["label"])
+            tables["sources"].append(annotations.LAYOUTS[example["source"]])
+            tables["photos"].append(example["photo"])
+            tables["synthetic"].append(example["synthetic"])
         file.flush()
         os.fsync(file.fileno())
     if found.hexdigest() != digest:
-        raise DataError(f"{folder}: the records of {split} differ from what was written")
-    os.replace(temporary, folder / f"{split}.u8")
+        raise _damaged(folder, f"the records of {split} are not what was written")
     arrays = {
         "labels": np.array(tables["labels"], np.int32),
         "sources": np.array(tables["sources"], np.str_),
-        "photos": np.array(tables["photos"], np.str_),
+        "photos": np.array(tables["photos"], np.bytes_),
         "synthetic": np.array(tables["synthetic"], bool),
+        "digest": np.array(digest),
         "pixels": np.array(pixels.hexdigest()),
+        "sizes": np.array(_sizes(builder, folder, split), np.int64),
     }
-    with (folder / f".{split}.npz.tmp").open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
-    os.replace(folder / f".{split}.npz.tmp", folder / f"{split}.npz")
+    with ingest.writing(folder):
+        os.replace(temporary, folder / f"{split}.u8")
+        with (folder / f".{split}.npz.tmp").open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+        os.replace(folder / f".{split}.npz.tmp", folder / f"{split}.npz")
 
 
-def _write_csv(path: Path, header: Any, rows: Sequence[Any]) -> None:
-    # Names on a disk need not be UTF-8.
-    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+def _decoded(
+    builder: Any, folder: Path, split: str, say: Callable[[str], None]
+) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    """The records of a split with their pixels [S, S, 3] uint8."""
+    if split not in builder.info.splits:
+        return
+    try:
+        skip = {"image": tfds.decode.SkipDecoding()}
+        source: Any = builder.as_data_source(split, decoders=skip)
+        progress = ingest.Progress(f"decoding {split} (once)", "faces", len(source), say)
+        with ThreadPoolExecutor(ingest.cores()) as pool:
+            for start in range(0, len(source), _AT_ONCE):
+                part = source.__getitems__(range(start, min(start + _AT_ONCE, len(source))))
+                images = pool.map(lambda example: ingest.decode(example["image"]), part)
+                yield from zip(part, images, strict=True)
+                progress.add(len(part))
+    except Exception as error:  # damage surfaces as any type, from three libraries
+        raise _damaged(folder, error) from error
+
+
+def _write_csv(path: Path, header: Iterable[str], rows: Sequence[Any]) -> None:
+    """A line each, whatever is in a name: it may have line ends, and need not be UTF-8."""
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(list(header))
         for row in rows:
-            writer.writerow(dataclasses.astuple(row) if isinstance(row, Problem) else row)
+            cells = dataclasses.astuple(row) if isinstance(row, Problem) else row
+            writer.writerow([_printable(str(cell)) for cell in cells])
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

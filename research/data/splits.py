@@ -25,9 +25,13 @@ def split_by_image(
     """{image: its split, one of SPLITS}.
 
     test, score: a share of the faces if below 1, else their number.  Every source gives its part
-    of both.  A number is met exactly as long as there are photographs with few enough faces.
+    of both, and what its photographs have too many faces for is made up for by the others'.  A
+    number is met exactly as long as there are photographs with few enough faces; it is never
+    exceeded.
     Raises UserError naming the key if nothing would be left to train on, or nothing to test on.
     """
+    if seed < 0:
+        raise UserError(f"seed: {seed} is negative")
     per_image = Counter(face.image for face in faces)
     source_of = {face.image: face.source for face in faces}
     per_source = Counter(face.source for face in faces)
@@ -42,15 +46,29 @@ def split_by_image(
             f"test, score: {wanted['test']:,} and {wanted['score']:,} of {len(faces):,} faces "
             "leave none to train on; give smaller numbers, or shares below 1"
         )
-    left = {split: _in_proportion(count, per_source) for split, count in wanted.items()}
-    images = np.array(sorted(per_image))
+    left = {"score": _in_proportion(wanted["score"], per_source)}
+    remaining = {name: per_source[name] - left["score"][name] for name in per_source}
+    left["test"] = _in_proportion(wanted["test"], remaining)
+    images = np.array(sorted(per_image), object)
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(images).tolist()
     split_of: dict[str, str] = {}
-    for image in np.random.Generator(np.random.PCG64(seed)).permutation(images).tolist():
+    for image in order:
         source, count = source_of[image], per_image[image]
-        fits = [split for split in wanted if left[split][source] >= count]
+        fits = [split for split in left if left[split][source] >= count]
         split_of[image] = fits[0] if fits else "train"
         if fits:
             left[fits[0]][source] -= count
+    for split, missing in ((split, sum(left[split].values())) for split in left):
+        for image in order:
+            if split_of[image] == "train" and per_image[image] <= missing:
+                split_of[image] = split
+                missing -= per_image[image]
+    if "test" not in split_of.values():
+        fewest = min(per_image[image] for image in order if split_of[image] == "train")
+        raise UserError(
+            f"test: {test:g} of {len(faces):,} faces are {wanted['test']:,}, but each of the "
+            f"photographs has {fewest:,} or more, which stay together; give a larger part"
+        )
     return split_of
 
 
@@ -71,18 +89,22 @@ def near_duplicates(
 ) -> list[tuple[str, str, int]]:
     """(image, image, bits that differ) of photographs that look alike and are in other splits.
 
-    prints: {image: its fingerprint}.  Sorted by the bits, then by name.
+    For each photograph the one in another split that is most like it, the first by name of several;
+    pairs of which each is the other's only once.  Sorted by the bits, then by name.
+    prints: {image: its fingerprint}.
     """
     names = sorted(prints)
     values = np.array([prints[name] for name in names], np.uint64)
     split = np.array([SPLITS.index(split_of[name]) for name in names], np.int8)
-    found: list[tuple[str, str, int]] = []
-    for first in range(len(names)):
-        distance = np.bitwise_count(values[first] ^ values[first + 1 :])
-        alike = (distance <= NEAR) & (split[first + 1 :] != split[first])
-        for other in np.flatnonzero(alike):
-            found.append((names[first], names[first + 1 + other], int(distance[other])))
-    return sorted(found, key=lambda pair: (pair[2], pair[0], pair[1]))
+    found: set[tuple[int, str, str]] = set()
+    for i, name in enumerate(names):
+        # One for each photograph and no more: all blank ones are alike, and pairs are many.
+        distance = np.where(split == split[i], NEAR + 1, np.bitwise_count(values ^ values[i]))
+        nearest = int(np.argmin(distance))
+        if distance[nearest] <= NEAR:
+            first, second = sorted((name, names[nearest]))
+            found.add((int(distance[nearest]), first, second))
+    return [(first, second, bits) for bits, first, second in sorted(found)]
 
 
 def _number(key: str, asked: float, total: int) -> int:
