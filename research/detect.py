@@ -628,10 +628,12 @@ def _suppress(
 @functools.cache
 def _program(name: str) -> jax.stages.Wrapped:
     """The compiled function of a stage."""
-    functions = {
-        "pnet": _pnet,
-        "rnet": functools.partial(_refine, "rnet"),
-        "onet": functools.partial(_refine, "onet"),
-        "suppress": _suppress,
-    }
-    return jax.jit(functions[name], compiler_options=parallel.compiler_options())
+    return jax.jit(STAGES[name], compiler_options=parallel.compiler_options())
+
+
+STAGES = {
+    "pnet": _pnet,
+    "rnet": functools.partial(_refine, "rnet"),
+    "onet": functools.partial(_refine, "onet"),
+    "suppress": _suppress,
+}
