@@ -310,7 +310,11 @@ def _make(
             contextlib.redirect_stdout(io.StringIO()),
             mock.patch.object(shuffle, "Shuffler", _Spool),
         ):
-            Builder(plan=plan, key=key, say=say, data_dir=home.parent).download_and_prepare()
+            builder = Builder(plan=plan, key=key, say=say, data_dir=home.parent)
+            try:
+                builder.download_and_prepare()
+            except RuntimeError as error:  # which is what array_record makes of a full disk
+                raise OSError(" ".join(str(error).split())) from error
     finally:
         logging.set_verbosity(verbosity)
 
