@@ -12,11 +12,16 @@ the figures):
   largest and the gradient selects.
 - The gradient of a bias is a sum over all rows that XLA cuts into windows; here it is a product
   with a vector of ones.
+- Large images with few channels leave the vector registers half empty, and the library spends its
+  time on copying patches. Batches of them are laid out in lanes, the same pixel and channel of
+  sixteen images side by side, and the sums are written out as products of whole lanes
+  (`python -m benchmarks.layers_masks`).
 
-Layouts: images [B, H, W, C], kernels [height, width, C in, C out].
+Layouts: images [B, H, W, C], kernels [height, width, C in, C out], lanes [B / 16, H, W, C, 16].
 """
 
-from functools import partial
+import operator
+from functools import partial, reduce
 
 import chex
 import jax
@@ -28,6 +33,13 @@ PADDINGS = ("valid", "same")
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 _GROUPS = 16  # convolutions that make up the gradient of a filter
 _FEW_CHANNELS = 4  # up to here the patches are small, and one product is faster
+# Where lanes are faster: smaller images fit a core's cache as they are, and more terms would be
+# more code than is worth its compilation.
+_LANES = 16  # float32 numbers of the widest register; two of the next smaller
+_LANE_PIXELS = 1600
+_LANE_CHANNELS = 10
+_LANE_TERMS = 100  # height * width * C in of a kernel
+_REGISTERS = 28  # of 32, that hold pixels while the gradient of a kernel is summed
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
@@ -40,7 +52,11 @@ def conv2d(images: jax.Array, kernel: jax.Array, *, padding: str) -> jax.Array:
     """
     chex.assert_rank([images, kernel], 4)
     pads = pads_of(kernel.shape[0], kernel.shape[1], padding)
-    return _conv_fast(images, kernel, pads) if on_cpu() else _correlate(images, kernel, pads)
+    if not on_cpu():
+        return _correlate(images, kernel, pads)
+    if _fit_lanes(images, kernel.shape):
+        return _from_lanes(_conv_lanes(_to_lanes(images), kernel, pads))
+    return _conv_fast(images, kernel, pads)
 
 
 def max_pool(images: jax.Array, size: int) -> jax.Array:
@@ -54,6 +70,8 @@ def max_pool(images: jax.Array, size: int) -> jax.Array:
     images = images[:, : height // size * size, : width // size * size]
     if size == 1:
         return images
+    if _fit_lanes(images):
+        return _from_lanes(_pool_fast(_to_lanes(images), size))
     if on_cpu():
         return _pool_fast(images, size)
     windows = (1, size, size, 1)
@@ -64,6 +82,8 @@ def max_pool(images: jax.Array, size: int) -> jax.Array:
 
 def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
     """x [..., C] + bias [C]."""
+    if _fit_lanes(x):
+        return _from_lanes(_add_bias_lanes(_to_lanes(x), bias))
     return _add_bias_fast(x, bias) if on_cpu() else x + _to_rank(bias, x.ndim)
 
 
@@ -86,9 +106,10 @@ def _correlate(images: jax.Array, kernel: jax.Array, pads: Pads) -> jax.Array:
 
 
 def _pad(images: jax.Array, pads: Pads) -> jax.Array:
-    """Zeros around the images, or rows and columns cut off where a number is negative."""
-    zero = jnp.zeros((), images.dtype)
-    return lax.pad(images, zero, ((0, 0, 0), *((a, b, 0) for a, b in pads), (0, 0, 0)))
+    """Zeros around the images or lanes; where a number is negative, rows or columns cut off."""
+    zero, none = jnp.zeros((), images.dtype), (0, 0, 0)
+    rest = [none] * (images.ndim - 3)
+    return lax.pad(images, zero, (none, *((a, b, 0) for a, b in pads), *rest))
 
 
 _NONE: Pads = ((0, 0), (0, 0))
@@ -193,11 +214,11 @@ def _pool_forward(images: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
 
 
 def _pool_backward(size: int, which: jax.Array, cotangent: jax.Array) -> tuple[jax.Array]:
-    batch, height, width, channels = cotangent.shape
-    position = jnp.arange(size * size, dtype=which.dtype).reshape(1, 1, size, 1, size, 1)
-    chosen = which[:, :, None, :, None, :] == position
-    spread = jnp.where(chosen, cotangent[:, :, None, :, None, :], jnp.zeros((), cotangent.dtype))
-    return (spread.reshape(batch, height * size, width * size, channels),)
+    batch, height, width, *rest = cotangent.shape
+    position = jnp.arange(size * size, dtype=which.dtype)
+    chosen = which[:, :, None, :, None] == position.reshape(1, 1, size, 1, size, *[1] * len(rest))
+    spread = jnp.where(chosen, cotangent[:, :, None, :, None], jnp.zeros((), cotangent.dtype))
+    return (spread.reshape(batch, height * size, width * size, *rest),)
 
 
 def _index_dtype(size: int) -> type[np.int8] | type[np.int32]:
@@ -231,3 +252,175 @@ _ = _add_bias_fast.defvjp(_add_bias_forward, _add_bias_backward)
 
 def _to_rank(bias: jax.Array, rank: int) -> jax.Array:
     return bias.reshape((1,) * (rank - 1) + bias.shape)
+
+
+def _fit_lanes(images: jax.Array, kernel: tuple[int, ...] | None = None) -> bool:
+    """Whether images are laid out in lanes, for their convolution with a kernel or as they are."""
+    batch, height, width, channels = images.shape if images.ndim == 4 else (0, 0, 0, 0)
+    most = max(channels, kernel[3] if kernel else 0)
+    terms = kernel[0] * kernel[1] * kernel[2] if kernel else 0
+    return (
+        on_cpu()
+        and images.dtype in (jnp.float32, jnp.float64)
+        and batch > 0
+        and batch % _LANES == 0
+        and height * width >= _LANE_PIXELS
+        and most <= _LANE_CHANNELS
+        and terms <= _LANE_TERMS
+    )
+
+
+def _to_lanes(images: jax.Array) -> jax.Array:
+    """[B / 16, H, W, C, 16]; between two layers XLA cancels it with the way back."""
+    batch, *shape = images.shape
+    return images.reshape(batch // _LANES, _LANES, *shape).transpose(0, 2, 3, 4, 1)
+
+
+def _from_lanes(lanes: jax.Array) -> jax.Array:
+    groups, *shape, _ = lanes.shape
+    return lanes.transpose(0, 4, 1, 2, 3).reshape(groups * _LANES, *shape)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _conv_lanes(lanes: jax.Array, kernel: jax.Array, pads: Pads) -> jax.Array:
+    return _correlate_lanes(_pad(lanes, pads), kernel)
+
+
+def _conv_lanes_forward(
+    lanes: jax.Array, kernel: jax.Array, pads: Pads
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _conv_lanes(lanes, kernel, pads), (lanes, kernel)
+
+
+def _conv_lanes_backward(
+    pads: Pads, saved: tuple[jax.Array, jax.Array], cotangent: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The two gradients read the same cotangent, with zeros around it."""
+    lanes, kernel = saved
+    high, wide = kernel.shape[0] - 1, kernel.shape[1] - 1
+    around = _pad(cotangent, ((high, high), (wide, wide)))
+    of_padded = _correlate_lanes(around, jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
+    (top, bottom), (left, right) = pads
+    return (
+        _pad(of_padded, ((-top, -bottom), (-left, -right))),
+        _kernel_gradient_lanes(_pad(lanes, pads), around, kernel.shape),
+    )
+
+
+_ = _conv_lanes.defvjp(_conv_lanes_forward, _conv_lanes_backward)
+
+
+def _correlate_lanes(lanes: jax.Array, kernel: jax.Array) -> jax.Array:
+    """[G, H', W', C out, 16], all terms of a value in one sum.
+
+    XLA does not fuse across a branch, and that is why there is one: fused with what reads them, a
+    pool or zeros around, the sums would be taken again for every reader. The other branch takes the
+    same terms one by one.
+    """
+    return lax.cond(jnp.isnan(kernel[0, 0, 0, 0]), _sum_one_by_one, _sum_at_once, lanes, kernel)
+
+
+def _sum_at_once(lanes: jax.Array, kernel: jax.Array) -> jax.Array:
+    groups, height, width, channels, _ = lanes.shape
+    high, wide, _, filters = kernel.shape
+    rows, columns = height - high + 1, width - wide + 1
+    shape = (groups, rows, columns, filters, _LANES)
+
+    def term(i: int, j: int, c: int) -> jax.Array:
+        pixels = lax.slice(lanes, (0, i, j, c, 0), (groups, i + rows, j + columns, c + 1, _LANES))
+        weights = kernel[i, j, c].reshape(1, 1, 1, filters, 1)
+        return jnp.broadcast_to(pixels, shape) * jnp.broadcast_to(weights, shape)
+
+    # A sum for every position of the kernel: one chain of all terms would wait for itself.
+    parts = [
+        reduce(operator.add, [term(i, j, c) for c in range(channels)])
+        for i in range(high)
+        for j in range(wide)
+    ]
+    return reduce(operator.add, parts)
+
+
+def _sum_one_by_one(lanes: jax.Array, kernel: jax.Array) -> jax.Array:
+    groups, height, width, channels, _ = lanes.shape
+    high, wide, _, filters = kernel.shape
+    size = (groups, height - high + 1, width - wide + 1)
+    weights = kernel.reshape(-1, 1, 1, 1, filters, 1)
+
+    def add(n: int, total: jax.Array) -> jax.Array:
+        i, j, c = n // (wide * channels), n // channels % wide, n % channels
+        return total + lax.dynamic_slice(lanes, (0, i, j, c, 0), (*size, 1, _LANES)) * weights[n]
+
+    zeros = jnp.zeros((*size, filters, _LANES), lanes.dtype)
+    return lax.fori_loop(0, len(weights), add, zeros)
+
+
+def _kernel_gradient_lanes(
+    lanes: jax.Array, around: jax.Array, shape: tuple[int, ...]
+) -> jax.Array:
+    """[height, width, C in, C out] from padded lanes and the cotangent with zeros around it.
+
+    One row of pixels at a time, in blocks of columns whose pixels stay in registers while they meet
+    all filters in as many rows of the cotangent as the kernel has; each block sums by itself.
+    """
+    groups, rows, width, channels, _ = lanes.shape
+    high, wide, _, filters = shape
+    together = 2 if groups % 2 == 0 else 1
+    size = _block_size(width, _REGISTERS // together)
+    lanes, around = (_pad(x, ((0, 0), (0, -width % size))) for x in (lanes, around))
+    blocks = -(-width // size)
+    sums = (blocks, high, channels, filters, _LANES)
+
+    def every(x: jax.Array, group: jax.Array, row: jax.Array, column: int, count: int) -> jax.Array:
+        """One column of every block, in `count` rows: [blocks, count, channels, 16]."""
+        length = (blocks - 1) * size + 1
+        found = lax.dynamic_slice(
+            x, (group, row, column, 0, 0), (1, count, length, x.shape[3], _LANES)
+        )
+        return found[0, :, ::size].swapaxes(0, 1)
+
+    def add(totals: list[jax.Array], index: jax.Array) -> tuple[list[jax.Array], None]:
+        first, row = index // rows * together, index % rows
+
+        def term(j: int, column: int, group: jax.Array) -> jax.Array:
+            pixels = every(lanes, group, row, column, 1)[:, :, :, None]
+            signals = every(around, group, row, column + j, high)[:, :, None]
+            return jnp.broadcast_to(pixels, sums) * jnp.broadcast_to(signals, sums)
+
+        pairs = [(column, first + g) for column in range(size) for g in range(together)]
+        parts = [reduce(operator.add, [term(j, *pair) for pair in pairs]) for j in range(wide)]
+        return [total + part for total, part in zip(totals, parts, strict=True)], None
+
+    zeros = [jnp.zeros(sums, lanes.dtype)] * wide
+    totals, _ = lax.scan(add, zeros, jnp.arange(groups // together * rows))
+    # The rows of the cotangent come in the order opposite to that of the kernel's.
+    return jnp.flip(jnp.stack([total.sum((0, 4)) for total in totals], axis=1), (0, 1))
+
+
+def _block_size(width: int, most: int) -> int:
+    """Columns of a block, half of `most` or more: fewest columns left over, then most columns."""
+    return min(range(most, most // 2 - 1, -1), key=lambda size: -width % size)
+
+
+@jax.custom_vjp
+def _add_bias_lanes(lanes: jax.Array, bias: jax.Array) -> jax.Array:
+    return lanes + bias.reshape(1, 1, 1, -1, 1)
+
+
+def _add_bias_lanes_forward(lanes: jax.Array, bias: jax.Array) -> tuple[jax.Array, None]:
+    return _add_bias_lanes(lanes, bias), None
+
+
+def _add_bias_lanes_backward(_: None, cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Some rows at a time: a sum over all of them at once would be taken number by number."""
+    height = cotangent.shape[1]
+    rows = next(rows for rows in range(16, 0, -1) if height % rows == 0)
+
+    def add(total: jax.Array, first: jax.Array) -> tuple[jax.Array, None]:
+        some = [lax.dynamic_slice_in_dim(cotangent, first + row, 1, 1) for row in range(rows)]
+        return total + reduce(operator.add, some), None
+
+    total, _ = lax.scan(add, jnp.zeros_like(cotangent[:, :1]), jnp.arange(0, height, rows))
+    return cotangent, total.sum((0, 1, 2, 4))
+
+
+_ = _add_bias_lanes.defvjp(_add_bias_lanes_forward, _add_bias_lanes_backward)
