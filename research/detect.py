@@ -20,7 +20,11 @@ Shapes that depend on the pictures would mean new programs for every folder. Ins
 - Candidates go through RNet and ONet in chunks, and through the suppression in lists of few
   lengths.
 
-`programs()` says how many there are. On a CPU most of the time goes to PNet's convolutions.
+So there are at most 18 programs on a CPU for pictures of up to 64 megapixels, however many they
+are: one of each net for every size of the buffer (BUFFERS), and one for every length of a list
+(LISTS); elsewhere 30, because nets are also called with more at once (CANVASES, PATCHES).
+
+On a CPU most of the time goes to PNet's convolutions and to gathering its pixels.
 """
 
 import dataclasses
@@ -146,7 +150,7 @@ class Detector:
                     image_of[level],
                 )
             )
-        found = _Found(*map(np.concatenate, zip(*parts, strict=True)))
+        found = _join(parts)
         return _pick(found, _survivors(found, np.concatenate(groups), 0.5))
 
     def _windows(
@@ -181,8 +185,9 @@ class Detector:
                 buffer.bases[image],
                 buffer.sizes[image],
             )
-            parts.append(_Found(*(np.asarray(a)[:real] for a in outputs), part.image))
-        return _Found(*map(np.concatenate, zip(*parts, strict=True)))
+            boxes, scores, points = (np.asarray(array)[:real] for array in outputs)
+            parts.append(_Found(boxes, scores, points, part.image))
+        return _join(parts)
 
 
 class _Found(NamedTuple):
@@ -195,8 +200,13 @@ class _Found(NamedTuple):
 
 
 def _nothing() -> _Found:
-    shapes = ((0, 4), (0,), (0, 2, 5))
-    return _Found(*(np.zeros(shape, np.float32) for shape in shapes), np.zeros(0, np.int32))
+    boxes, scores, points = (np.zeros((0, *s), np.float32) for s in ((4,), (), (2, 5)))
+    return _Found(boxes, scores, points, np.zeros(0, np.int32))
+
+
+def _join(parts: Sequence[_Found]) -> _Found:
+    boxes, scores, points, image = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return _Found(boxes, scores, points, image)
 
 
 def _pick(found: _Found, which: np.ndarray | slice) -> _Found:
@@ -491,7 +501,8 @@ def _pnet(params: PyTree, sums: jax.Array, canvases: Canvas) -> tuple[jax.Array,
     """Boxes [K, H', W', 4] in pixels of the pictures, and scores [K, H', W'], 0 between strips."""
     drawn = jax.vmap(functools.partial(_draw, sums))(canvases)
     pixels, inside = jax.lax.optimization_barrier(drawn)  # or XLA draws for every use of a pixel
-    offsets, scores = mtcnn.PNet().apply({"params": params}, pixels, inside)
+    outputs: Any = mtcnn.PNet().apply({"params": params}, pixels, inside)
+    offsets, scores = outputs
 
     def finish(canvas: Canvas, offsets: jax.Array, scores: jax.Array) -> tuple[Any, Any]:
         strip = jnp.asarray(canvas.strip_below)
@@ -557,12 +568,11 @@ def _refine(
     cut = functools.partial(_cut, pixels, side=PATCHES[net][0])
     patches = jax.vmap(cut)(boxes, base, size)
     extent = boxes[:, 2:] - boxes[:, :2] + 1
-    if net == "rnet":
-        offsets, scores = mtcnn.RNet().apply({"params": params}, patches)
-        points = jnp.zeros((len(boxes), 2, 5), jnp.float32)
-    else:
-        offsets, points, scores = mtcnn.ONet().apply({"params": params}, patches)
-        points = extent[:, :, None] * points + boxes[:, :2, None] - 1
+    module = mtcnn.RNet() if net == "rnet" else mtcnn.ONet()
+    outputs: Any = module.apply({"params": params}, patches)
+    offsets, *points, scores = outputs
+    points = points[0] if points else jnp.zeros((len(boxes), 2, 5), jnp.float32)
+    points = extent[:, :, None] * points + boxes[:, :2, None] - 1
     return boxes + offsets * jnp.tile(extent, (1, 2)), scores, points
 
 
