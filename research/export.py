@@ -16,7 +16,8 @@ categorical cross-entropy.
 It is compiled where it is loaded, for a CPU, CUDA or a TPU. `models.conv` chooses its forms by the
 platform that the program is *written* on: what was written on a CPU computes the same on an
 accelerator but pools by comparing slices there, instead of by XLA's own operation; what was written
-on an accelerator has XLA's operations everywhere. Products are rounded as the key
+on an accelerator has XLA's operations everywhere. Forms for a certain number of images have no
+place in a program for any. Products are rounded as the key
 `matmul_precision` of the config says, which is part of the program.
 
     import jax
@@ -80,7 +81,7 @@ def write(
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     params = jax.tree.map(np.asarray, params)
-    flat = flax.traverse_util.flatten_dict(params, sep="/")
+    flat: dict[str, Any] = dict(flax.traverse_util.flatten_dict(params, sep="/"))
     program = trace(
         model, params, size=config["data"]["size"], precision=config["matmul_precision"]
     )

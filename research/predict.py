@@ -113,7 +113,7 @@ def main(argv: Sequence[str]) -> int:
     preemption.install()
     out = Path(_OUT.value)
     try:
-        summary = predict(Path(_RUN.value), given, out)
+        summary = predict(Path(_RUN.value or ""), given, out)
     except (UserError, OSError) as error:  # OSError: a full disk, a directory without permission
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -31,7 +31,7 @@ from research.data.source import DataError
 from research.experiments import classify, training
 from research.experiments.photographs import FACES, JPEG_ENDS, SUMMARY, Photograph, find, open_out
 from research.figures import masks as figures
-from research.types import Box, Problem, PyTree, UserError
+from research.types import Box, Config, Problem, PyTree, UserError
 
 FindFaces = Callable[[Sequence[np.ndarray]], Sequence[detect.Detections]]
 
@@ -41,6 +41,7 @@ _SAVE_EVERY_S = 10.0
 _QUALITY = 92  # of JPEG copies
 _JPEG_SIDE = 65_500  # a JPEG has no longer one
 _DPI = 160
+_PANEL_PX = 800  # of the longer side of a panel
 _TOLD = 3  # faces that are told one by one
 
 
@@ -93,7 +94,7 @@ def make_classifier(exported: export.Exported) -> Classifier:
     """The net of an export.  Raises UserError if its files do not fit one another."""
     if len(exported.labels) < 2:
         raise UserError(f"{export.LABELS}: {len(exported.labels)} classes; expected two or more")
-    config = ConfigDict(exported.config)
+    config: Config = ConfigDict(exported.config)
     try:
         cut = config.data
         margin, size, min_side = float(cut.margin), int(cut.size), int(cut.min_side)
@@ -231,7 +232,9 @@ class _Draw(NamedTuple):
         _write_picture(self.out / photograph.copy, marked)
         if not self.panels:
             return
+        image, boxes = _shrunk(image, boxes)  # so that the texts can be read in small panels
         found = figures.draw_detected(image, boxes, seen.scores)
+        marked = figures.draw_annotated(image, boxes, classes, chances, self.labels)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of letters that the font does not have
             stream = io.BytesIO()
@@ -351,6 +354,17 @@ def _write_picture(path: Path, image: np.ndarray) -> None:
         Image.fromarray(image).save(stream, "PNG", compress_level=1)
     path.parent.mkdir(parents=True, exist_ok=True)
     record.replace(path, stream.getvalue())
+
+
+def _shrunk(image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A large photograph and its boxes [n, 4], made smaller."""
+    height, width = image.shape[:2]
+    factor = min(1.0, _PANEL_PX / max(height, width))
+    if factor == 1.0:
+        return image, boxes
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    small = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return np.asarray(small), boxes * np.tile(np.array(size) / (width, height), 2)
 
 
 def _faces_in_words(names: Sequence[str], chances: np.ndarray) -> str:

@@ -119,7 +119,7 @@ def test_the_limits_are_told():
     ("changes", "said", "unsaid"),
     [
         ({"names": ["with_mask", "incorrect"]}, "a class of its own", "were left out"),
-        ({"head": "softmax"}, "A probability is not calibrated.", "p / sum p"),
+        ({"head": "softmax"}, "A probability is not calibrated.\n", "p / sum p"),
         ({"keep_best": True}, "the epoch that is kept was chosen by them", "ended it"),
         ({"patience": 0}, "watched while training: they", "ended it"),
         ({"data__drawn": 60}, "**Trained on drawings of faces", "Licences"),

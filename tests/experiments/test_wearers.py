@@ -110,6 +110,19 @@ def test_figures_are_drawn_when_asked_for_whatever_the_photograph_is_called(here
     assert width > 600 and height > 200
 
 
+def test_in_the_figure_a_large_photograph_is_small_and_its_boxes_with_it():
+    image = np.zeros((1200, 1600, 3), np.uint8)
+    image[100:200, 400:800] = 255
+    small, boxes = wearers._shrunk(image, np.array([[400, 100, 800, 200]]))
+    assert small.shape == (600, 800, 3)
+    assert boxes.tolist() == [[200, 50, 400, 100]]
+    assert (small[52:98, 202:398] == 255).all() and not small[:48].any() and not small[102:].any()
+    thin, none = wearers._shrunk(np.zeros((1, 5000, 3), np.uint8), np.zeros((0, 4)))
+    assert thin.shape == (1, 800, 3) and none.shape == (0, 4)
+    same, boxes = wearers._shrunk(image[:9, :9], np.array([[0, 1, 3, 7]]))
+    assert same.shape == (9, 9, 3) and boxes.tolist() == [[0, 1, 3, 7]]
+
+
 def test_a_photograph_is_seen_upright_and_its_copy_says_nothing_of_who_took_it(here, exported):
     entries = Image.Exif()
     entries[0x0112], entries[0x0110] = 6, "a camera"
