@@ -25,7 +25,9 @@ FILES = (
     "t10k-labels-idx1-ubyte",
 )
 
-SHAPES = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
+SHAPES = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3), "masks": (200, 200, 3)}
+CLASSES = {"mnist": 10, "cifar10": 10, "masks": 2}
+DRAWN = {"cifar10": 50_000, "masks": 512}  # images of random bytes
 WORKS = ("train", "gradient")
 ATTACKED = 500  # images whose gradient is taken
 STEP = 0.001  # by which they move along its sign
@@ -126,11 +128,11 @@ def parse_layers(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def draw_pictures(count: int = 50_000) -> tuple[np.ndarray, np.ndarray]:
-    """Random bytes in the shape of CIFAR-10: images [N, 32, 32, 3] uint8, labels [N] int64."""
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (count, *SHAPES["cifar10"]), np.uint8)
-    return images, generator.integers(0, 10, count)
+def draw_pictures(dataset: str = "cifar10") -> tuple[np.ndarray, np.ndarray]:
+    """Random bytes in the shape of a data set: images [N, H, W, C] uint8, labels [N] int64."""
+    generator, count = np.random.default_rng(0), DRAWN[dataset]
+    images = generator.integers(0, 256, (count, *SHAPES[dataset]), np.uint8)
+    return images, generator.integers(0, CLASSES[dataset], count)
 
 
 def read_pictures(dataset: str, data_dir: str) -> tuple[np.ndarray, np.ndarray]:
@@ -138,7 +140,7 @@ def read_pictures(dataset: str, data_dir: str) -> tuple[np.ndarray, np.ndarray]:
     if dataset == "mnist":
         images, labels, *_ = read_digits(data_dir)
         return images.reshape(-1, *SHAPES[dataset]), labels
-    images, labels = draw_pictures()
+    images, labels = draw_pictures(dataset)
     return as_floats(images), labels
 
 

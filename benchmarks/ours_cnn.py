@@ -92,13 +92,14 @@ def make_turn(
     task = classify.make_task(config, len(data.images))
     if work == "train":
         steps = Steps(task, data, count)
-        return steps.turn, _count_parameters(steps.states.params)
+        return steps.turn, count_parameters(steps.states.params)
     few = jax.tree.map(lambda array: array[: contest.ATTACKED], data)
     params = train.init_state(task.model, task.tx, 0, few.images).params
-    return Gradients(task.model, params, few, count).turn, _count_parameters(params)
+    return Gradients(task.model, params, few, count).turn, count_parameters(params)
 
 
-def _count_parameters(params: PyTree) -> int:
+def count_parameters(params: PyTree) -> int:
+    """How many numbers a net is made of."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 

@@ -23,7 +23,7 @@ def make_net(net: Mapping[str, Any]) -> keras.Model:
     for units, rate in zip(net["dense"], net["dense_dropouts"], strict=True):
         layers.append(keras.layers.Dense(units, activation="relu"))
         layers += [keras.layers.Dropout(rate)] if rate else []
-    return keras.Sequential([*layers, keras.layers.Dense(10)])
+    return keras.Sequential([*layers, keras.layers.Dense(contest.CLASSES[net["dataset"]])])
 
 
 def make_gradients(

@@ -32,7 +32,7 @@ def make_net(net: Mapping[str, Any]) -> torch.nn.Sequential:
         layers += [torch.nn.Linear(inputs, units), torch.nn.ReLU(inplace=True)]
         layers += [torch.nn.Dropout(rate)] if rate else []
         inputs = units
-    model = torch.nn.Sequential(*layers, torch.nn.Linear(inputs, 10))
+    model = torch.nn.Sequential(*layers, torch.nn.Linear(inputs, contest.CLASSES[net["dataset"]]))
     for layer in model:
         if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear)):
             torch.nn.init.xavier_uniform_(layer.weight)

@@ -15,9 +15,11 @@ from benchmarks import (
     depth,
     layers,
     layers_cnn,
+    masks_net,
     measure,
     ours,
     ours_cnn,
+    ours_masks,
     probe,
     seeds,
     study,
@@ -291,6 +293,45 @@ def test_a_turn_of_gradients_moves_the_images_step_by_step() -> None:
     far = np.abs(np.asarray(moved) - contest.as_floats(np.asarray(data.images))) / contest.STEP
     # Back and forth or always on: one or three steps, none where a ReLU hides the pixel.
     assert far.max() == pytest.approx(3, abs=1e-3) and far.min() >= 0
+
+
+def test_the_table_of_the_face_mask_net_has_rates_and_steps() -> None:
+    seconds = {"ours": [9.0, 1.0, 2.0, 9.0], "keras": [5.0, 4.0, 4.0, 90.0]}
+    facts = {"missing": ["torch"], "versions": {"jax": "1.2"}, "threads": {"ours": 2}}
+    peak_mib = {"ours": 500.0, "keras": 1000.0}
+    counts = {"count": 10, "batch_size": 32, "parameters": 1234}
+    table = masks_net.table({**HEAD, **facts, **counts, "seconds": seconds, "peak_mib": peak_mib})
+    assert cells(table, "training: images per second") == ["160", "80"]
+    assert cells(table, "step (ms)") == ["200.0", "400.0 (0.25)"]
+    assert cells(table, "once, before the first step (s)") == ["7.0", "1.0"]
+    assert cells(table, "peak memory (MiB)") == ["500", "1,000 (0.50)"]
+    assert "3 turns of 10 steps" in table and "Parameters: 1,234." in table
+
+
+def test_every_contestant_is_told_the_face_mask_net() -> None:
+    for name in cnn.LABELS:
+        argv = masks_net.command(name, 3, "python")
+        switches = [word.removeprefix("--") for word in argv[7:]]
+        options = contest.parse_cnn(argv[3:], *switches)
+        assert (argv[0] == "python") == (name != "ours")
+        assert (options.work, options.count) == ("train", 3)
+        assert options.net["dataset"] == "masks" and options.net["batch_size"] == 32
+        assert options.net["filters"] == [10, 10, 10, 10, 16, 16, 32, 32]
+
+
+def test_our_face_mask_net_is_the_one_that_it_is_told() -> None:
+    told = json.loads(json.dumps(masks_net.net()))
+    task = ours_masks.make_task(told)
+    shapes = jax.eval_shape(task.model.init, jax.random.key(0), np.zeros((1, 200, 200, 3)))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == 2_389_540
+    assert task.loop.batch_size == 32 and task.loop.convolutions
+
+
+def test_random_pictures_have_the_shape_and_classes_of_their_data_set() -> None:
+    for dataset, count in contest.DRAWN.items():
+        images, labels = contest.draw_pictures(dataset)
+        assert images.shape == (count, *contest.SHAPES[dataset]) and images.dtype == np.uint8
+        assert sorted(set(labels.tolist())) == list(range(contest.CLASSES[dataset]))
 
 
 def test_the_rows_of_the_layers_have_the_shapes_and_flops_of_the_nets() -> None:

@@ -15,7 +15,7 @@ the figures):
 - Large images with few channels leave the vector registers half empty, and the library spends its
   time on copying patches. Batches of them are laid out in lanes, the same pixel and channel of
   sixteen images side by side, and the sums are written out as products of whole lanes
-  (`python -m benchmarks.layers_masks`).
+  (`python -m benchmarks.masks_net`).
 
 Layouts: images [B, H, W, C], kernels [height, width, C in, C out], lanes [B / 16, H, W, C, 16].
 """
