@@ -21,6 +21,7 @@ from research.types import Config, UserError
 EXPERIMENTS = {
     "classify": "research.experiments.classify",
     "depth": "research.experiments.depth",
+    "masks": "research.experiments.masks",
     "noise": "research.experiments.noise",
 }
 

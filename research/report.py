@@ -230,7 +230,10 @@ BLOCKS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "masks-trends": ("results/masks.json", mask_tables.trends_table),
     **{
         f"benchmark-{name}": _benchmark(name)
-        for name in ("depth", "study", "probe", "layers", "seeds", "cnn", "layers_cnn", "attacks")
+        for name in (
+            *("depth", "study", "probe", "layers", "seeds", "cnn", "layers_cnn", "attacks"),
+            "ingest",
+        )
     },
 }
 

@@ -570,7 +570,8 @@ def _images_in_memory(images: Stored) -> int:
 def _test_pieces(test: Dataset, batch_size: int) -> Iterator[tuple[Dataset, jax.Array]]:
     """A stored test set in pieces of equal size, the last filled up, and how many are valid."""
     stored: Any = test.images
-    size = max(1, _images_in_memory(stored) // batch_size) * batch_size
+    batches = arrays.steps_per_epoch(len(stored), batch_size)
+    size = min(batches, max(1, _images_in_memory(stored) // batch_size)) * batch_size
     places = np.arange(-(-len(stored) // size) * size).reshape(-1, size)
     places = np.minimum(places, len(stored) - 1)
     for i, images in enumerate(read_ahead(stored, list(places))):

@@ -544,3 +544,9 @@ def test_early_stopping_goes_on_from_a_saved_state():
     chex.assert_trees_all_equal(states, again)
     assert list(rest) == list(seen)[2:]
     assert stopping_fit(loop, seeds=[0, 1], resume=(max(seen), states))[1] == {}
+
+
+def test_a_stored_test_set_is_filled_up_by_less_than_a_batch(tmp_path):
+    """Pieces are no larger than the set: what fills them up costs as much as what counts."""
+    ((data, valid),) = train._test_pieces(stored(TEST, tmp_path, "x"), 32)
+    assert (len(data.images), int(valid)) == (96, 70)
