@@ -131,7 +131,7 @@ def read_everything(folder):
     _ = export.load_program(folder)
 
 
-@pytest.mark.parametrize("kind", ["flip", "cut", "delete", "of another net"])
+@pytest.mark.parametrize("kind", ["flip", "cut", "delete", "another of them"])
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_file_is_named_in_one_line(copy, name, kind, tmp_path):
     path = copy / name
@@ -140,13 +140,15 @@ def test_a_damaged_file_is_named_in_one_line(copy, name, kind, tmp_path):
     if kind == "delete":
         path.unlink()
     else:
-        whole = {"flip": content, "cut": content[: len(content) // 2], "of another net": b"{}"}
+        other = (copy / (export.LABELS if name == export.CONFIG else export.CONFIG)).read_bytes()
+        whole = {"flip": content, "cut": content[: len(content) // 2], "another of them": other}
         path.write_bytes(whole[kind])
     with pytest.raises(UserError) as error:
         read_everything(copy)
     message = str(error.value)
     assert message.startswith(f"{path}: ") and message.endswith("export the net again")
     assert "\n" not in message
+    assert ("its SHA-256 is not the one" in message) == (kind != "delete")
 
 
 def test_without_its_digests_nothing_is_taken(copy):
