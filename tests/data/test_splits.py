@@ -52,8 +52,10 @@ def test_single_faces_are_split_into_the_very_numbers_by_source(
     found = counts(faces, split_of)
     assert (found["test"], found["score"]) == (test, score)
     for source, size in enumerate(sizes):
-        taken = sum(split_of[f"{source}/{i}"] == "score" for i in range(size))
-        assert abs(taken - score * size / len(faces)) < 1
+        taken = Counter(split_of[f"{source}/{i}"] for i in range(size))
+        assert abs(taken["score"] - score * size / len(faces)) < 1
+        left = (size - taken["score"]) / (len(faces) - score)
+        assert abs(taken["test"] - test * left) < 1
 
 
 @given(ANY, st.integers(1, 30), st.integers(0, 30), st.integers(0, 3))
