@@ -232,7 +232,7 @@ BLOCKS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
         f"benchmark-{name}": _benchmark(name)
         for name in (
             *("depth", "study", "probe", "layers", "seeds", "cnn", "layers_cnn", "attacks"),
-            "ingest",
+            *("detect", "ingest", "masks_net"),
         )
     },
 }
@@ -249,6 +249,10 @@ def stale_figures(root: Path) -> list[str]:
         f"confusion_{CONFUSION}.png": classifiers[CONFUSION]["figure_sha256"],
         NOISE: noise[noise_tables.SHOWN]["figure_sha256"],
     }
+    pictures = results / mask_tables.PICTURES
+    if pictures.exists():
+        about = json.loads(pictures.read_text())
+        recorded |= {name: picture["sha256"] for name, picture in about.items()}
     return [name for name, sha256 in recorded.items() if _sha256(results / name) != sha256]
 
 
@@ -384,6 +388,9 @@ def collect_into(results: Path, workdir: Path) -> None:
         record.write_json(path, kept | found)
         if noise_tables.SHOWN in found:
             _ = shutil.copyfile(workdir / noise_tables.FIGURE, results / NOISE)
+        return
+    if mask_tables.picture_of(workdir, summary) is not None:
+        mask_tables.collect_picture(results, workdir, summary)
         return
     if "epochs_trained" in summary:
         path = results / "masks.json"

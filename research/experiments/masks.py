@@ -145,6 +145,8 @@ def _train_and_judge(
     summary["headline"] = _headline(task.name, summary)
     first = jax.tree.map(lambda leaf: np.asarray(leaf)[0], params)
     settings = json.loads(config.to_json_best_effort())
+    # What is handed on says nothing of where somebody keeps photographs.
+    settings["data"] |= {key: "" for key in ("voc", "json", "folders", "tfds_dir")}
     export.write(
         workdir / "export",
         model=task.model,

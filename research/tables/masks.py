@@ -1,5 +1,6 @@
 """Tables of the face masks: what the data hold, how well nets tell them, what the report saw."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from configs import masks
 from research import record
 from research.types import UserError
 
+PICTURES = "masks_pictures.json"  # in results/: what is known of pictures that have no table
 SOURCES = ("voc", "json", "folders")
 # Keys that may differ from the stated configuration, for they do not change what is measured.
 _FREE_KEYS = ("seeds", "eval_batch_size", "look_every", "cpu_devices", "cpu_threads")
@@ -132,6 +134,31 @@ def collect(workdir: Path) -> dict[str, Any]:
             "git_commit": versions["git_commit"],
         }
     }
+
+
+def picture_of(workdir: Path, summary: Mapping[str, Any]) -> tuple[str, Path] | None:
+    """The name in results/ of a picture that is shown for itself, and its file in a run, if any.
+
+    Samples of the drawn faces are from a run of `smoke`, the portrait from `research.predict`.
+    """
+    if summary.get("net") == "smoke" and "epochs_trained" in summary:
+        return "masks_samples.png", workdir / "figures" / "samples.png"
+    if "photographs" in summary:
+        return "masks_portrait.png", next(iter(sorted((workdir / "figures").rglob("*.png"))))
+    return None
+
+
+def collect_picture(results: Path, workdir: Path, summary: Mapping[str, Any]) -> None:
+    """Copy the picture of a run to results/, and note its checksum in masks_pictures.json."""
+    found = picture_of(workdir, summary)
+    assert found is not None
+    name, file = found
+    path = results / PICTURES
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    content = file.read_bytes()
+    _ = (results / name).write_bytes(content)
+    about = {"sha256": hashlib.sha256(content).hexdigest(), "headline": summary["headline"]}
+    record.write_json(path, kept | {name: about})
 
 
 _PARTS = ("train", "test")

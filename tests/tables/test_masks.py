@@ -1,5 +1,6 @@
 """Tables of the face masks, from a small made-up run."""
 
+import hashlib
 import json
 
 import pytest
@@ -122,3 +123,22 @@ def test_a_run_that_is_not_finished_is_not_collected(tmp_path):
     (make_run(tmp_path) / "summary.json").unlink()
     with pytest.raises(UserError, match="no finished run of a mask classifier"):
         _ = tables.collect(tmp_path)
+
+
+def test_a_picture_is_kept_with_its_checksum_and_what_it_shows(tmp_path):
+    (tmp_path / "run" / "figures" / "deep").mkdir(parents=True)
+    (tmp_path / "run" / "figures" / "deep" / "face.png").write_bytes(b"marked")
+    (tmp_path / "run" / "figures" / "samples.png").write_bytes(b"drawn")
+    drawn = {"net": "smoke", "epochs_trained": [3], "headline": "two faces"}
+    tables.collect_picture(tmp_path, tmp_path / "run", drawn)
+    tables.collect_picture(tmp_path, tmp_path / "run", {"photographs": 1, "headline": "one"})
+    assert (tmp_path / "masks_samples.png").read_bytes() == b"drawn"
+    assert (tmp_path / "masks_portrait.png").read_bytes() == b"marked"
+    kept = json.loads((tmp_path / tables.PICTURES).read_text())
+    assert {name: entry["headline"] for name, entry in kept.items()} == {
+        "masks_samples.png": "two faces",
+        "masks_portrait.png": "one",
+    }
+    sha256 = hashlib.sha256(b"drawn").hexdigest()
+    assert kept["masks_samples.png"]["sha256"] == sha256
+    assert tables.picture_of(tmp_path, {"net": "vgg", "epochs_trained": [3]}) is None
