@@ -1,7 +1,7 @@
 import pytest
 from ml_collections import ConfigDict
 
-from configs import cnn, common, mlp, noise
+from configs import cnn, common, masks, mlp, noise
 from research.adversarial.faithful import Faithful
 from research.data import standard
 from research.experiments import depth, nets
@@ -130,3 +130,23 @@ def test_every_config_is_a_plain_tree_that_json_can_hold():
     for config in (*configs, *(cnn.get_config(variant) for variant in cnn.VARIANTS)):
         assert isinstance(config, ConfigDict)
         assert config.to_json() == config.to_json_best_effort()
+
+
+def test_the_face_mask_net_is_the_report_s():
+    vgg = masks.get_config()
+    assert vgg.filters == (10, 10, 10, 10, 16, 16, 32, 32) and vgg.pools == (1, 2) * 4
+    assert (vgg.dense, vgg.head, vgg.padding) == ((1024, 256, 32), "sigmoid", "valid")
+    assert (vgg.optimizer, vgg.learning_rate, vgg.batch_size) == ("adam", 0.001, 32)
+    assert (vgg.epochs, vgg.patience, vgg.keep_best, vgg.final_epochs) == (30, 4, False, 0)
+    assert (vgg.data.size, vgg.data.margin, vgg.data.keep_incorrect) == (200, 0.0, False)
+    assert (vgg.shift, vgg.mirror, vgg.label_smoothing) == (0, False, 0.0)
+
+
+@pytest.mark.parametrize("variant", masks.VARIANTS)
+def test_every_mask_net_has_the_same_data_and_can_be_tried_on_drawn_faces(variant):
+    config, vgg = masks.get_config(variant), masks.get_config("vgg")
+    smoke = config if variant == "smoke" else masks.get_config(f"{variant},smoke")
+    assert (config.name, vgg.data.drawn) == (variant, 0)
+    assert smoke.data.drawn >= 12 and smoke.epochs <= 3
+    own = set() if variant != "smoke" else {"drawn", "size"}
+    assert {key for key in vgg.data if config.data[key] != vgg.data[key]} == own
