@@ -6,6 +6,7 @@ A folder in one call is a list, whose pictures it fills up to the largest.
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import Any
 
 import mtcnn  # pyright: ignore[reportMissingImports] -- imports TensorFlow, of the peers
 import numpy as np
@@ -14,8 +15,8 @@ import tensorflow as tf  # pyright: ignore[reportMissingImports] -- in the peers
 from benchmarks import scenes
 
 
-def boxes_of(faces: Sequence[dict[str, list[int]]]) -> np.ndarray:
-    """[n, 4], left, top, right, bottom."""
+def boxes_of(faces: Any) -> np.ndarray:
+    """[n, 4], left, top, right, bottom, of a list of {"box": [left, top, width, height], ...}."""
     boxes = np.array([face["box"] for face in faces], np.float64).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     return boxes
@@ -23,7 +24,7 @@ def boxes_of(faces: Sequence[dict[str, list[int]]]) -> np.ndarray:
 
 def main(argv: Sequence[str]) -> None:
     names = scenes.parse(argv)
-    detector = mtcnn.MTCNN()
+    detector: Any = mtcnn.MTCNN()
 
     def find(images: Sequence[np.ndarray], together: bool) -> list[np.ndarray]:
         if together and len({image.shape for image in images}) == 1:

@@ -227,6 +227,18 @@ def test_the_cascade_is_the_plain_one(detector):
         assert len(mine.scores) >= 1
 
 
+def test_only_after_onet_a_box_inside_another_one_goes(detector, monkeypatch):
+    survivors, asked = detect._survivors, []
+
+    def spy(found, groups, limit, *, smaller=False):
+        asked.append((limit, smaller))
+        return survivors(found, groups, limit, smaller=smaller)
+
+    monkeypatch.setattr(detect, "_survivors", spy)
+    _ = detector([THREE])
+    assert asked == [(0.5, False), (0.7, False), (0.7, False), (0.7, True)]
+
+
 def test_a_picture_has_the_same_faces_alone_and_among_others(detector):
     images = [picture(64, 48), THREE, picture(220, 150, [(20, 20, 110)]), picture(1, 1)]
     together = detector(images)

@@ -122,7 +122,9 @@ def test_another_file_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr(mtcnn_weights, "unpickle", unpack)
     path = tmp_path / "pnet.lz4"
     _ = path.write_bytes(b"something else")
-    with pytest.raises(UserError, match=r"pnet\.lz4: is not the file of mtcnn 1\.0\.0.*pip install"):
+    with pytest.raises(
+        UserError, match=r"pnet\.lz4: is not the file of mtcnn 1\.0\.0.*pip install"
+    ):
         _ = mtcnn_weights.read(path, mtcnn_weights.NETS["pnet"])
     with pytest.raises(UserError, match=r"rnet\.lz4: cannot be read \(No such file.*pip install"):
         _ = mtcnn_weights.read(tmp_path / "rnet.lz4", mtcnn_weights.NETS["rnet"])
