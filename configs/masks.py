@@ -93,7 +93,7 @@ def _best(config: ConfigDict) -> None:
     config.net = "resnet"
     config.widths = (16, 32, 64, 128)  # a pool of 2 before each but the first
     config.residual = (False, True, False, True)  # a residual block after each
-    config.shrink = 2  # squares of so many pixels are averaged into one first
+    config.shrink = 4  # squares of so many pixels are averaged into one first
     config.mean = (0.5, 0.5, 0.5)
     config.deviation = (0.25, 0.25, 0.25)
     config.probability_floor = 0.0

@@ -81,7 +81,7 @@ def load(config: Config, workdir: Path) -> masks.Masks:
     if len(found.names) < 2:
         raise UserError(f"{found.folder}: all faces are {found.names[0]}; two classes are needed")
     problems = found.about["problems"]
-    if problems and config.strict:
+    if config.strict and problems:
         where = found.folder / masks.PROBLEMS
         raise UserError(f"strict: {_problems(problems)} in the files; {where} names each")
     return found

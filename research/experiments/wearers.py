@@ -243,7 +243,7 @@ class _Draw(NamedTuple):
                 found,
                 marked,
                 title=Path(photograph.path).name.replace("$", r"\$"),
-                caption=f"the photograph named above, {len(boxes)} faces found of at least "
+                caption=f"the photograph named above, faces found: {len(boxes)}, of at least "
                 f"{self.min_face_px:g} pixels.",
             ).savefig(stream, format="png", dpi=_DPI)
         record.replace(self.out / photograph.panels, stream.getvalue())

@@ -246,7 +246,7 @@ def draw_roc(curves: Mapping[str, Roc | Sequence[Roc]], *, title: str, caption: 
     grid = np.linspace(0.0, 1.0, _GRID)
     handles: list[Line2D] = []
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH_IN, 4.15))
+        figure = Figure(figsize=(WIDTH_IN, 4.45))
         axes = figure.subplots(1, 2)
         for (name, seeds), (colour, style) in zip(nets.items(), _LOOKS, strict=False):
             look: dict[str, Any] = {"color": colour, "linestyle": style, "linewidth": 1.6}

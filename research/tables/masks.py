@@ -144,7 +144,7 @@ def picture_of(workdir: Path, summary: Mapping[str, Any]) -> tuple[str, Path] | 
     if summary.get("net") == "smoke" and "epochs_trained" in summary:
         return "masks_samples.png", workdir / "figures" / "samples.png"
     if "photographs" in summary:
-        return "masks_portrait.png", next(iter(sorted((workdir / "figures").rglob("*.png"))))
+        return "masks_portrait.png", next(iter(sorted(workdir.rglob("*-panels.png"))))
     return None
 
 

@@ -7,14 +7,20 @@ import jax
 import matplotlib.image
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict
 
 from configs import masks as configs
-from research import record, train
+from research import parallel, record, train
 from research.data import splits
 from research.experiments import faces, masks, training
 from research.types import UserError
 
+CACHE = (
+    "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs",
+    "jax_persistent_cache_min_entry_size_bytes",
+)
 SMALL = {"filters": (2, 3), "pools": (2, 2), "dropouts": (0.0, 0.0), "dense": (8,)}
 
 
@@ -40,6 +46,18 @@ def detector():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(faces, "_finder", lambda _: find)
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once(tmp_path_factory):
+    """Programs are kept from test to test; they are the same nets."""
+    cache = str(tmp_path_factory.mktemp("compiled"))
+    before = {name: getattr(jax.config, name) for name in CACHE}
+    parallel.cache_programs(cache)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +126,7 @@ def test_the_last_step_trains_on_the_test_faces_and_is_judged_by_the_score_faces
     assert summary["final"]["score"]["all"]["accuracies"] == row["test_accuracy"]
     exported = json.loads((workdir / "export" / "config.json").read_text())
     assert exported["final_epochs"] == 1
+    assert {exported["data"][key] for key in ("voc", "json", "folders", "tfds_dir")} == {""}
     assert "no figure on the test faces" in (workdir / "export" / "README.md").read_text().lower()
 
 

@@ -127,7 +127,7 @@ def test_a_run_that_is_not_finished_is_not_collected(tmp_path):
 
 def test_a_picture_is_kept_with_its_checksum_and_what_it_shows(tmp_path):
     (tmp_path / "run" / "figures" / "deep").mkdir(parents=True)
-    (tmp_path / "run" / "figures" / "deep" / "face.png").write_bytes(b"marked")
+    (tmp_path / "run" / "figures" / "deep" / "face-panels.png").write_bytes(b"marked")
     (tmp_path / "run" / "figures" / "samples.png").write_bytes(b"drawn")
     drawn = {"net": "smoke", "epochs_trained": [3], "headline": "two faces"}
     tables.collect_picture(tmp_path, tmp_path / "run", drawn)
