@@ -1,11 +1,14 @@
 """What the layers of the CNNs cost on a CPU, direction by direction, inside a scan.
 
     python -m benchmarks.layers_cnn --peer_python=.venv-peers/bin/python
+    python -m benchmarks.layers_cnn --nets=masks --peer_python=.venv-peers/bin/python \\
+        --output=benchmarks/results/layers_masks.json
 
 Every operation stands alone in a short scan, compiled with `parallel.compiler_options`, on random
-numbers in the shapes of configs/cnn.py. Beside `research.models.conv`: XLA's own convolution and
-pool with the gradients that XLA derives, in the same scan; its forward pass without the options;
-and PyTorch. An iteration changes one entry of every operand, so that no work can leave the loop.
+numbers in the shapes of configs/cnn.py or configs/masks.py. Beside `research.models.conv`: XLA's own
+convolution and pool with the gradients that XLA derives, in the same scan; its forward pass without
+the options; and PyTorch. An iteration changes one entry of every operand, so that no work can leave
+the loop.
 
 XLA's own gradient of a kernel takes seconds inside a loop: it is taken once.
 """
@@ -26,7 +29,7 @@ from absl import flags
 from jax import lax
 
 from benchmarks import contest, measure, ours
-from configs import cnn
+from configs import cnn, masks
 from research import parallel
 from research.models import conv
 from research.types import Config
@@ -38,11 +41,14 @@ _ROUNDS = flags.DEFINE_integer(
 _ITERATIONS = flags.DEFINE_integer(
     "iterations", 4, "Iterations of a call.", lower_bound=2, flag_values=_FLAGS
 )
+_NETS = flags.DEFINE_list(
+    "nets", ["mnist", "cifar10"], "Nets: mnist, cifar10, masks.", flag_values=_FLAGS
+)
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", 0, "Images; 0 is that of the configs.", lower_bound=0, flag_values=_FLAGS
 )
 
-NETS = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
+NETS = {"mnist": "MNIST", "cifar10": "CIFAR-10", "masks": "face masks"}
 LABELS = {
     "ours": "ours",
     "xla": "XLA's own",
@@ -93,17 +99,21 @@ def _shapes(row: Mapping[str, Any]) -> str:
     return f"{size} -> {kernel[3]}" if kernel else size
 
 
-def list_rows(config: Config, batch_size: int) -> list[Row]:
-    """Every operation of the net of a config, but for its output layer, with its FLOPs."""
+def list_rows(config: Config, batch_size: int, net: str = "") -> list[Row]:
+    """Every operation of the net of a config, but for its output layer, with its FLOPs.
+
+    net: one of NETS; "" for the data set of the config.
+    """
+    net = net or config.dataset
     rows: list[Row] = []
 
     def add(layer: str, kind: str, images: Sequence[int], kernel: Sequence[int], of: int) -> None:
         directions = ("forward", "both") if kind == "pool" else ("forward", "kernel", "images")
-        facts = {"net": config.dataset, "layer": layer, "kind": kind, "flops": of}
+        facts = {"net": net, "layer": layer, "kind": kind, "flops": of}
         shapes = {"images": list(images), "kernel": list(kernel), "padding": config.padding}
         rows.extend({**facts, **shapes, "direction": direction} for direction in directions)
 
-    height, width, channels = contest.SHAPES[config.dataset]
+    height, width, channels = contest.SHAPES[net]
     lost = 0 if config.padding == "same" else 2
     for i, (filters, pool) in enumerate(zip(config.filters, config.pools, strict=True)):
         images, kernel = (batch_size, height, width, channels), (3, 3, channels, filters)
@@ -237,9 +247,14 @@ def main(argv: list[str]) -> int:
     output = measure.begin(_FLAGS, argv, __doc__ or "", table)
     missing = [name for name in measure.find_missing(_FLAGS.peer_python) if name == "torch"]
     parallel.configure(cpu_devices=1, cpu_threads=0, seeds=1)
-    configs: list[Config] = [cnn.get_config(name) for name in NETS]
-    batch_size = _BATCH_SIZE.value or configs[0].batch_size
-    rows = [row for config in configs for row in list_rows(config, batch_size)]
+    if wrong := sorted(set(_NETS.value) - set(NETS)):
+        sys.exit(f"error: nets: {', '.join(wrong)} unknown; valid: {', '.join(NETS)}")
+    configs: dict[str, Config] = {
+        net: masks.get_config("vgg") if net == "masks" else cnn.get_config(net)
+        for net in _NETS.value
+    }
+    batch_size = _BATCH_SIZE.value or next(iter(configs.values())).batch_size
+    rows = [row for net, config in configs.items() for row in list_rows(config, batch_size, net)]
     iterations, rounds = _ITERATIONS.value, _ROUNDS.value
     contestants: dict[str, dict[str, Any]] = {
         "ours": {

@@ -25,6 +25,7 @@ from benchmarks import (
     study,
 )
 from configs import cnn as configs
+from configs import masks
 from configs import mlp as mlp_configs
 from research import optim
 from research.experiments import classify
@@ -344,6 +345,15 @@ def test_the_rows_of_the_layers_have_the_shapes_and_flops_of_the_nets() -> None:
     assert by_name["conv_3", "forward"]["flops"] == 2 * 128 * 10 * 10 * 9 * 128 * 128
     argv = layers_cnn.peer_options(rows, 2, 3)
     assert contest.parse_layers(argv).rows == rows
+
+
+def test_the_layers_of_the_face_mask_net_are_listed_under_its_own_name() -> None:
+    rows = layers_cnn.list_rows(masks.get_config("vgg"), 32, "masks")
+    by_name = {(row["layer"], row["direction"]): row for row in rows}
+    assert {row["net"] for row in rows} == {"masks"}
+    assert by_name["conv_1", "kernel"]["images"] == [32, 198, 198, 10]
+    assert by_name["pool_7", "both"]["images"] == [32, 17, 17, 32]
+    assert by_name["dense_0", "images"]["kernel"] == [2048, 1024]
 
 
 def test_ours_and_the_own_form_of_xla_are_the_same_operation() -> None:
