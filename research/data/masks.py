@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -308,7 +309,8 @@ def _make(
         with (
             ingest.writing(home / key),
             contextlib.redirect_stdout(io.StringIO()),
-            mock.patch.object(shuffle, "Shuffler", _Spool),
+            contextlib.ExitStack() as stack,
+            mock.patch.object(shuffle, "Shuffler", functools.partial(_Spool, stack)),
         ):
             builder = Builder(plan=plan, key=key, say=say, data_dir=home.parent)
             try:
@@ -322,11 +324,12 @@ def _make(
 class _Spool:
     """Records in their order, in a file, in the place of TFDS's shuffler.
 
-    That one holds up to 1 GB in memory, and needs TensorFlow to hold more.
+    That one holds up to 1 GB in memory, and needs TensorFlow to hold more.  stack: closes the file
+    if it is never read.
     """
 
-    def __init__(self, dirpath: Any, *_: Any, **__: Any) -> None:
-        self._file = tempfile.TemporaryFile(dir=dirpath)
+    def __init__(self, stack: contextlib.ExitStack, dirpath: Any, *_: Any, **__: Any) -> None:
+        self._file = stack.enter_context(tempfile.TemporaryFile(dir=dirpath))
         self._sizes: list[int] = []
 
     @property

@@ -688,13 +688,14 @@ def test_names_that_are_not_utf8_come_back_as_they_were(tmp_path: Path) -> None:
 
 def test_records_wait_in_a_file_and_come_out_in_their_order(tmp_path: Path) -> None:
     """Where TFDS would keep a gigabyte in memory; with its own interface."""
-    spool = masks._Spool(tmp_path, hash_salt="train", disable_shuffling=True)
     theirs = shuffle.Shuffler(tmp_path, "train", disable_shuffling=True)
     records = [bytes([i]) * (7 * i % 5) for i in range(40)]
-    for each in (spool, theirs):
-        for key, record in enumerate(records):
-            each.add(key, record)
-    assert list(spool) == list(theirs) == list(enumerate(records))
+    with contextlib.ExitStack() as stack:
+        spool = masks._Spool(stack, tmp_path, hash_salt="train", disable_shuffling=True)
+        for each in (spool, theirs):
+            for key, record in enumerate(records):
+                each.add(key, record)
+        assert list(spool) == list(theirs) == list(enumerate(records))
     for name in ("size", "num_examples", "bucket_lengths"):
         assert getattr(spool, name) == getattr(theirs, name)
     assert list(tmp_path.iterdir()) == []
