@@ -7,8 +7,8 @@
 Every operation stands alone in a short scan, compiled with `parallel.compiler_options`, on random
 numbers in the shapes of configs/cnn.py or configs/masks.py. Beside `research.models.conv`: XLA's
 own convolution and pool with the gradients that XLA derives, in the same scan; its forward pass
-without the options; and PyTorch. An iteration changes one entry of every operand, so that no work can leave
-the loop.
+without the options; and PyTorch. An iteration changes one entry of every operand, so that no work
+can leave the loop.
 
 XLA's own gradient of a kernel takes seconds inside a loop: it is taken once.
 """

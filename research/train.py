@@ -21,7 +21,7 @@ from research.types import Array, Batch, Dataset, Kept, Metrics, PyTree, TrainSt
 
 Probe = Callable[[PyTree, PyTree], Mapping[str, Array]]
 Harden = Callable[[PyTree, jax.Array, Batch], jax.Array]  # of params and a key, see `make_step`
-_READ_BYTES = 2**26  # of images that are read from the disk at once
+_READ_BYTES = 2**25  # of images that are read from the disk at once
 Taken = tuple[Metrics, Mapping[str, Array]]  # what a step leaves besides the state
 Step = Callable[[TrainState, Batch, Array, Array], tuple[TrainState, Taken]]
 
