@@ -235,6 +235,10 @@ BLOCKS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
             *("detect", "ingest", "masks_net"),
         )
     },
+    "benchmark-layers_masks": (
+        "benchmarks/results/layers_masks.json",
+        _benchmark("layers_cnn")[1],
+    ),
 }
 
 

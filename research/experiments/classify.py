@@ -6,8 +6,6 @@ against.
 
 import json
 import re
-import resource
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,7 +66,7 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
             **rows[-1],
             "seeds": list(training.seeds_of(config)),
             "seconds": sum(row["seconds"] for row in rows),
-            "peak_memory_mib": _peak_memory_mib(),
+            "peak_memory_mib": training.peak_memory_mib(),
             "parameters": _parameter_count(states.params, config.seeds),
             **judged,
             "data": versions["data"],
@@ -85,17 +83,13 @@ def describe(config: Config) -> str:
     task = make_task(config, len(train_set.images))
     state = jax.eval_shape(lambda: train.init_state(task.model, task.tx, 0, train_set.images[:1]))
     lines = [json.dumps(json.loads(config.to_json_best_effort()), indent=2)]
-    lines += [f"data: {source.caption()}", "", task.name]
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state.params):
-        name = ".".join(str(part.key) for part in path)  # pyright: ignore[reportAttributeAccessIssue]
-        lines.append(f"{name:32}{' x '.join(map(str, leaf.shape)):>20}{leaf.size:>14,}")
+    lines += [f"data: {source.caption()}", "", task.name, *training.parameter_lines(state.params)]
     steps = arrays.steps_per_epoch(len(train_set.images), config.batch_size)
     flops, memory = _cost(task, state, train_set)
     data_mib = (train_set.images.nbytes + test_set.images.nbytes) / 2**20
     return "\n".join(
         [
             *lines,
-            f"{'parameters':52}{_parameter_count(state.params, 1):>14,}",
             f"{steps:,} steps an epoch, {steps * config.epochs:,} in all for each of "
             f"{config.seeds} seed(s); about {flops:.3g} FLOPs a step",
             f"about {memory / 2**20:.0f} MiB of arrays in a step, and {data_mib:.0f} MiB of images",
@@ -307,9 +301,3 @@ def _cost(task: training.Task, state: TrainState, train_set: Dataset) -> tuple[f
     assert cost is not None and memory is not None
     used = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
     return float(cost["flops"]), used - train_set.images.nbytes
-
-
-def _peak_memory_mib() -> float:
-    """Largest resident memory of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)

@@ -4,9 +4,7 @@ Report, Exercise 3: three data sets, a small VGG with early stopping, a score on
 """
 
 import json
-import resource
 import shutil
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -62,12 +60,7 @@ def describe(config: Config) -> str:
     shapes = jax.eval_shape(
         model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
     )["params"]
-    lines.append(config.name)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
-        name = ".".join(str(part.key) for part in path)  # pyright: ignore[reportAttributeAccessIssue]
-        lines.append(f"{name:32}{' x '.join(map(str, leaf.shape)):>20}{leaf.size:>14,}")
-    total = sum(leaf.size for leaf in jax.tree.leaves(shapes))
-    return "\n".join([*lines, f"{'parameters':52}{total:>14,}"])
+    return "\n".join([*lines, config.name, *training.parameter_lines(shapes)])
 
 
 def check(config: Config) -> None:
@@ -138,7 +131,7 @@ def _train_and_judge(
         "final": final,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)) // config.seeds,
         "seconds": sum(row["seconds"] for row in rows),
-        "peak_memory_mib": _peak_memory_mib(),
+        "peak_memory_mib": training.peak_memory_mib(),
         "data": versions["data"],
         "device": versions["device"],
     }
@@ -204,9 +197,3 @@ def _headline(name: str, summary: Mapping[str, Any]) -> str:
     if summary["score"]:
         told += f"; score accuracy {words(summary['score']['all'])}"
     return told
-
-
-def _peak_memory_mib() -> float:
-    """Largest resident memory of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)

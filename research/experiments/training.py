@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -189,6 +190,25 @@ def spread(accuracies: float | list[float], count: int) -> str:
         f"{values.mean():.2%} mean, {values.std(ddof=1):.2%} sd, {values.min():.2%} min, "
         f"{values.max():.2%} max ({len(values)} seeds, {count:,} images)"
     )
+
+
+def parameter_lines(params: PyTree) -> list[str]:
+    """A line for each array of a net, with its shape and size, and one for their sum.
+
+    params: arrays, or shapes and dtypes.
+    """
+    lines: list[str] = []
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        name = ".".join(str(part.key) for part in path)  # pyright: ignore[reportAttributeAccessIssue]
+        lines.append(f"{name:32}{' x '.join(map(str, leaf.shape)):>20}{leaf.size:>14,}")
+    total = sum(leaf.size for leaf in jax.tree.leaves(params))
+    return [*lines, f"{'parameters':52}{total:>14,}"]
+
+
+def peak_memory_mib() -> float:
+    """Largest resident memory of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 
 
 def say(line: str) -> None:

@@ -64,8 +64,9 @@ def table(result: Mapping[str, Any]) -> str:
                 f"{_percent(group['majority'])} | {auc} | {right} |"
             )
         notes.append(
-            f"{name}: {run['parameters']:,} parameters, {len(run['seeds'])} seeds, stopped after "
-            f"{_listed(run['epochs_trained'])} epochs, best epochs {_listed(run['best_epoch'])}; "
+            f"{name}: {run['parameters']:,} parameters, {len(run['seeds'])} seeds, trained for "
+            f"{_listed(run['epochs_trained'])} epochs, lowest test loss after epochs "
+            f"{_listed(run['best_epoch'])}; "
             f"`{run['command']}`."
         )
     first = next(iter(result.values()))
