@@ -111,6 +111,9 @@ def _best(config: ConfigDict) -> None:
 
 def _shorten(config: ConfigDict) -> None:
     if config.net == "cnn":
+        config.filters = (10, 16, 32)
+        config.pools = (2, 2, 2)
+        config.dropouts = (0.0,) * 3
         config.dense = (64, 32)
         config.dense_dropouts = (0.0, 0.0)
     else:
