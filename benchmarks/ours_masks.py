@@ -18,7 +18,7 @@ _OF_THE_MODEL = ("filters", "pools", "dropouts", "dense", "dense_dropouts")
 
 def make_task(net: Mapping[str, Any]) -> training.Task:
     """The net, its optimiser and its loop, from the values of `masks_net.net`."""
-    sizes = {key: tuple(net[key]) for key in _OF_THE_MODEL}
+    sizes: dict[str, Any] = {key: tuple(net[key]) for key in _OF_THE_MODEL}
     model = CNN(**sizes, padding=net["padding"], classes=contest.CLASSES[net["dataset"]])
     tx = optim.make_optimizer(net["learning_rate"], name="adam")
     batch_size = net["batch_size"]

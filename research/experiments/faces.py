@@ -78,8 +78,9 @@ def load(config: Config, workdir: Path) -> masks.Masks:
     found = masks.prepare(request, tfds_dir, find, training.say)
     for line in lines(found):
         training.say(line)
-    if len(found.names) < 2:
-        raise UserError(f"{found.folder}: all faces are {found.names[0]}; two classes are needed")
+    names = list(found.names)
+    if len(names) < 2:
+        raise UserError(f"{found.folder}: all faces are {names[0]}; two classes are needed")
     problems = found.about["problems"]
     if config.strict and problems:
         where = found.folder / masks.PROBLEMS

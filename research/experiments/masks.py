@@ -46,7 +46,7 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
         if finished is not None:
             training.say(f"{config.name}: all is done already")
             return finished
-        shutil.copy(found.folder / data.PROBLEMS, workdir / data.PROBLEMS)
+        _ = shutil.copy(found.folder / data.PROBLEMS, workdir / data.PROBLEMS)
         return _train_and_judge(config, workdir, task, found, versions)
 
 

@@ -134,8 +134,8 @@ def _row(faces: masks.Faces, names: Sequence[str], of: np.ndarray) -> tuple[list
     """Classes and images of some faces, evenly out of those at `of`."""
     spread = np.linspace(0, len(of) - 1, min(figures.MOST_SAMPLES, len(of))).round().astype(int)
     places = of[spread]
-    labels = np.asarray(faces.data.labels)[places]
-    short = [names[label].removesuffix("_mask") for label in labels]
+    labels = np.asarray(faces.data.labels)[places].tolist()
+    short = [str(names[label]).removesuffix("_mask") for label in labels]
     return short, np.asarray(faces.data.images[places])
 
 

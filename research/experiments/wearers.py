@@ -380,7 +380,9 @@ def _faces_in_words(names: Sequence[str], chances: np.ndarray) -> str:
 
 def _headline(summary: Mapping[str, Any]) -> str:
     classes = ", ".join(f"{n:,} {name}" for name, n in summary["classes"].items())
-    told = f"{summary['faces']:,} faces ({classes}) in {summary['photographs']:,} photographs"
+    ends = ["" if summary[key] == 1 else "s" for key in ("faces", "photographs")]
+    told = f"{summary['faces']:,} face{ends[0]} ({classes}) in "
+    told += f"{summary['photographs']:,} photograph{ends[1]}"
     if summary["unreadable"]:
         told += f", {len(summary['unreadable']):,} could not be read"
     return told

@@ -165,7 +165,7 @@ def test_what_cannot_be_read_is_one_line_and_counted(here, exported, capsys):
         "2/4 gone.jpg: cannot be read (No such file or directory); expected a PNG, JPEG, WebP, BMP "
         "or GIF picture; left out"
     )
-    assert summary["headline"].endswith("in 1 photographs, 4 could not be read")
+    assert summary["headline"].endswith("in 1 photograph, 4 could not be read")
 
 
 def test_many_faces_and_thumbnails_take_two_programs(here, exported, classifier):
