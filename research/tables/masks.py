@@ -48,8 +48,8 @@ def table(result: Mapping[str, Any]) -> str:
     """Markdown table of the nets, a row for each source, from results/masks.json."""
     lines = [
         "| net | faces of | test: faces | accuracy (%) | sd | 95 % | majority (%) | AUC | "
-        "score: faces | accuracy (%) | 95 % |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "score: faces | accuracy (%) | 95 % | majority (%) |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     notes: list[str] = []
     for name, run in result.items():
@@ -57,7 +57,7 @@ def table(result: Mapping[str, Any]) -> str:
             score = run["score"].get(source)
             sd = "-" if group["sd"] is None else f"{100 * group['sd']:.1f}"
             auc = "-" if group["auc"] is None else f"{group['auc']:.4f}"
-            right = f"{score['count']:,} | {_accuracy(score)}" if score else "- | - | -"
+            right = f"{score['count']:,} | {_accuracy(score)}" if score else "- | - | - | -"
             lines.append(
                 f"| {name} | {source} | {group['count']:,} | "
                 f"{_percent(group['accuracy'])} | {sd} | {_interval(group)} | "
@@ -191,7 +191,8 @@ def _interval(group: Mapping[str, Any]) -> str:
 
 
 def _accuracy(group: Mapping[str, Any]) -> str:
-    return f"{_percent(group['accuracy'])} | {_interval(group)}"
+    shown = _percent(group["accuracy"]), _interval(group), _percent(group["majority"])
+    return " | ".join(shown)
 
 
 def _listed(values: Any) -> str:
