@@ -24,6 +24,13 @@ from research.models.mlp import MLP
 TX = optax.sgd(0.05)
 TRAIN, TEST = synthetic.digits(200, 70)
 YES = jnp.bool_(True)
+
+
+def slow(value):
+    """A case that differs from another in little, left to the long runs."""
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
 SEED = jnp.uint32(0)
 
 
@@ -61,7 +68,7 @@ def fitted(model, *, seeds=(0,), epochs=3, resume=None, probe=True, batch_size=3
     return states, seen
 
 
-@pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid", "lecun"])
+@pytest.mark.parametrize("activation", ["relu", slow("tanh"), slow("sigmoid"), "lecun"])
 def test_gradients_and_signals_equal_those_worked_out_by_hand(activation):
     model = net(activation)
     state = one(start(model))
@@ -135,7 +142,7 @@ def test_a_scanned_epoch_equals_the_python_loop_bit_for_bit():
     chex.assert_trees_all_equal(statistics, stacked)
 
 
-@pytest.mark.parametrize("net_name", ["relu-5", "sigmoid-20", "tanh-40"])
+@pytest.mark.parametrize("net_name", [slow("relu-5"), slow("sigmoid-20"), "tanh-40"])
 def test_the_probe_changes_no_bit_of_the_parameters(net_name):
     activation, depth = net_name.split("-")
     model = MLP(int(depth), 32, activation)
@@ -334,7 +341,7 @@ def looked():
     return states, seen, looks
 
 
-@pytest.mark.parametrize("look_every", [0, 100])
+@pytest.mark.parametrize("look_every", [0, slow(100)])
 def test_how_often_fit_comes_up_for_air_changes_no_bit(look_every, looked):
     """Never; or once; or twice, the second time with an empty step."""
     states, seen = fitted_randomly(look_every=look_every)
@@ -472,7 +479,7 @@ def stored(data, folder, name):
     return data.replace(images=Stored(path, data.images.shape))
 
 
-@pytest.mark.parametrize("seeds", [(0,), (3, 5)])
+@pytest.mark.parametrize("seeds", [slow((0,)), (3, 5)])
 def test_images_on_the_disk_train_the_same_nets_to_the_bit(tmp_path, monkeypatch, seeds):
     """In four pieces of two steps, the last one not full, and two pieces of the test set."""
     monkeypatch.setattr(train, "_READ_BYTES", 3 * 32 * 784 * len(seeds))
@@ -516,7 +523,7 @@ def stopping_fit(loop, *, seeds, resume=None):
     return states, seen
 
 
-@pytest.mark.parametrize("look_every", [0, 2])
+@pytest.mark.parametrize("look_every", [slow(0), 2])
 def test_each_seed_stops_by_itself_and_stays_as_it_was_alone(look_every):
     """Patience 1: a seed ends with the first epoch whose test loss is not its lowest."""
     loop = train.Loop(9, 8, 32, patience=1, keep_best=True, look_every=look_every)

@@ -21,7 +21,7 @@ CACHE = (
     "jax_persistent_cache_min_compile_time_secs",
     "jax_persistent_cache_min_entry_size_bytes",
 )
-SMALL = {"filters": (2, 3), "pools": (2, 2), "dropouts": (0.0, 0.0), "dense": (8,)}
+SMALL = {"filters": (3,), "pools": (2,), "dropouts": (0.0,), "dense": (4,)}
 
 
 def smoke(variant="smoke", **changes):
@@ -68,12 +68,14 @@ def study(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def corpus(study):
-    """The prepared data set of `study`, for runs that start from the same photographs."""
+def corpus(tmp_path_factory):
+    """The prepared data set, for runs that start from the same photographs."""
+    made = tmp_path_factory.mktemp("made")
+    _ = masks.run(smoke(mode="ingest"), made)
 
     def into(workdir):
         for name in ("corpus", "masks"):
-            shutil.copytree(study[1] / name, workdir / name, copy_function=shutil.copy2)
+            shutil.copytree(made / name, workdir / name, copy_function=shutil.copy2)
         return workdir
 
     return into
@@ -138,6 +140,7 @@ def test_a_finished_run_is_not_run_again(study, capsys):
         _ = masks.run(smoke(), workdir)
 
 
+@pytest.mark.slow
 def test_stopped_in_its_second_epoch_it_ends_as_if_it_had_not(study, corpus, tmp_path, monkeypatch):
     fit = train.fit
 
@@ -158,6 +161,7 @@ def test_stopped_in_its_second_epoch_it_ends_as_if_it_had_not(study, corpus, tmp
         assert again[split] == study[0][split]
 
 
+@pytest.mark.slow
 def test_the_best_net_is_judged_and_exported_if_it_is_kept(corpus, tmp_path, monkeypatch):
     """With a rate at which the first epoch is the best."""
     seen = {}
