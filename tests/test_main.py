@@ -175,7 +175,10 @@ def test_killed_at_random_moments_it_ends_bit_identical_to_a_run_never_interrupt
     chex.assert_trees_all_equal(outcome(workdir), uninterrupted, custom_message=f"seed {seed}")
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("signum", "code"),
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
+)
 def test_a_signal_saves_and_exits_and_the_same_command_goes_on(
     signum, code, uninterrupted, cache, tmp_path
 ):

@@ -171,6 +171,7 @@ def test_another_net_than_the_one_that_was_trained_is_not_evaluated(study, chang
         _ = classify.run(evaluating(**changes), study[1])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures", "promotion")
 def test_the_residual_net_trains_on_changed_pictures_in_colour(tmp_path):
     summary = classify.run(smoke("cifar10-best", epochs=1, batch_size=128), tmp_path)
