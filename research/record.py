@@ -4,7 +4,10 @@ config.json     the resolved config                    written before the first 
 versions.json   packages, device, data, git commit     written before the first step
 metrics.jsonl   one line per epoch                     appended
 gradients.npz   {statistic: [E + 1, S, L]}             replaced after every epoch, if probed
-predictions.npz {logits [S, N, K], labels [N]}         of classifiers, after the last epoch
+predictions.npz {logits [S, N, K], labels [N]}         of classifiers, after the last epoch; of
+                                                       masks predictions_<split>.npz
+problems.csv    what was wrong with the files          of masks
+export/         see `research.export`                  of masks
 summary.json    the dict that the run returns          written last
 tensorboard/    the metrics again, for TensorBoard     appended
 checkpoints/    see `research.checkpoint`

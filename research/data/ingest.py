@@ -20,12 +20,12 @@ import threading
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -34,6 +34,7 @@ from research.data import crops, photos, splits
 from research.data.source import DataError
 from research.types import Box, Face, Problem
 
+T = TypeVar("T")
 # The boxes [n, 4] float of the faces in each picture, left, top, right, bottom, best first.
 FindFaces = Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]
 
@@ -193,6 +194,39 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
         raise DataError(f"{path}: damaged ({error}); delete it and start again") from None
 
 
+def fitting(
+    photographs: Iterable[T], path_of: Callable[[T], str], *, most: int, most_px: int
+) -> Iterator[list[T]]:
+    """Neighbours that fit into memory together, at most so many, or one that is larger."""
+    group: list[T] = []
+    total = 0
+    for photograph in photographs:
+        pixels = _pixels(path_of(photograph))
+        if group and (len(group) == most or total + pixels > most_px):
+            yield group
+            group, total = [], 0
+        group.append(photograph)
+        total += pixels
+    if group:
+        yield group
+
+
+def read_photo(path: str) -> np.ndarray | Problem:
+    """A photograph [H, W, 3] uint8, or why there is none."""
+    try:
+        return photos.read(path)
+    except DataError as error:
+        return Problem(path, str(error).removeprefix(f"{path}: "), "left out")
+
+
+def _pixels(path: str) -> int:
+    """How many a photograph has; 0 if that cannot be told, which reading it will say."""
+    try:
+        return math.prod(photos.size_of(path))
+    except DataError:
+        return 0
+
+
 def cores() -> int:
     """How many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -308,42 +342,19 @@ def _read_ahead(
 
 
 def _parts(group: Sequence[list[Face]]) -> list[list[list[Face]]]:
-    """Photographs in a row that fit into memory together."""
-    parts: list[list[list[Face]]] = []
-    total = 0
-    for faces in group:
-        pixels = _pixels(faces[0].image)
-        if not parts or len(parts[-1]) == _AT_ONCE or total + pixels > _AT_ONCE_PX:
-            parts.append([])
-            total = 0
-        parts[-1].append(faces)
-        total += pixels
-    return parts
-
-
-def _pixels(path: str) -> int:
-    """How many a photograph has; 0 if that cannot be told, which reading it will say."""
-    try:
-        return math.prod(photos.size_of(path))
-    except DataError:
-        return 0
+    """Photographs in a row that wait for the detector together."""
+    fits = fitting(group, lambda faces: faces[0].image, most=_AT_ONCE, most_px=_AT_ONCE_PX)
+    return list(fits)
 
 
 def _read(path: str) -> np.ndarray | Problem:
     with _room.taken(_pixels(path)):
-        return _decoded(path)
-
-
-def _decoded(path: str) -> np.ndarray | Problem:
-    try:
-        return photos.read(path)
-    except DataError as error:
-        return Problem(path, str(error).removeprefix(f"{path}: "), "left out")
+        return read_photo(path)
 
 
 def _cut_one(faces: Sequence[Face], cut: Cut) -> Chunk:
     with _room.taken(_pixels(faces[0].image)):
-        image = _decoded(faces[0].image)
+        image = read_photo(faces[0].image)
         if isinstance(image, np.ndarray):
             return _cut_read(faces, image, cut)
     lost = f"left out with its {len(faces)} annotated face{'s' if len(faces) > 1 else ''}"

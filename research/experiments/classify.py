@@ -67,7 +67,7 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
             "seeds": list(training.seeds_of(config)),
             "seconds": sum(row["seconds"] for row in rows),
             "peak_memory_mib": training.peak_memory_mib(),
-            "parameters": _parameter_count(states.params, config.seeds),
+            "parameters": training.parameter_count(states.params, config.seeds),
             **judged,
             "data": versions["data"],
             "device": versions["device"],
@@ -283,10 +283,6 @@ def _caption(config: Config, source: standard.Source) -> str:
 def _slug(source: standard.Source) -> str:
     """Directory name of an evaluation: the data set and its checksum."""
     return f"{re.sub(r'[^a-z0-9]+', '-', source.name.lower()).strip('-')}-{source.sha256[:8]}"
-
-
-def _parameter_count(params: PyTree, seeds: int) -> int:
-    return sum(leaf.size for leaf in jax.tree.leaves(params)) // seeds
 
 
 def _cost(task: training.Task, state: TrainState, train_set: Dataset) -> tuple[float, int]:

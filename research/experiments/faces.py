@@ -53,17 +53,13 @@ def load(config: Config, workdir: Path) -> masks.Masks:
     and UserError for problems in the files if config.strict, or if there is only one class.
     """
     data = config.data
-    directories = {
-        layout: os.path.abspath(os.path.expanduser(data[layout]))
-        for layout in annotations.LAYOUTS
-        if data[layout]
-    }
+    directories = {layout: data[layout] for layout in annotations.LAYOUTS if data[layout]}
     tfds_dir = data.tfds_dir
     if data.drawn:
         corpus = workdir / "corpus"
         _draw(corpus, data.drawn)
-        directories = {layout: str((corpus / layout).absolute()) for layout in annotations.LAYOUTS}
-        tfds_dir = str(workdir.absolute())
+        directories = {layout: str(corpus / layout) for layout in annotations.LAYOUTS}
+        tfds_dir = str(workdir)
     request = masks.Request(
         directories=directories,
         keep_incorrect=data.keep_incorrect,

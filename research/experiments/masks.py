@@ -17,7 +17,7 @@ from research.data import arrays
 from research.data import masks as data
 from research.experiments import classify, faces, training, unmasked
 from research.experiments.card import card
-from research.types import Config, PyTree, TrainState, UserError
+from research.types import Config, PyTree, TrainState, UserError, WatchedState
 
 MODES = ("train", "ingest")
 
@@ -111,7 +111,7 @@ def _train_and_judge(
 ) -> dict[str, Any]:
     parts = {split: faces_of.data for split, faces_of in found.splits.items()}
     states = training.train_net(task, config, workdir, parts["train"], parts["test"])
-    params = states.kept.params if config.keep_best else states.params  # pyright: ignore[reportAttributeAccessIssue]
+    params = _params(config, states)
     told = faces.caption(found)
     judged = unmasked.judge(task, params, config.seeds, found, workdir)
     unmasked.draw(task, judged, workdir, told, f"{told}. {_settings(config)}")
@@ -129,7 +129,7 @@ def _train_and_judge(
         "test": judged.groups("test"),
         "score": judged.groups("score"),
         "final": final,
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)) // config.seeds,
+        "parameters": training.parameter_count(params, config.seeds),
         "seconds": sum(row["seconds"] for row in rows),
         "peak_memory_mib": training.peak_memory_mib(),
         "data": versions["data"],
@@ -164,7 +164,7 @@ def _train_on(
         f"{task.name}: {config.final_epochs} more epochs, on the test faces. No figure on them "
         "says anything of this net; only the score faces are still held out"
     )
-    params = states.kept.params if config.keep_best else states.params  # pyright: ignore[reportAttributeAccessIssue]
+    params = _params(config, states)
     start = TrainState(step=states.step, params=params, opt_state=states.opt_state)
     loop = task.loop._replace(epochs=config.final_epochs, patience=0, keep_best=False)
     last = task._replace(name=f"{task.name} final", loop=loop)
@@ -177,6 +177,14 @@ def _train_on(
         return ended.params, {"epochs": config.final_epochs, "score": {}}
     judged = unmasked.judge(last, ended.params, config.seeds, found, into, only=("score",))
     return ended.params, {"epochs": config.final_epochs, "score": judged.groups("score")}
+
+
+def _params(config: Config, states: TrainState) -> PyTree:
+    """The parameters that the training leaves: the last, or the best if they are kept."""
+    if not config.keep_best:
+        return states.params
+    assert isinstance(states, WatchedState)
+    return states.kept.params
 
 
 def _settings(config: Config) -> str:

@@ -192,6 +192,11 @@ def spread(accuracies: float | list[float], count: int) -> str:
     )
 
 
+def parameter_count(params: PyTree, seeds: int) -> int:
+    """How many numbers a net has, of params [S, ...] of so many seeds."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params)) // seeds
+
+
 def parameter_lines(params: PyTree) -> list[str]:
     """A line for each array of a net, with its shape and size, and one for their sum.
 
@@ -201,8 +206,7 @@ def parameter_lines(params: PyTree) -> list[str]:
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         name = ".".join(str(part.key) for part in path)  # pyright: ignore[reportAttributeAccessIssue]
         lines.append(f"{name:32}{' x '.join(map(str, leaf.shape)):>20}{leaf.size:>14,}")
-    total = sum(leaf.size for leaf in jax.tree.leaves(params))
-    return [*lines, f"{'parameters':52}{total:>14,}"]
+    return [*lines, f"{'parameters':52}{parameter_count(params, 1):>14,}"]
 
 
 def peak_memory_mib() -> float:

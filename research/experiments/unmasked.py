@@ -109,7 +109,8 @@ def draw(task: training.Task, judged: Judged, into: Path, data: str, caption: st
     if drawable := {split: seeds for split, seeds in curves.items() if seeds}:
         drawn["roc"] = figures.draw_roc(drawable, title=f"{name}: {names[0]}", caption=caption)
     shown = "score" if "score" in judged.logits else "test"
-    drawn["scored"] = _scored(judged, shown, f"{name}: faces never seen before", caption)
+    what = "faces never seen before" if shown == "score" else "test faces"
+    drawn["scored"] = _scored(judged, shown, f"{name}: {what}", caption)
     mistakes = _mistakes(judged, shown, name, caption)
     record.save_figures(into, drawn | ({"mistakes": mistakes} if mistakes else {}))
 

@@ -15,7 +15,7 @@ import json
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,8 +26,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from research import detect, export, parallel, preemption, record
-from research.data import crops, ingest, photos
-from research.data.source import DataError
+from research.data import crops, ingest
 from research.experiments import classify, training
 from research.experiments.photographs import FACES, JPEG_ENDS, SUMMARY, Photograph, find, open_out
 from research.figures import masks as figures
@@ -174,8 +173,11 @@ def run(
     draw = _Draw(classifier.labels, min_face_px, panels, out)
     with preemption.deferred(), ThreadPoolExecutor(ingest.cores()) as pool:
         try:
-            for group in _groups(photographs):
-                read = dict(zip(group, pool.map(_read, group), strict=True))
+            for group in ingest.fitting(
+                photographs, lambda each: each.path, most=_AT_ONCE, most_px=_AT_ONCE_PX
+            ):
+                paths = [photograph.path for photograph in group]
+                read = dict(zip(group, pool.map(ingest.read_photo, paths), strict=True))
                 images = {k: v for k, v in read.items() if isinstance(v, np.ndarray)}
                 seen = look(list(images.values()), find_faces, classifier) if images else []
                 faces = dict(zip(images, seen, strict=True))
@@ -311,38 +313,6 @@ class _Log:
     def _tell(self, line: str) -> None:
         self._done += 1
         training.say(f"{self._done}/{self._total} {line}" if self._total > 1 else line)
-
-
-def _groups(photographs: Sequence[Photograph]) -> Iterator[list[Photograph]]:
-    """Neighbours that fit into memory together, or one that is large."""
-    group: list[Photograph] = []
-    total = 0
-    for photograph in photographs:
-        pixels = _pixels(photograph.path)
-        if group and (len(group) == _AT_ONCE or total + pixels > _AT_ONCE_PX):
-            yield group
-            group, total = [], 0
-        group.append(photograph)
-        total += pixels
-    if group:
-        yield group
-
-
-def _pixels(path: str) -> int:
-    """How many a photograph has; 0 if that cannot be told, which reading it will say."""
-    try:
-        width, height = photos.size_of(path)
-    except DataError:
-        return 0
-    return width * height
-
-
-def _read(photograph: Photograph) -> np.ndarray | Problem:
-    try:
-        return photos.read(photograph.path)
-    except DataError as error:
-        what = str(error).removeprefix(f"{photograph.path}: ")
-        return Problem(photograph.path, what, "left out")
 
 
 def _write_picture(path: Path, image: np.ndarray) -> None:

@@ -17,6 +17,7 @@ SOURCES = ("voc", "json", "folders")
 # Keys that may differ from the stated configuration, for they do not change what is measured.
 _FREE_KEYS = ("seeds", "eval_batch_size", "look_every", "cpu_devices", "cpu_threads")
 _FREE_DATA_KEYS = ("voc", "json", "folders", "tfds_dir")
+_PARTS = ("train", "test")
 _CURVES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
@@ -160,9 +161,6 @@ def collect_picture(results: Path, workdir: Path, summary: Mapping[str, Any]) ->
     _ = (results / name).write_bytes(content)
     about = {"sha256": hashlib.sha256(content).hexdigest(), "headline": summary["headline"]}
     record.write_json(path, kept | {name: about})
-
-
-_PARTS = ("train", "test")
 
 
 def _changed(found: Mapping[str, Any], stated: Mapping[str, Any], free: Sequence[str]) -> list[str]:

@@ -6,7 +6,7 @@ import jax
 import matplotlib.image
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
+from recording import READ, Recording
 
 from configs import cnn as configs
 from research import preemption, record, train
@@ -262,22 +262,6 @@ def test_a_net_too_deep_for_its_images_is_refused_before_anything_is_written(tmp
     with pytest.raises(UserError, match=r"nothing is left of the image .*conv_1"):
         _ = classify.run(smoke(pools=(11, 2)), tmp_path)
     assert not (tmp_path / "config.json").exists()
-
-
-class Recording(ConfigDict):
-    """A config that notes every key that is read by name."""
-
-    def __getattr__(self, name):
-        if not name.startswith("_"):
-            READ.add(name)
-        return super().__getattr__(name)
-
-    def __getitem__(self, name):
-        READ.add(name)
-        return super().__getitem__(name)
-
-
-READ: set[str] = set()
 
 
 def one_line(task, config, workdir, train_set, test_set):

@@ -4,7 +4,7 @@ import json
 import matplotlib.image
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
+from recording import READ, Recording
 
 from configs import mlp as configs
 from research import checkpoint, probes, record, train
@@ -179,22 +179,6 @@ def test_a_description_has_the_layers_the_steps_and_the_cost(depth_, parameters)
     assert parameters in text
     assert "8 steps an epoch, 16 in all" in text
     assert "FLOPs" in text and "MiB" in text
-
-
-class Recording(ConfigDict):
-    """A config that notes every key that is read by name."""
-
-    def __getattr__(self, name):
-        if not name.startswith("_"):
-            READ.add(name)
-        return super().__getattr__(name)
-
-    def __getitem__(self, name):
-        READ.add(name)
-        return super().__getitem__(name)
-
-
-READ: set[str] = set()
 
 
 def test_every_key_of_the_config_is_read_by_some_code(tmp_path, monkeypatch):

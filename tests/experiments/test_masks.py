@@ -8,7 +8,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
-from ml_collections import ConfigDict
+from recording import READ, Recording
 
 from configs import masks as configs
 from research import parallel, record, train
@@ -216,22 +216,6 @@ def test_what_cannot_be_used_is_refused_by_its_key(changes, said, corpus, tmp_pa
     with pytest.raises(UserError, match=said):
         _ = masks.run(smoke(**changes), corpus(tmp_path))
     assert not (tmp_path / "config.json").exists()
-
-
-class Recording(ConfigDict):
-    """A config that notes every key that is read by name."""
-
-    def __getattr__(self, name):
-        if not name.startswith("_"):
-            READ.add(name)
-        return super().__getattr__(name)
-
-    def __getitem__(self, name):
-        READ.add(name)
-        return super().__getitem__(name)
-
-
-READ: set[str] = set()
 
 
 @pytest.mark.parametrize("variant", ["smoke", "best,smoke"])

@@ -4,7 +4,7 @@ import signal
 import numpy as np
 import pytest
 import toy_attack as toy
-from ml_collections import ConfigDict
+from recording import READ, Recording
 
 from configs import noise as configs
 from research import gallery, preemption, record
@@ -392,24 +392,6 @@ def test_a_method_has_the_settings_of_its_config():
     assert noise.make_method(config) == Faithful(**own)
 
 
-class Recording(ConfigDict):
-    """A config that notes every key that is read by name, with those that it lies in."""
-
-    def __init__(self, plain, place=""):
-        object.__setattr__(self, "_place", place)
-        super().__init__(plain)
-
-    def __getattr__(self, name):
-        if not name.startswith("_"):
-            READ.add(self._place + name)
-        return super().__getattr__(name)
-
-    def __getitem__(self, name):
-        READ.add(self._place + name)
-        return super().__getitem__(name)
-
-
-READ: set[str] = set()
 PARTS = ("minimal", "faithful", "budget", "data")
 
 
