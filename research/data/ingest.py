@@ -389,7 +389,7 @@ def _joined(parts: Sequence[Chunk]) -> Chunk:
 
 
 def _write(path: Path, chunk: Chunk) -> None:
-    """In one move, so that a chunk file is whole if it is there."""
+    """In one move, so that a chunk file is whole if it is there; equal chunks are equal files."""
     about = {
         "rows": [
             {**dataclasses.asdict(row.face), "print": f"{row.print:016x}"} for row in chunk.rows
@@ -401,9 +401,9 @@ def _write(path: Path, chunk: Chunk) -> None:
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as file:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as stored:
-            stored.writestr("rows.json", json.dumps(about))
+            stored.writestr(zipfile.ZipInfo("rows.json"), json.dumps(about))  # dated 1980
             for i, png in enumerate(chunk.pngs):
-                stored.writestr(f"{i:04d}.png", png)
+                stored.writestr(zipfile.ZipInfo(f"{i:04d}.png"), png)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)

@@ -6,6 +6,7 @@ import contextlib
 import resource
 import threading
 import time
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -145,6 +146,12 @@ def test_what_is_stopped_anywhere_ends_as_if_it_had_not_been(
     again = ingest.ingest(faces, CUT, tmp_path / "cut", find, no_words)
     assert [path.name for path in again] == [path.name for path in whole]
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in whole]
+
+
+def test_a_chunk_file_holds_no_time_of_writing(folder: Path, tmp_path: Path) -> None:
+    (path,) = ingest.ingest(boxed(folder, 2), CUT, tmp_path, None, no_words)
+    with zipfile.ZipFile(path) as stored:
+        assert {entry.date_time[0] for entry in stored.infolist()} == {1980}
 
 
 def test_a_chunk_of_other_faces_or_another_cut_is_not_taken(folder: Path, tmp_path: Path) -> None:
