@@ -12,7 +12,7 @@ FLOORS = (
     ("types",),
     (
         *("keys", "models", "data", "augment", "losses", "metrics", "scores", "optim", "costs"),
-        *("distances", "stopping"),
+        *("distances", "stopping", "processes"),
     ),
     ("train", "probes", "parallel", "adversarial", "detect"),
     ("checkpoint", "record", "figures", "preemption", "gallery", "export"),
