@@ -2,45 +2,126 @@
 
 Every process runs the same Python program on the same config (SPMD) and holds a part of the arrays.
 Files are written by the first process only, and what depends on files is decided there and told to
-the others.  All functions here but `count`, `number`, `first` and `alone` are collective: every
-process has to call them, in the same order.  Alone they cost nothing.
+the others.  `told`, `highest`, `barrier`, `first_alone` and `close` are collective: every process
+has to call them, in the same order.  Alone they cost nothing.
+
+When one process ends before the others, these end as well, with one line that says which it was:
+
+* killed, or its machine lost: at once, or after `links.SILENCE` seconds; exit code 75 (EX_TEMPFAIL)
+* by an error or a signal of its own: `links.GRACE` seconds later, with its exit code
 """
 
 import contextlib
-import json
+import os
+import re
+import sys
+import time
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import jax
 
+from research import links
 from research.types import UserError
 
 T = TypeVar("T")
 
-HEARTBEAT = 30  # seconds without a sign of life after which a process counts as dead
-_START = 300  # seconds for all processes to appear
-_SLICE = 500  # ms of waiting, after which signals are looked at
+# JAX's own watch is the second line: it ends a process with a stack trace and SIGABRT.  It notices
+# a process that hangs, which the connections do not, and lets them be first with all the rest.
+HEARTBEAT = 2 * links.SILENCE
+START = 300  # seconds for all processes to appear: machines of a cluster boot at different times
+_SHUTDOWN = 60  # seconds
+# What XLA's collectives say when another process has gone; a ValueError on the CPU.
+_LOST = re.compile("gloo|nccl|unavailable:|connection (reset|closed)|socket closed", re.IGNORECASE)
 
-_state: dict[str, Any] = {"client": None, "count": 1, "number": 0, "calls": 0, "forgotten": 0}
+_state: dict[str, Any] = {"links": None, "count": 1, "number": 0, "advice": "", "own": None}
 
 
-def start(*, coordinator: str = "", processes: int = 0, process: int = -1) -> None:
-    """Find the other processes; call before the first array is made."""
-    if processes <= 1:
+def start(
+    *, coordinator: str = "", processes: int = 0, process: int = -1, advice: str = ""
+) -> None:
+    """Find the other processes of this run; call before the first array is made.
+
+    coordinator: "host:port" of the first process.  processes: how many there are; 1 for this one
+    alone; 0 to find out under SLURM, on Cloud TPU (virtual machines or GKE) and from Open MPI, and
+    to run alone where none of them is found.  process: number of this one, from 0.
+    advice: what to do when another process has ended, for the message.
+    Raises UserError naming the flag that is missing or wrong, or the process that does not come.
+    """
+    devices = None
+    if processes == 0:
+        if coordinator or process != -1:
+            raise UserError("processes: not given; --coordinator and --process go with --processes")
+        coordinator, processes, process, devices = _detect()
+    if processes < 0:
+        raise UserError(f"processes: {processes} is negative; 0 means to find out")
+    if processes == 1:
         return
+    if not 0 <= process < processes:
+        raise UserError(f"process: {process} is not one of 0 .. {processes - 1}")
+    if not coordinator:
+        raise UserError("coordinator: not given; host:port of the first process")
+    connections = links.meet(coordinator, processes, process, limit=START)
+    _initialize(coordinator, processes, process, devices)
+    _state.update(count=processes, number=process, advice=advice)
+    _state["links"] = links.Links(connections, processes, process, _act)
+
+
+def _initialize(coordinator: str, processes: int, process: int, devices: list[int] | None) -> None:
+    """JAX's service, once all are there: where it cannot start it aborts."""
+    # Its SIGTERM handler would take the place of `preemption`'s.
     jax.config.update("jax_enable_preemption_service", False)
+    jax.config.update("jax_check_proxy_envs", False)
+    host = coordinator.rpartition(":")[0]
+    for name in ("no_grpc_proxy", "no_proxy"):  # a proxy for the web is none for this
+        if name == "no_grpc_proxy" or name in os.environ:
+            os.environ[name] = ",".join(filter(None, [os.environ.get(name), host]))
     jax.distributed.initialize(
         coordinator,
         processes,
         process,
+        local_device_ids=devices,
         cluster_detection_method="deactivate",
-        initialization_timeout=_START,
+        initialization_timeout=START,
         heartbeat_timeout_seconds=HEARTBEAT,
+        shutdown_timeout_seconds=_SHUTDOWN,
     )
-    # Private, but the only way to its store of keys, which Orbax uses as well.
-    from jax._src import distributed
 
-    _state.update(client=distributed.global_state.client, count=processes, number=process)
+
+def _detect() -> tuple[str, int, int, list[int] | None]:
+    """(coordinator, processes, process, devices) as JAX finds them; processes is 1 if it does not.
+
+    devices: those of this process among its machine's; None for all.
+    """
+    # Private: `jax.distributed.initialize` detects as well, but aborts where the address is wrong.
+    from jax._src import clusters
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Kubernetes without its package; see launch/
+        try:
+            address, processes, process, devices = (
+                clusters.ClusterEnv.auto_detect_unset_distributed_params(
+                    None, None, None, None, None, START
+                )
+            )
+        except Exception:  # half an environment: a shell inside an allocation, say
+            return "", 1, 0, None
+    if address is None or processes is None or process is None:
+        return "", 1, 0, None
+    if devices is not None and _owns_machine():
+        devices = None
+    return address, processes, process, list(devices) if devices else None
+
+
+def _owns_machine() -> bool:
+    """Whether SLURM has given this process a machine, or its devices, for itself alone.
+
+    JAX takes one device per process for granted there, the one with the process's local number.
+    """
+    tasks = os.environ.get("SLURM_STEP_TASKS_PER_NODE", "")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    return re.fullmatch(r"1(\(x\d+\))?", tasks) is not None or (visible != [""] == len(visible))
 
 
 def count() -> int:
@@ -64,79 +145,127 @@ def alone() -> bool:
 
 
 def barrier(name: str) -> None:
-    """Wait until every process is here.  name: of the place, the same in all processes."""
-    del name
-    _ = highest(0)
+    """Wait until every process is here.
+
+    name: of the place.  Raises RuntimeError where another process is at another place.
+    """
+    _ = _meet(name, 0)
+
+
+def highest(value: int) -> int:
+    """The largest `value` over the processes."""
+    return _meet("highest", value)
 
 
 def told(function: Callable[[], T]) -> T:
     """Call `function` in the first process only; its result, or its UserError, reaches all.
 
-    The result must be JSON-able (tuples become lists).
+    The result must be JSON-able; the others get lists for tuples.
     """
     if alone():
         return function()
-    key = f"{_next()}/told"
-    if first():
-        try:
-            result = function()
-        except UserError as error:
-            _set(key, json.dumps({"error": str(error)}))
-            raise
-        _set(key, json.dumps({"result": result}))
-    answer = json.loads(_get(key))
-    if "error" in answer:
-        raise UserError(answer["error"])
-    return answer["result"]
-
-
-def highest(value: int) -> int:
-    """The largest `value` over the processes."""
-    if alone():
-        return value
-    call = _next()
-    _set(f"{call}/value/{number()}", str(value))
-    if _state["client"].key_value_increment(f"{call}/arrived", 1) == count():
-        values = _state["client"].key_value_dir_get(f"{call}/value/")
-        _set(f"{call}/highest", str(max(int(each) for _, each in values)))
-    return int(_get(f"{call}/highest"))
+    if not first():
+        return _heard()
+    try:
+        result = function()
+    except UserError as error:
+        _tell({"error": str(error)})
+        raise
+    _tell({"result": result})
+    return result
 
 
 @contextlib.contextmanager
 def first_alone() -> Iterator[None]:
-    """The first process runs the body, then all the others at once."""
+    """The first process runs the body, then all the others at once.
+
+    A UserError of the first process is raised in all of them, and the others do not run the body.
+    """
+    if alone():
+        yield
+        return
     if not first():
-        _ = told(lambda: None)
+        _ = _heard()
         yield
         return
     try:
         yield
     except UserError as error:
-        text = str(error)
-
-        def fail() -> None:
-            raise UserError(text)
-
-        with contextlib.suppress(UserError):
-            told(fail)
+        _tell({"error": str(error)})
         raise
-    _ = told(lambda: None)
+    _tell({"result": None})
 
 
-def _next() -> str:
-    """Where the keys of the next call lie."""
-    _state["calls"] += 1
-    return f"research/{_state['calls']}"
+def close() -> None:
+    """Wait until every process is here, and part; the last of all collective calls."""
+    if alone():
+        return
+    _state["links"].close()
+    jax.distributed.shutdown()
+    _state.update(links=None, count=1, number=0)
 
 
-def _set(key: str, value: str) -> None:
-    _state["client"].key_value_set(key, value)
+def end(text: str, code: int, error: Exception | None = None) -> None:
+    """End this process, which cannot go on, and so the others; returns when alone.
+
+    text: the last line, for standard error; only the first process prints it if all processes come
+    here with the same text.  code: the exit code.  error: where it comes from.
+    """
+    if alone():
+        return
+    if error is not None and _LOST.search(str(error)):
+        # Because another process has died: `_act` will come first and say which.
+        time.sleep(links.SILENCE + 2)
+    _state["own"] = (text, code)
+    _state["links"].end(text, code)
+    time.sleep(2 * links.GRACE)  # `_act` comes in another thread
+    _leave(text, code)
 
 
-def _get(key: str) -> str:
-    while True:
-        try:
-            return _state["client"].blocking_key_value_get(key, _SLICE)
-        except jax.errors.JaxRuntimeError as error:
-            if not str(error).startswith("DEADLINE_EXCEEDED"):
-                raise
+def _act(cause: links.End, same: bool) -> None:
+    """The run is over: the last line and the exit, from whatever thread, whatever the others do."""
+    if _state["own"]:
+        text, code = _state["own"]
+        _leave("" if same and not first() else text, code)
+    what = f"has ended: {cause.text}" if cause.text else "has died or cannot be reached"
+    said = f"process {cause.number} of {count()} (from 0) {what}"
+    _leave("; ".join(filter(None, [said, _state["advice"]])), cause.code)
+
+
+def _leave(text: str, code: int) -> None:
+    """Exit without the clearing up that would wait for the others."""
+    if text:
+        _ = os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{text}\n".encode())
+    if first():  # JAX's service is here: the others would abort if it went before them
+        _state["links"].wait_until_left(links.GRACE / 2)
+    os._exit(code)
+
+
+def _tell(message: dict[str, Any]) -> None:
+    for peer in range(1, count()):
+        _state["links"].send(peer, message)
+
+
+def _heard() -> Any:
+    message = _state["links"].receive(0)
+    if "error" in message:
+        raise UserError(message["error"])
+    return message["result"]
+
+
+def _meet(name: str, value: int) -> int:
+    """The largest `value` of the processes, all of which are at `name`."""
+    if alone():
+        return value
+    if not first():
+        _state["links"].send(0, [name, value])
+        largest: int = _heard()
+        return largest
+    largest = value
+    for peer in range(1, count()):
+        place, theirs = _state["links"].receive(peer)
+        if place != name:
+            raise RuntimeError(f"process {peer} is at {place!r}, the first one at {name!r}")
+        largest = max(largest, theirs)
+    _tell({"result": largest})
+    return largest
