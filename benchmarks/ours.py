@@ -66,7 +66,7 @@ class Nets:
         seeds: Sequence[int],
         *data: Dataset,
     ) -> None:
-        self.mesh = parallel.seed_mesh(len(seeds))
+        self.mesh = parallel.make_mesh(len(seeds))
         self.data = parallel.place_whole(data, self.mesh)
         self.seeds = parallel.place_seeds(np.asarray(seeds, np.uint32), self.mesh)
         states = train.init_states(model, tx, seeds, np.asarray(data[0].images[:1]))

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from research import augment, keys, losses, metrics, parallel, probes, stopping
+from research import augment, keys, losses, metrics, parallel, probes, processes, stopping
 from research.data import arrays
 from research.data.stored import Stored, read_ahead
 from research.types import Array, Batch, Dataset, Kept, Metrics, PyTree, TrainState, WatchedState
@@ -175,17 +175,22 @@ def make_step(
 def run_steps(
     step: Step,
     state: TrainState,
-    data: Dataset,
-    order: tuple[Array, Array],
+    entries: PyTree,
+    pick: Callable[[Any], Batch],
     seed: Array,
     learn: Array,
 ) -> tuple[TrainState, Taken]:
-    """Scan `step` over order = (indices [T, B], mask [T, B]); results stacked along T."""
+    """Scan `step` over the batches pick(entry), of entries [T, ...]; results stacked along T."""
 
-    def body(state: TrainState, entry: tuple[Array, Array]) -> tuple[TrainState, Any]:
-        return step(state, arrays.take(data, *entry), seed, learn)
+    def body(state: TrainState, entry: Any) -> tuple[TrainState, Any]:
+        return step(state, pick(entry), seed, learn)
 
-    return jax.lax.scan(body, state, order)
+    return jax.lax.scan(body, state, entries)
+
+
+def picker(data: Dataset) -> Callable[[tuple[Array, Array]], Batch]:
+    """pick(entry): the batch of entry = (indices [B], mask [B]), divided among its devices."""
+    return lambda entry: arrays.take(data, *parallel.split(entry))
 
 
 def evaluate(
@@ -202,10 +207,12 @@ def evaluate(
     count: [] int32, if only so many of them are to be counted.
     """
 
+    pick = picker(data)
+
     def body(_: None, entry: tuple[Array, Array]) -> tuple[None, Metrics]:
         indices, mask = entry
         mask = mask if count is None else mask & (indices < count)
-        return None, judge(model, {"params": params}, arrays.take(data, indices, mask), floor=floor)
+        return None, judge(model, {"params": params}, pick((indices, mask)), floor=floor)
 
     _, stacked = jax.lax.scan(body, None, arrays.pad_batches(len(data.images), batch_size))
     return metrics.total(stacked)
@@ -213,11 +220,11 @@ def evaluate(
 
 def predict(model: nn.Module, params: PyTree, images: Array, *, batch_size: int) -> jax.Array:
     """Logits [N, K] float32 of images [N, H, W, C] uint8, in their order, each computed once."""
-    data = Dataset(images=images, labels=jnp.zeros(len(images), jnp.int32))
+    pick = picker(Dataset(images=images, labels=jnp.zeros(len(images), jnp.int32)))
 
     def body(_: None, entry: tuple[Array, Array]) -> tuple[None, Any]:
-        batch = arrays.take(data, *entry)
-        return None, model.apply({"params": params}, as_input(batch.images))
+        logits: Any = model.apply({"params": params}, as_input(pick(entry).images))
+        return None, logits[:batch_size]  # without what `split` has filled it up with
 
     _, stacked = jax.lax.scan(body, None, arrays.pad_batches(len(images), batch_size))
     return stacked.reshape(-1, stacked.shape[-1])[: len(images)]
@@ -227,7 +234,7 @@ def predict_all(
     model: nn.Module, params: PyTree, images: Array, loop: "Loop", *, seeds: int
 ) -> np.ndarray:
     """Logits [S, N, K] of every seed's net with params [S, ...], each image judged once."""
-    mesh = parallel.seed_mesh(seeds)
+    mesh = parallel.make_mesh(seeds, data_devices=loop.data_devices)
     program = parallel.over_seeds(
         lambda params, _, images: predict(model, params, images, batch_size=loop.eval_batch_size),
         mesh,
@@ -236,12 +243,12 @@ def predict_all(
     placed = parallel.place_seeds(params, mesh)
     numbers = parallel.place_seeds(np.arange(seeds, dtype=np.uint32), mesh)
     if not isinstance(images, Stored):
-        logits = program(placed, numbers, parallel.place_whole(images, mesh))
+        logits = program(placed, numbers, place_images(images, mesh))
         return parallel.fetch_seeds(logits, seeds)
     unlabelled = Dataset(images, np.zeros(len(images), np.int32))
     parts: list[np.ndarray] = []
-    for piece, _ in _test_pieces(unlabelled, loop.eval_batch_size):
-        logits = program(placed, numbers, parallel.place_whole(piece.images, mesh))
+    for piece, _ in _test_pieces(unlabelled, loop.eval_batch_size, mesh):
+        logits = program(placed, numbers, piece.images)
         parts.append(parallel.fetch_seeds(logits, seeds))
     return np.concatenate(parts, axis=1)[:, : len(images)]
 
@@ -253,6 +260,7 @@ class Loop(NamedTuple):
     patience: epochs without a lower test loss after which a seed stops; 0 for never.
     keep_best: whether `TrainState.kept` holds the parameters after the epoch of lowest test loss.
     look_every: most steps after which `fit` comes up for air within an epoch; 0 for never.
+    data_devices: how many devices share a batch, see `parallel.make_mesh`.
     convolutions: whether the net has any, see `parallel.compiler_options`.
     """
 
@@ -267,6 +275,7 @@ class Loop(NamedTuple):
     patience: int = 0
     keep_best: bool = False
     look_every: int = 0
+    data_devices: int = 0
     convolutions: bool = False
 
 
@@ -285,7 +294,7 @@ def make_steps(
         order = _order(seed, number, len(train.images), loop)
         if count < len(order[0]):
             order = arrays.rows_from(order, first, count)
-        return run(state, seed, number, train, order)
+        return run(state, seed, number, order, picker(train))
 
     return steps
 
@@ -383,7 +392,7 @@ def make_program(
     ) -> tuple[PyTree, PyTree]:
         parts: list[Taken] = []
         for first in range(0, count, size):
-            states, taken = some(states, seeds, number, jnp.int32(first), train)
+            states, taken = some(states, seeds, number, np.int32(first), train)
             parts.append(jax.block_until_ready(taken))
             on_steps(int(number), min(first + size, count), count)
         kept, result = close((states, _joined(parts, count)), seeds, number, test)
@@ -409,9 +418,8 @@ def make_streaming_program(
     run = _make_run(model, tx, loop)
 
     def fed(state: TrainState, given: PyTree, number: Array) -> tuple[TrainState, Taken]:
-        seed, data, mask = given
-        places = jnp.arange(mask.size, dtype=jnp.int32).reshape(mask.shape)
-        return run(state, seed, number, data, (places, mask))
+        seed, batches = given
+        return run(state, seed, number, batches, lambda batch: batch)
 
     some = over_seeds(fed)
     close = over_seeds(lambda ended, _, number: close_epoch(ended[0], number, *ended[1:]))
@@ -426,22 +434,27 @@ def make_streaming_program(
         states: PyTree, seeds: Array, number: Array, train: Dataset, test: Dataset
     ) -> tuple[PyTree, PyTree]:
         stored: Any = train.images
-        most = _images_in_memory(stored) // (len(seeds) * loop.batch_size)
+        order, mask = parallel.fetch(orders(parallel.fetch(seeds), number))
+        most = _images_in_memory(stored) * processes.count() // (len(seeds) * loop.batch_size)
         size = arrays.even_pieces(count, max(1, min(most, loop.look_every or most)))
-        order, mask = (np.asarray(part) for part in orders(seeds, number))
         filled = ((0, 0), (0, -count % size), (0, 0))
-        order, mask = np.pad(order, filled), np.pad(mask, filled)
-        pieces = np.split(order.reshape(len(seeds), -1), order.shape[1] // size, axis=1)
+        order, mask = (parallel.fill_batches(np.pad(part, filled), mesh) for part in (order, mask))
+        shape = (len(order), size, order.shape[2])
+        own = parallel.own_batches(shape, mesh)
+        places, masks = (
+            [piece[own] for piece in np.split(part, part.shape[1] // size, axis=1)]
+            for part in (order, mask)
+        )
         parts: list[Taken] = []
-        for i, images in enumerate(read_ahead(stored, pieces)):
-            data = Dataset(images, np.asarray(train.labels)[pieces[i]])
-            given = (np.asarray(seeds), data, mask[:, i * size : (i + 1) * size])
-            states, taken = some(states, parallel.place_seeds(given, mesh), number)
+        for i, images in enumerate(read_ahead(stored, places)):
+            batches = Batch(images, np.asarray(train.labels)[places[i]], masks[i])
+            placed = parallel.place_batches(batches, shape, mesh)
+            states, taken = some(states, (seeds, placed), number)
             parts.append(jax.block_until_ready(taken))
             on_steps(int(number), min((i + 1) * size, count), count)
         tested: Any = None
-        for data, valid in _test_pieces(test, loop.eval_batch_size):
-            found = test_some(states, seeds, number, parallel.place_whole(data, mesh), valid)
+        for data, valid in _test_pieces(test, loop.eval_batch_size, mesh):
+            found = test_some(states, seeds, number, data, valid)
             tested = found if tested is None else jax.tree.map(jnp.add, tested, found)
         kept, result = close((states, _joined(parts, count), tested), seeds, number)
         return _keeping(states, kept), result
@@ -473,11 +486,11 @@ def fit(
     With loop.patience a seed that has stopped keeps its state while others go on.
     Raises Diverged, before on_epoch sees the epoch, when a loss is not finite.
     """
-    mesh = parallel.seed_mesh(len(seeds))
-    sample = np.asarray(train.images[:1])
+    mesh = parallel.make_mesh(len(seeds), data_devices=loop.data_devices)
+    sample, given = np.asarray(train.images[:1]), train
     streams = isinstance(train.images, Stored)
     if not streams:
-        train, test = parallel.place_whole((train, test), mesh)
+        train, test = (place_images(part, mesh) for part in (train, test))
     seed_array = parallel.place_seeds(np.asarray(seeds, np.uint32), mesh)
 
     make = make_streaming_program if streams else make_program
@@ -490,13 +503,13 @@ def fit(
             break
         began = time.monotonic()
         before = states
-        states, result = program(before, seed_array, jnp.int32(number), train, test)
+        states, result = program(before, seed_array, np.int32(number), train, test)
         host, found = parallel.fetch_seeds((states, result), len(seeds))
         row = _diverged_seed(found)
         if row is not None:
-            state = jax.tree.map(lambda leaf, row=row: np.asarray(leaf)[row], before)
+            state = jax.tree.map(lambda leaf, row=row: leaf[row], parallel.fetch(before))
             bad_step = int(found.bad_step[row])
-            raise _diagnose(model, tx, loop, train, state, seeds[row], number, bad_step)
+            raise _diagnose(model, tx, loop, given, state, seeds[row], number, bad_step)
         on_epoch(number, host, found, time.monotonic() - began)
     return parallel.fetch_seeds(states, len(seeds))
 
@@ -504,7 +517,7 @@ def fit(
 def _make_run(
     model: nn.Module, tx: optax.GradientTransformation, loop: Loop
 ) -> Callable[..., tuple[TrainState, Taken]]:
-    """run(state, seed, number, data, order): the steps of `order`, unless the seed has stopped."""
+    """run(state, seed, number, entries, pick): `run_steps`, unless the seed has stopped."""
     step = make_step(
         model,
         tx,
@@ -516,10 +529,10 @@ def _make_run(
     )
 
     def run(
-        state: TrainState, seed: Array, number: Array, data: Dataset, order: tuple[Array, Array]
+        state: TrainState, seed: Array, number: Array, entries: PyTree, pick: Callable[[Any], Batch]
     ) -> tuple[TrainState, Taken]:
         def go() -> tuple[TrainState, Taken]:
-            return run_steps(step, state, data, order, seed, number > 0)
+            return run_steps(step, state, entries, pick, seed, number > 0)
 
         def rest() -> tuple[TrainState, Taken]:
             taken = jax.eval_shape(go)[1]
@@ -562,21 +575,34 @@ def _joined(parts: Sequence[Taken], count: int) -> Taken:
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=1)[:, :count], *parts)
 
 
+def place_images(data: Any, mesh: jax.sharding.Mesh) -> Any:
+    """A data set [N, ...], or its images, on every device; each row is read by one process."""
+    count = len(jax.tree.leaves(data)[0])
+    own = parallel.own_rows(count, mesh)
+    return parallel.join_rows(jax.tree.map(lambda rows: rows[own], data), count, mesh)
+
+
 def _images_in_memory(images: Stored) -> int:
     """How many images are read at once, at least one."""
     return max(1, _READ_BYTES // (images.nbytes // len(images)))
 
 
-def _test_pieces(test: Dataset, batch_size: int) -> Iterator[tuple[Dataset, jax.Array]]:
-    """A stored test set in pieces of equal size, the last filled up, and how many are valid."""
+def _test_pieces(
+    test: Dataset, batch_size: int, mesh: jax.sharding.Mesh
+) -> Iterator[tuple[Dataset, np.int32]]:
+    """A stored test set on the devices, in pieces of equal size of which so many are valid.
+
+    The last is filled up.
+    """
     stored: Any = test.images
     batches = arrays.steps_per_epoch(len(stored), batch_size)
     size = min(batches, max(1, _images_in_memory(stored) // batch_size)) * batch_size
     places = np.arange(-(-len(stored) // size) * size).reshape(-1, size)
-    places = np.minimum(places, len(stored) - 1)
+    places = np.minimum(places, len(stored) - 1)[:, parallel.own_rows(size, mesh)]
     for i, images in enumerate(read_ahead(stored, list(places))):
+        piece = Dataset(images, np.asarray(test.labels)[places[i]])
         valid = min(size, len(stored) - i * size)
-        yield Dataset(images, np.asarray(test.labels)[places[i]]), jnp.int32(valid)
+        yield parallel.join_rows(piece, size, mesh), np.int32(valid)
 
 
 def _zero_signals(model: nn.Module, images: Array) -> PyTree:
@@ -609,8 +635,6 @@ def _diagnose(
     order, mask = arrays.epoch_order(key, len(data.images), loop.batch_size)
 
     def batch_at(t: int) -> Batch:
-        if not isinstance(data.images, Stored):
-            return arrays.take(data, order[t], mask[t])
         places = np.asarray(order[t])
         return Batch(data.images[places], np.asarray(data.labels)[places], mask[t])
 

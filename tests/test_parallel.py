@@ -10,13 +10,13 @@ from research.types import UserError
 
 
 def test_the_mesh_never_has_more_devices_than_seeds():
-    assert [parallel.seed_mesh(seeds).size for seeds in (1, 3, 4, 9)] == [1, 3, 4, 4]
+    assert [parallel.make_mesh(seeds).size for seeds in (1, 3, 4, 9)] == [1, 3, 4, 4]
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 5, 9])
 def test_placing_fills_the_mesh_and_fetching_gives_back_what_was_placed(seeds):
     tree = {"a": np.arange(2 * seeds).reshape(seeds, 2), "b": np.arange(seeds)}
-    mesh = parallel.seed_mesh(seeds)
+    mesh = parallel.make_mesh(seeds)
     placed = parallel.place_seeds(tree, mesh)
     assert len(placed["b"]) % mesh.size == 0
     assert len(placed["b"].addressable_shards) == mesh.size
@@ -24,7 +24,7 @@ def test_placing_fills_the_mesh_and_fetching_gives_back_what_was_placed(seeds):
 
 
 def test_a_program_over_seeds_sees_one_seed_at_a_time_and_the_whole_of_what_is_shared():
-    mesh = parallel.seed_mesh(4)
+    mesh = parallel.make_mesh(4)
 
     def program(state, seed, shared):
         chex.assert_rank([state, seed, shared], [1, 0, 1])
@@ -39,7 +39,7 @@ def test_a_program_over_seeds_sees_one_seed_at_a_time_and_the_whole_of_what_is_s
 
 
 def test_the_program_has_no_collective_operation_between_devices():
-    mesh = parallel.seed_mesh(4)
+    mesh = parallel.make_mesh(4)
     arguments = parallel.place_seeds((np.ones((4, 3), np.float32), np.arange(4)), mesh)
     compiled = (
         parallel.over_seeds(lambda state, seed: state + 1.0, mesh).lower(*arguments).compile()
@@ -95,7 +95,7 @@ def test_options_that_the_compiler_does_not_know_are_left_out(options, monkeypat
 
 def test_only_programs_with_convolutions_get_the_options(monkeypatch):
     monkeypatch.setattr(parallel, "compiler_options", lambda: {"no_such": ""})
-    mesh = parallel.seed_mesh(1)
+    mesh = parallel.make_mesh(1)
     arguments = parallel.place_seeds((np.ones((1, 3), np.float32), np.arange(1)), mesh)
     plain, convolutional = (
         parallel.over_seeds(lambda state, seed: -state, mesh, convolutions=any_)

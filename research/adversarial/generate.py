@@ -1,5 +1,10 @@
-"""The call: every image toward every class, in one compiled program."""
+"""The call: every image toward every class, in one compiled program, on all devices.
 
+The cells are dealt out to the devices like cards, so that each has some of every image and class,
+and every device advances its own until they are finished: none waits for another.
+"""
+
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,6 +13,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 
 from research import keys, parallel
 from research.adversarial import cells as driver
@@ -52,6 +58,7 @@ def generate(
     that it does not depend on what else is in the call.
     sizes: of the groups of cells that are advanced at once, descending; None for SIZES, which fit
     the caches of a CPU, or the units of an accelerator.
+    Among several processes all of them make the same call and get the whole of its result.
     Raises AssertionError for shapes or dtypes that do not fit, ValueError for other sizes.
     """
     chex.assert_rank([images, labels], [4, 1])
@@ -69,10 +76,11 @@ def generate(
     if not sizes or list(sizes) != sorted(set(sizes), reverse=True) or sizes[-1] < 1:
         raise ValueError(f"sizes: {sizes} do not descend to 1 or more")
     finish = Polish(polish, method.required) if isinstance(method, Minimal) and polish else None
-    return _program()(
-        params, images, labels, targets, np.uint32(seed), np.asarray(numbers, np.int32),
-        apply_fn=apply_fn, method=method, finish=finish, sizes=sizes,
-    )  # fmt: skip
+    mesh = parallel.make_mesh(targets.size)
+    shared = parallel.place_whole(
+        (params, images, labels, targets, np.uint32(seed), np.asarray(numbers, np.int32)), mesh
+    )
+    return _program(mesh)(*shared, apply_fn=apply_fn, method=method, finish=finish, sizes=sizes)
 
 
 def logits_of(apply_fn: Apply, params: PyTree, images: Array, *, batch_size: int) -> np.ndarray:
@@ -100,15 +108,17 @@ def _classifier() -> Callable[..., jax.Array]:
 
 
 @functools.cache
-def _program() -> Callable[..., Progress]:
+def _program(mesh: jax.sharding.Mesh) -> Callable[..., Progress]:
     return jax.jit(
-        _generate,
+        functools.partial(_generate, mesh),
         static_argnames=("apply_fn", "finish", "sizes"),
+        out_shardings=jax.sharding.NamedSharding(mesh, PartitionSpec()),
         compiler_options=parallel.compiler_options(),
     )
 
 
 def _generate(
+    mesh: jax.sharding.Mesh,
     params: PyTree,
     images: Array,
     labels: Array,
@@ -121,22 +131,45 @@ def _generate(
     finish: Polish | None,
     sizes: Sequence[int],
 ) -> Progress:
-    classify = frozen(apply_fn, params)
+    def attack(places: Array, given: PyTree) -> Progress:
+        """The cells at `places` [M] of the grid, or beyond its end where there is none."""
+        params, images, labels, targets, seed, numbers, method = given
+        classify = frozen(apply_fn, params)
+        inside = jnp.minimum(places, targets.size - 1)
 
-    def begin(image: Array, actual: Array, number: Array, target: Array) -> tuple[Cell, State]:
-        cell = Cell(image, actual, target, keys.stream(seed, "noise", number, target))
-        return cell, method.start(classify, cell)
+        def begin(place: Array, exists: Array) -> tuple[Cell, State]:
+            row, target = place // targets.shape[1], targets.reshape(-1)[place]
+            key = keys.stream(seed, "noise", numbers[row], target)
+            cell = Cell(images[row], labels[row], target, key)
+            state = method.start(classify, cell)
+            running = state.progress.running & exists
+            return cell, State(dataclasses.replace(state.progress, running=running), state.inner)
 
-    over_targets = jax.vmap(begin, in_axes=(None, None, None, 0))
-    over_images = jax.vmap(over_targets)
-    grid = over_images(images, labels, numbers, targets)
-    shape = targets.shape
-    cells, states = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), grid)
-    states = driver.run(method, classify, cells, states, sizes)
-    if finish is not None:
-        states = jax.vmap(finish.resume)(states)
-        states = driver.run(finish, classify, cells, states, sizes)
-    return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), states.progress)
+        cells, states = jax.vmap(begin)(inside, places < targets.size)
+        states = driver.run(method, classify, cells, states, sizes)
+        if finish is not None:
+            states = jax.vmap(finish.resume)(states)
+            states = driver.run(finish, classify, cells, states, sizes)
+        return states.progress
+
+    given = (params, images, labels, targets, seed, numbers, method)
+    places, back = _deal(targets.size, mesh.size)
+    axes = PartitionSpec(mesh.axis_names)
+    spread = jax.shard_map(
+        attack, mesh=mesh, in_specs=(axes, PartitionSpec()), out_specs=axes, check_vma=False
+    )
+    progress = jax.tree.map(lambda leaf: leaf[back], spread(places, given))
+    return jax.tree.map(lambda leaf: leaf.reshape(*targets.shape, *leaf.shape[1:]), progress)
+
+
+def _deal(cells: int, devices: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cells in the order of the devices that get them, like cards, and where each has gone.
+
+    Filled up with numbers beyond the last cell until all devices have as many.
+    """
+    filled = np.arange(cells + -cells % devices, dtype=np.int32)
+    places = filled.reshape(-1, devices).T.reshape(-1)
+    return places, np.argsort(places)[:cells].astype(np.int32)
 
 
 def frozen(apply_fn: Apply, params: PyTree) -> Classify:
