@@ -61,6 +61,7 @@ def get_config(arg: str = "vgg") -> ConfigDict:
     {"vgg": _vgg, "best": _best, "smoke": _vgg}[variant](config)
 
     config.matmul_precision = "highest"  # of accelerators; or high, default
+    config.data_devices = 0  # that share each batch; 0: those that the seeds leave over; 1: none
     config.cpu_devices = 1  # virtual devices that share the seeds; one has all the threads
     config.cpu_threads = 0  # threads of XLA; 0 is one per core
 

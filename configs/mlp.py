@@ -44,6 +44,7 @@ def get_config(arg: str = "relu-5") -> ConfigDict:
     config.data.download = True  # try the network if the full set is not on this machine
 
     config.matmul_precision = "highest"  # of accelerators; or high, default
+    config.data_devices = 0  # that share each batch; 0: those that the seeds leave over; 1: none
     config.cpu_devices = 0  # virtual devices that share the seeds; 0 is one per core
     config.cpu_threads = 1  # threads of XLA; these nets are too small for a second one
 

@@ -15,7 +15,10 @@ from research.types import UserError
 PICTURES = "masks_pictures.json"  # in results/: what is known of pictures that have no table
 SOURCES = ("voc", "json", "folders")
 # Keys that may differ from the stated configuration, for they do not change what is measured.
-_FREE_KEYS = ("seeds", "eval_batch_size", "look_every", "cpu_devices", "cpu_threads")
+_FREE_KEYS = (
+    *("seeds", "eval_batch_size", "look_every"),
+    *("cpu_devices", "cpu_threads", "data_devices"),
+)
 _FREE_DATA_KEYS = ("voc", "json", "folders", "tfds_dir")
 _PARTS = ("train", "test")
 _CURVES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
