@@ -15,7 +15,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
 
 from research.types import UserError
@@ -23,7 +23,7 @@ from research.types import UserError
 SILENCE = 30  # seconds without an answer of a machine after which its process counts as dead
 GRACE = 10.0  # seconds that the others have to come to the same end as a process that has ended
 _RETRY = 0.2  # seconds between two attempts to connect
-_SAY_HELLO = 10  # seconds that a new connection has to say which process it is
+_SAY_HELLO = 5  # seconds that a new connection has to say which process it is
 
 Message = dict[str, Any]
 
@@ -72,36 +72,41 @@ def _gather(
 ) -> dict[int, socket.socket]:
     """The first process: one connection from every other."""
     found: dict[int, socket.socket] = {}
-    while len(found) < count - 1:
-        listener.settimeout(max(0.01, deadline - time.monotonic()))
-        try:
-            connection, _ = listener.accept()
-        except TimeoutError:
-            missing = ", ".join(str(i) for i in range(1, count) if i not in found)
-            raise UserError(
-                f"coordinator: process(es) {missing} of {count} have not come to {address} "
-                f"within {limit:.0f} s"
-            ) from None
-        connection.settimeout(_SAY_HELLO)
-        hello = _read_line(connection)
-        if hello.get("hello") != "research":  # somebody else knocks at the port
-            connection.close()
-            continue
-        number = hello["process"]
-        refusal = ""
-        if hello["processes"] != count:
-            refusal = f"processes: {hello['processes']} here, but {count} in the first process"
-        elif number in found or not 0 < number < count:
-            refusal = f"process: {number} is there already, or not one of 0 .. {count - 1}"
-        if refusal:
+    with contextlib.ExitStack() as opened:  # closed again if some are missing
+        while len(found) < count - 1:
+            listener.settimeout(max(0.01, deadline - time.monotonic()))
+            try:
+                connection = opened.enter_context(listener.accept()[0])
+            except TimeoutError:
+                missing = ", ".join(str(i) for i in range(1, count) if i not in found)
+                raise UserError(
+                    f"coordinator: process(es) {missing} of {count} have not come to {address} "
+                    f"within {limit:.0f} s"
+                ) from None
+            connection.settimeout(_SAY_HELLO)
+            hello = _read_line(connection)
+            refusal = _refusal(hello, count, found)
+            if not refusal:
+                found[hello["process"]] = connection
+                continue
             _write_line(connection, {"refused": refusal})
             connection.close()
-            continue
-        found[number] = connection
-    for connection in found.values():
-        _write_line(connection, {"refused": ""})
-        _keep_alive(connection)
+        for connection in found.values():
+            _write_line(connection, {"refused": ""})
+            _keep_alive(connection)
+        _ = opened.pop_all()
     return found
+
+
+def _refusal(hello: Message, count: int, found: Container[int]) -> str:
+    """What is wrong with a process that says `hello`, or ""."""
+    if hello.get("hello") != "research":
+        return "this is the port of another program"
+    if hello["processes"] != count:
+        return f"processes: {hello['processes']} here, but {count} in the first process"
+    if hello["process"] in found or not 0 < hello["process"] < count:
+        return f"process: {hello['process']} is there already, or not one of 0 .. {count - 1}"
+    return ""
 
 
 def _join(
@@ -120,14 +125,17 @@ def _join(
                     "is the first process running there?"
                 ) from error
             time.sleep(_RETRY)
-    connection.settimeout(max(0.1, deadline - time.monotonic()) + _SAY_HELLO)
-    _write_line(connection, {"hello": "research", "processes": count, "process": number})
-    answer = _read_line(connection)
-    if "refused" not in answer:
-        raise UserError(f"coordinator: the first process at {name} has ended, or is not one of us")
-    if answer["refused"]:
-        raise UserError(answer["refused"])
-    _keep_alive(connection)
+    with contextlib.ExitStack() as opened:
+        _ = opened.enter_context(connection)
+        connection.settimeout(max(0.1, deadline - time.monotonic()) + _SAY_HELLO)
+        _write_line(connection, {"hello": "research", "processes": count, "process": number})
+        refused = _read_line(connection).get(
+            "refused", f"coordinator: the first process at {name} has ended, or is another program"
+        )
+        if refused:
+            raise UserError(refused)
+        _keep_alive(connection)
+        _ = opened.pop_all()
     return connection
 
 
@@ -147,7 +155,9 @@ def _keep_alive(connection: socket.socket) -> None:
 
 
 def _write_line(connection: socket.socket, message: Message) -> None:
-    connection.sendall(json.dumps(message).encode() + b"\n")
+    """Send a message; whether the other one is still there shows in reading."""
+    with contextlib.suppress(OSError):
+        connection.sendall(json.dumps(message).encode() + b"\n")
 
 
 def _read_line(connection: socket.socket) -> Message:
@@ -184,15 +194,14 @@ class Links:
         self._ends: dict[int, End] = {}  # in the order of their arrival
         self._news = threading.Condition()
         self._here = set(connections)
-        targets = [(self._read, (peer,)) for peer in connections]
+        for peer in connections:
+            threading.Thread(target=self._read, args=(peer,), daemon=True).start()
         if number == 0:
-            targets.append((self._judge, ()))
-        for target, arguments in targets:
-            threading.Thread(target=target, args=arguments, daemon=True).start()
+            threading.Thread(target=self._judge, daemon=True).start()
 
     def send(self, peer: int, value: Any) -> None:
         """Send a JSON-able value to process `peer`; nothing happens if it is not there any more."""
-        self._write(peer, {"value": value})
+        _write_line(self._connections[peer], {"value": value})
 
     def receive(self, peer: int) -> Any:
         """The next value from process `peer`; waits for it, and looks at signals meanwhile."""
@@ -201,7 +210,7 @@ class Links:
     def end(self, text: str, code: int) -> None:
         """Tell the others that this process has ended; `act` follows within `GRACE`."""
         if self._number:
-            self._write(0, {"end": text, "code": code})
+            _write_line(self._connections[0], {"end": text, "code": code})
         else:
             self._note(End(0, text, code))
 
@@ -217,16 +226,12 @@ class Links:
         with self._news:
             self._news.notify_all()
         for peer in self._connections:
-            self._write(peer, {"value": None, "closed": True})
+            _write_line(self._connections[peer], {"value": None, "closed": True})
 
     def wait_until_left(self, limit: float) -> None:
         """Wait until no other process is connected, or for `limit` seconds."""
         with self._news:
             _ = self._news.wait_for(lambda: not self._here, limit)
-
-    def _write(self, peer: int, message: Message) -> None:
-        with contextlib.suppress(OSError):  # its reader hears of it
-            _write_line(self._connections[peer], message)
 
     def _read(self, peer: int) -> None:
         for message in self._messages(peer):
@@ -274,5 +279,5 @@ class Links:
         cause = next((end for end in ends if not end.text), ends[0])
         verdict = {"verdict": dataclasses.astuple(cause), "same": same}
         for peer in self._connections:
-            self._write(peer, verdict)
+            _write_line(self._connections[peer], verdict)
         self._act(cause, same)

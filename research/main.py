@@ -2,6 +2,15 @@
 
 Any key of the config can be set: --config.epochs=3 --config.data.dir=path/to/idx/files. The summary
 is printed to standard output as one line of JSON; everything else goes to standard error.
+
+One run can be several processes, on one machine or many: the same command for each, with a work
+directory that all of them see. Under SLURM, Open MPI and on Cloud TPU they find one another;
+elsewhere each is told: --coordinator=host:port --processes=N --process=i. The first process speaks.
+
+Exit codes: 0 done; 2 a mistake that has to be mended first (also 1, in the command line); 1 a fault
+of the program, with its stack trace; and those after which the same command goes on from the last
+checkpoint: 143 and 130, stopped by SIGTERM or SIGINT and saved; 75 (EX_TEMPFAIL), another process
+has died, or the machine it is on.
 """
 
 import difflib
@@ -9,13 +18,15 @@ import importlib
 import json
 import re
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from research import parallel, preemption
+from research import files, parallel, preemption, processes
 from research.types import Config, UserError
 
 EXPERIMENTS = {
@@ -35,6 +46,13 @@ _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what would be run, and sto
 _CACHE = flags.DEFINE_string(
     "compilation_cache", "runs/.compiled", 'Where compiled programs are kept; "" for nowhere.'
 )
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", "", "Of several processes: host:port of the first one, any free port."
+)
+_PROCESSES = flags.DEFINE_integer(
+    "processes", 0, "How many processes run this command together; 0 to find out."
+)
+_PROCESS = flags.DEFINE_integer("process", -1, "Which of them this one is, from 0.")
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
@@ -100,43 +118,93 @@ def default_workdir() -> Path:
     return Path("runs") / Path(file).stem / name[:200]
 
 
-def run_experiment(config: Config, workdir: Path, *, dry_run: bool, cache: str) -> int:
-    """Run the experiment that `config` names, or describe it; returns the exit code."""
+def run_experiment(
+    config: Config,
+    workdir: str | Path,
+    *,
+    dry_run: bool,
+    cache: str,
+    coordinator: str = "",
+    count: int = 1,
+    number: int = -1,
+) -> int:
+    """Run the experiment that `config` names, or describe it; returns the exit code.
+
+    coordinator, count, number: see `processes.start`; a description is made by each process alone.
+    Of several processes, one that ends otherwise than all the others does not return.
+    """
     preemption.install()
+    advice = f"the same command goes on from {workdir}"
     try:
-        parallel.configure(
-            cpu_devices=config.cpu_devices,
-            cpu_threads=config.cpu_threads,
-            seeds=config.seeds if "seeds" in config else 1,
-            matmul_precision=config.matmul_precision,
-        )
-        if cache:
-            parallel.cache_programs(cache)
-        if config.experiment not in EXPERIMENTS:
-            valid = ", ".join(EXPERIMENTS)
-            raise UserError(f"experiment: {config.experiment!r} is not one of {valid}")
-        experiment = importlib.import_module(EXPERIMENTS[config.experiment])
+        workdir = files.locate(str(workdir))
+        if not dry_run:
+            processes.start(coordinator=coordinator, processes=count, process=number, advice=advice)
+        experiment = _set_up(config, cache)
         if dry_run:
             print(experiment.describe(config))
             return 0
         summary = experiment.run(config, workdir)
+        speaks = processes.first()
+        processes.close()
     except (UserError, OSError) as error:  # OSError: a full disk, a directory without permission
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _end(f"error: {error}", 2, error)
     except preemption.Stopped as stopped:
-        print(f"{stopped}; the same command goes on from {workdir}", file=sys.stderr)
-        return stopped.exit_code
-    print(json.dumps(summary), flush=True)
-    print(f"{summary['headline']}; results in {workdir}", file=sys.stderr)
+        return _end(f"{stopped}; {advice}", stopped.exit_code, together=stopped.together)
+    except Exception as error:
+        if processes.alone():
+            raise
+        traceback.print_exc()
+        return _end(f"error: {type(error).__name__}: {_one_line(error)}", 1, error)
+    if speaks:
+        print(json.dumps(summary), flush=True)
+        print(f"{summary['headline']}; results in {workdir}", file=sys.stderr)
     return 0
+
+
+def _set_up(config: Config, cache: str) -> ModuleType:
+    """The devices, the compiled programs of before, and the module of the experiment."""
+    parallel.configure(
+        cpu_devices=config.cpu_devices,
+        cpu_threads=config.cpu_threads,
+        seeds=config.seeds if "seeds" in config else 1,
+        matmul_precision=config.matmul_precision,
+    )
+    if cache:
+        parallel.cache_programs(cache)
+    if config.experiment not in EXPERIMENTS:
+        valid = ", ".join(EXPERIMENTS)
+        raise UserError(f"experiment: {config.experiment!r} is not one of {valid}")
+    return importlib.import_module(EXPERIMENTS[config.experiment])
+
+
+def _end(text: str, code: int, error: Exception | None = None, *, together: bool = False) -> int:
+    """Print the last line and return the exit code; see `processes.end` for those of several.
+
+    together: whether all processes are on their way to this place.
+    """
+    speaks = processes.first()
+    if together:
+        processes.close()
+    else:
+        processes.end(text, code, error)
+    if speaks:
+        print(text, file=sys.stderr)
+    return code
 
 
 def main(argv: Sequence[str]) -> int:
     """The door: flags to exit code."""
     del argv
     logging.set_verbosity(logging.WARNING)
-    workdir = Path(_WORKDIR.value) if _WORKDIR.value else default_workdir()
-    return run_experiment(_CONFIG.value, workdir, dry_run=_DRY_RUN.value, cache=_CACHE.value)
+    return run_experiment(
+        _CONFIG.value,
+        _WORKDIR.value or default_workdir(),
+        dry_run=_DRY_RUN.value,
+        cache=_CACHE.value,
+        coordinator=_COORDINATOR.value,
+        count=_PROCESSES.value,
+        number=_PROCESS.value,
+    )
 
 
 if __name__ == "__main__":

@@ -5,18 +5,22 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
-_state = {"deferred": False, "received": 0}
+from research import processes
+
+_state = {"deferred": False, "received": 0, "stopping": False}
 
 
 class Stopped(BaseException):
     """SIGTERM or SIGINT arrived; whatever had to be saved is saved.
 
     Not an Exception, so that nobody who expects a failure takes it for one.
+    together: whether all processes of the run stop at the same place.
     """
 
-    def __init__(self, signum: int) -> None:
+    def __init__(self, signum: int, *, together: bool = False) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}")
         self.exit_code = 128 + signum
+        self.together = together
 
 
 def install() -> None:
@@ -41,9 +45,15 @@ def deferred() -> Iterator[None]:
 
 
 def raise_if_requested() -> None:
-    """Raise `Stopped` if a signal has arrived: call where everything is saved."""
-    if _state["received"]:
-        raise Stopped(_state["received"])
+    """Raise `Stopped` if a signal has arrived in any process: call where everything is saved.
+
+    Collective, as the end of `deferred` is: every process has to come to the same places, and all
+    of them stop at the same one.
+    """
+    received = processes.highest(_state["received"])
+    if received:
+        _state["stopping"] = True
+        raise Stopped(received, together=not processes.alone())
 
 
 def _handle(signum: int, frame: FrameType | None) -> None:
@@ -51,5 +61,6 @@ def _handle(signum: int, frame: FrameType | None) -> None:
     _state["received"] = signum
     for each in (signal.SIGTERM, signal.SIGINT):
         _ = signal.signal(each, signal.SIG_DFL)
-    if not _state["deferred"]:
+    # A launcher signals one process after the other: this one may be on its way out already.
+    if not _state["deferred"] and not _state["stopping"]:
         raise Stopped(signum)

@@ -3,7 +3,8 @@
 Every process runs the same Python program on the same config (SPMD) and holds a part of the arrays.
 Files are written by the first process only, and what depends on files is decided there and told to
 the others.  `told`, `highest`, `barrier`, `first_alone` and `close` are collective: every process
-has to call them, in the same order.  Alone they cost nothing.
+has to call them, in the same order.  Alone they cost nothing; inside what `told` and `first_alone`
+run, where the others are not, each process is on its own.
 
 When one process ends before the others, these end as well, with one line that says which it was:
 
@@ -36,6 +37,7 @@ _SHUTDOWN = 60  # seconds
 _LOST = re.compile("gloo|nccl|unavailable:|connection (reset|closed)|socket closed", re.IGNORECASE)
 
 _state: dict[str, Any] = {"links": None, "count": 1, "number": 0, "advice": "", "own": None}
+_state["apart"] = False  # inside `told` or `first_alone`
 
 
 def start(
@@ -63,6 +65,7 @@ def start(
     if not coordinator:
         raise UserError("coordinator: not given; host:port of the first process")
     connections = links.meet(coordinator, processes, process, limit=START)
+    _keep_standard_output()
     _initialize(coordinator, processes, process, devices)
     _state.update(count=processes, number=process, advice=advice)
     _state["links"] = links.Links(connections, processes, process, _act)
@@ -87,6 +90,14 @@ def _initialize(coordinator: str, processes: int, process: int, devices: list[in
         heartbeat_timeout_seconds=HEARTBEAT,
         shutdown_timeout_seconds=_SHUTDOWN,
     )
+
+
+def _keep_standard_output() -> None:
+    """Let standard output be Python's alone: Gloo prints there as well, which goes to the error."""
+    with contextlib.suppress(OSError, ValueError):
+        own = os.fdopen(os.dup(1), "w")
+        _ = os.dup2(2, 1)
+        sys.stdout = own
 
 
 def _detect() -> tuple[str, int, int, list[int] | None]:
@@ -160,15 +171,16 @@ def highest(value: int) -> int:
 def told(function: Callable[[], T]) -> T:
     """Call `function` in the first process only; its result, or its UserError, reaches all.
 
-    The result must be JSON-able; the others get lists for tuples.
+    The result must be JSON-able; the others get lists for tuples, and a UserError for an OSError.
     """
-    if alone():
+    if alone() or _state["apart"]:
         return function()
     if not first():
         return _heard()
     try:
-        result = function()
-    except UserError as error:
+        with _apart():
+            result = function()
+    except (UserError, OSError) as error:
         _tell({"error": str(error)})
         raise
     _tell({"result": result})
@@ -181,19 +193,30 @@ def first_alone() -> Iterator[None]:
 
     A UserError of the first process is raised in all of them, and the others do not run the body.
     """
-    if alone():
+    if alone() or _state["apart"]:
         yield
         return
     if not first():
         _ = _heard()
-        yield
+        with _apart():
+            yield
         return
     try:
-        yield
-    except UserError as error:
+        with _apart():
+            yield
+    except (UserError, OSError) as error:
         _tell({"error": str(error)})
         raise
     _tell({"result": None})
+
+
+@contextlib.contextmanager
+def _apart() -> Iterator[None]:
+    _state["apart"] = True
+    try:
+        yield
+    finally:
+        _state["apart"] = False
 
 
 def close() -> None:
@@ -255,7 +278,7 @@ def _heard() -> Any:
 
 def _meet(name: str, value: int) -> int:
     """The largest `value` of the processes, all of which are at `name`."""
-    if alone():
+    if alone() or _state["apart"]:
         return value
     if not first():
         _state["links"].send(0, [name, value])
