@@ -131,8 +131,9 @@ def _owns_machine() -> bool:
     JAX takes one device per process for granted there, the one with the process's local number.
     """
     tasks = os.environ.get("SLURM_STEP_TASKS_PER_NODE", "")
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    return re.fullmatch(r"1(\(x\d+\))?", tasks) is not None or (visible != [""] == len(visible))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    one_task = re.fullmatch(r"1(\(x\d+\))?", tasks) is not None
+    return one_task or (bool(visible) and "," not in visible)
 
 
 def count() -> int:

@@ -66,6 +66,10 @@ class Several:
             _ = process.wait()
         self._said.cleanup()
 
+    def seconds(self):
+        """Since the start of all."""
+        return time.monotonic() - self.began
+
     def send(self, number, signum=signal.SIGKILL):
         """Send a signal to one process."""
         self.processes[number].send_signal(signum)
@@ -91,7 +95,7 @@ class Several:
         while len(found) < len(self.processes):
             for number, process in enumerate(self.processes):
                 if number not in found and process.poll() is not None:
-                    found[number] = time.monotonic() - self.began
+                    found[number] = self.seconds()
             assert time.monotonic() < deadline, [self.said(n) for n in range(len(self.processes))]
             time.sleep(0.01)
         return [
