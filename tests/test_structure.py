@@ -12,11 +12,11 @@ FLOORS = (
     ("types",),
     (
         *("keys", "models", "data", "augment", "losses", "metrics", "scores", "optim", "costs"),
-        *("distances", "stopping", "links", "processes"),
+        *("distances", "stopping", "links", "processes", "files"),
     ),
     ("train", "probes", "parallel", "adversarial", "detect"),
-    ("checkpoint", "record", "figures", "preemption", "gallery", "export", "files"),
-    ("experiments", "tables"),
+    ("checkpoint", "record", "figures", "preemption", "gallery", "export"),
+    ("experiments", "tables", "ledger"),
     ("main", "report", "predict"),
 )
 METHODS = ("minimal", "faithful", "polish", "pgd", "generate")
@@ -73,7 +73,9 @@ SIDEWAYS = {
     ("adversarial.training", "adversarial.judge"),
     ("adversarial.training", "adversarial.pgd"),
     ("adversarial.training", "train"),
-    *((name, "files") for name in ("checkpoint", "record", "gallery", "export")),
+    ("files", "processes"),
+    *((f"data.{name}", "files") for name in ("shared", "stored")),
+    *(("data.shared", name) for name in ("processes", "data.source", "data.stored")),
     ("export", "checkpoint"),
     ("figures.depth", "figures.style"),
     ("figures.curves", "figures.style"),
@@ -95,6 +97,14 @@ SIDEWAYS = {
     ("experiments.classify", "experiments.training"),
     *(("experiments.wearers", f"experiments.{name}") for name in ("classify", "photographs")),
     ("experiments.wearers", "experiments.training"),
+    *(("ledger.evidence", f"tables.{name}") for name in ("cells", "classify", "depth", "masks")),
+    ("ledger.evidence", "tables.noise"),
+    *(("ledger.keep", f"tables.{name}") for name in ("classify", "depth", "masks", "noise")),
+    ("ledger.keep", "ledger.evidence"),
+    *(("ledger.book", f"ledger.{name}") for name in ("claims", "evidence", "judge")),
+    ("ledger.book", "tables.depth"),
+    *(("ledger.text", f"ledger.{name}") for name in ("book", "claims")),
+    *(("ledger.runs", f"ledger.{name}") for name in ("claims", "evidence", "keep", "text")),
 }
 
 

@@ -1,0 +1,259 @@
+"""What the report claims: `research/claims.toml`, read and checked."""
+
+import dataclasses
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from research.types import UserError
+
+FILE = Path(__file__).parents[1] / "claims.toml"
+VERDICTS = ("REPRODUCED", "TREND-ONLY", "CONTRADICTED", "UNTESTABLE", "NOT RUN")
+KINDS = ("N", "Q", "M", "C", "X")
+SECTIONS = {
+    "A": "Exercise 1, Part A",
+    "B": "Exercise 1, Part B",
+    "C": "Exercise 1, Part C",
+    "D": "Exercise 1, Part D",
+    "E": "Exercise 2",
+    "F": "Exercise 3",
+}
+# How many there are of each: the report is fixed, and no claim of it may get lost.
+COUNTS = {"A": 15, "B": 21, "C": 13, "D": 18, "E": 31, "F": 33}
+# Keys of a part by its rule, besides `rule` and `of`; those with a star may be left out.
+RULES: dict[str, tuple[str, ...]] = {
+    "value": ("is", "digit", "images*"),
+    "includes": ("is",),
+    "at_most": ("bound", "every*"),
+    "at_least": ("bound", "every*"),
+    "above": ("than",),
+    "rising": (),
+    "falling": (),
+    "best": ("among",),
+    "level": ("within",),
+    "usually": ("is",),
+    "mostly_above": ("than", "rows*"),
+    "mostly_falling": ("rows*",),
+    "more_above": ("than", "rows*"),
+}
+NUMBERS = ("value", "includes", "at_most", "at_least")
+_ALWAYS = ("unit*", "order*")
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One check on recorded numbers.
+
+    of: keys of its samples, "record:path".  order: whether it is about an order or a shape, not a
+    number.  unit: "%" or "".  settings: the keys of the rule, samples in lists.
+    """
+
+    rule: str
+    of: tuple[str, ...]
+    order: bool
+    unit: str
+    settings: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A command whose record judges claims.
+
+    command: flags of research.main.  record: its key among the records.  seconds: on two cores.
+    data: {flag: name of a data set}.  requires: values of the record that make it the stated
+    configuration.  after: the run that trains its net, or "".  by_hand: why no machine can start
+    it, or "".
+    """
+
+    name: str
+    command: str
+    record: str
+    seconds: float
+    data: Mapping[str, str]
+    requires: Mapping[str, Any]
+    after: str
+    by_hand: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Hypothesis:
+    """Another setting: its samples are shown beside those of the stated configuration."""
+
+    name: str
+    text: str
+    of: str
+    run: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """One claim of the report; see the head of claims.toml for its keys."""
+
+    id: str
+    kind: str
+    text: str
+    claimed: str = ""
+    config: str = ""
+    figure: str = ""
+    run: str = ""
+    net: str = ""
+    shown: str = ""
+    note: str = ""
+    stand_in: str = ""
+    untestable: str = ""
+    reading: bool = False
+    verdict: str = ""
+    reason: str = ""
+    parts: tuple[Part, ...] = ()
+    tests: tuple[str, ...] = ()
+    hypotheses: tuple[str, ...] = ()
+    failed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def section(self) -> str:
+        """The part of the report that it is in."""
+        return SECTIONS[self.id[0]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Book:
+    """All of claims.toml: claims in the order of their ids, runs and hypotheses by name."""
+
+    claims: tuple[Claim, ...]
+    runs: Mapping[str, Run]
+    hypotheses: Mapping[str, Hypothesis]
+
+
+def read(path: Path = FILE) -> Book:
+    """The book of claims.
+
+    Raises UserError naming the claim and key for anything that is not as the head of the file says.
+    """
+    try:
+        table = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({error})") from error
+    where = path.name
+    unknown = set(table) - {"claim", "run", "hypothesis"}
+    if unknown:
+        raise UserError(f"{where}: unknown table {min(unknown)!r}; valid: claim, run, hypothesis")
+    runs = {name: _run(where, name, made) for name, made in table.get("run", {}).items()}
+    hypotheses = {
+        name: _hypothesis(where, name, made, runs)
+        for name, made in table.get("hypothesis", {}).items()
+    }
+    claims = tuple(_claim(where, made, runs, hypotheses) for made in table.get("claim", ()))
+    ids = [claim.id for claim in claims]
+    if ids != sorted(set(ids)):
+        raise UserError(f"{where}: ids are not in order, each once")
+    return Book(claims, runs, hypotheses)
+
+
+def _run(where: str, name: str, made: Mapping[str, Any]) -> Run:
+    said = f"{where}: run {name}"
+    _check_keys(
+        said, made, ("command", "record", "seconds"), ("data", "requires", "after", "by_hand")
+    )
+    return Run(
+        name=name,
+        command=made["command"],
+        record=made["record"],
+        seconds=float(made["seconds"]),
+        data=made.get("data", {}),
+        requires=made.get("requires", {}),
+        after=made.get("after", ""),
+        by_hand=made.get("by_hand", ""),
+    )
+
+
+def _hypothesis(
+    where: str, name: str, made: Mapping[str, Any], runs: Mapping[str, Run]
+) -> Hypothesis:
+    said = f"{where}: hypothesis {name}"
+    _check_keys(said, made, ("text", "of", "run"), ())
+    _check_one(said, "run", made["run"], runs)
+    return Hypothesis(name, made["text"], made["of"], made["run"])
+
+
+def _claim(
+    where: str,
+    made: Mapping[str, Any],
+    runs: Mapping[str, Run],
+    hypotheses: Mapping[str, Hypothesis],
+) -> Claim:
+    said = f"{where}: {made.get('id', 'a claim without id')}"
+    fields = [field.name for field in dataclasses.fields(Claim)]
+    _check_keys(said, made, fields[:3], fields[3:])
+    if not re.fullmatch(r"[A-F]\d\d", made["id"]):
+        raise UserError(f"{said}: the id is not a letter from A to F and two digits")
+    for kind in made["kind"].split("/"):
+        _check_one(said, "kind", kind, KINDS)
+    if made.get("run"):
+        _check_one(said, "run", made["run"], runs)
+    for name in made.get("hypotheses", ()):
+        _check_one(said, "hypotheses", name, hypotheses)
+    parts = tuple(_part(said, part) for part in made.get("parts", ()))
+    lists = {key: tuple(made.get(key, ())) for key in ("tests", "hypotheses")}
+    claim = Claim(**{**made, **lists, "parts": parts})
+    _check_way(said, claim)
+    return claim
+
+
+def _check_way(said: str, claim: Claim) -> None:
+    """Raise UserError unless there is exactly one way to judge the claim, with all it needs."""
+    by_tests = bool(claim.tests) and not claim.parts
+    ways = (bool(claim.parts), by_tests, claim.reading, bool(claim.untestable))
+    if sum(ways) != 1:
+        raise UserError(f"{said}: give one of parts, tests, reading and untestable")
+    written = by_tests or claim.reading
+    if written:
+        _check_one(said, "verdict", claim.verdict, VERDICTS[:3])
+    if written != bool(claim.reason) or (claim.verdict and not written):
+        raise UserError(f"{said}: verdict and reason are for tests and reading, and needed there")
+    if bool(claim.parts) != bool(claim.run):
+        raise UserError(f"{said}: a claim with parts names the run that gives them, others none")
+    if claim.stand_in and not claim.parts:
+        raise UserError(f"{said}: stand_in is for claims with parts")
+
+
+def _part(said: str, made: Mapping[str, Any]) -> Part:
+    rule = made.get("rule", "")
+    _check_one(said, "rule", rule, RULES)
+    said = f"{said}, {rule}"
+    keys = ("rule", "of", *RULES[rule], *_ALWAYS)
+    needed = [key for key in keys if not key.endswith("*")]
+    _check_keys(said, made, needed, [key[:-1] for key in keys if key.endswith("*")])
+    samples = {key: _listed(made[key]) for key in ("of", "than", "among") if key in made}
+    for sample in (sample for listed in samples.values() for sample in listed):
+        if ":" not in sample:
+            raise UserError(f"{said}: {sample!r} is not record:path")
+    rest = {k: v for k, v in made.items() if k not in ("rule", "of", "unit", "order")}
+    return Part(
+        rule=rule,
+        of=samples.pop("of"),
+        order=made.get("order", rule not in NUMBERS),
+        unit=made.get("unit", ""),
+        settings={**rest, **samples},
+    )
+
+
+def _listed(value: str | Sequence[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _check_keys(
+    said: str, made: Mapping[str, Any], needed: Sequence[str], allowed: Sequence[str]
+) -> None:
+    for key in needed:
+        if key not in made:
+            raise UserError(f"{said}: {key} is missing")
+    for key in made:
+        if key not in (*needed, *allowed):
+            raise UserError(f"{said}: unknown key {key!r}; valid: {', '.join((*needed, *allowed))}")
+
+
+def _check_one(said: str, key: str, value: Any, valid: Any) -> None:
+    if value not in valid:
+        raise UserError(f"{said}: {key} {value!r} is not one of {', '.join(valid)}")

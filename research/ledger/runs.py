@@ -1,0 +1,164 @@
+"""Run what the ledger still lacks: cheapest first, within a budget of time, resumable."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from research import record
+from research.ledger import evidence
+from research.ledger.claims import Book, Run
+from research.ledger.keep import keep
+from research.ledger.text import duration
+from research.types import UserError
+
+Start = Callable[[Sequence[str]], int]
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+def budget_seconds(text: str) -> float:
+    """Seconds of "30m", "2h" or "90s"; "" is no end.  Raises UserError for anything else."""
+    if not text:
+        return float("inf")
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if not found:
+        raise UserError(f"--budget: {text!r} is not a number and a unit, as 30m, 2h or 90s")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def data_directories(given: Sequence[str]) -> dict[str, str]:
+    """{name of a data set: directory} of words such as "mnist=DIR".  Raises UserError else."""
+    found: dict[str, str] = {}
+    for word in given:
+        name, equals, directory = word.partition("=")
+        if not equals or not directory:
+            raise UserError(f"--data: {word!r} is not NAME=DIR, as mnist=path/to/idx/files")
+        if not Path(directory).is_dir():
+            raise UserError(f"--data: {directory} is not a directory")
+        found[name] = directory
+    return found
+
+
+def missing(book: Book, records: evidence.Records) -> list[Run]:
+    """The runs that are wanted by some claim or hypothesis and have no record that counts."""
+    wanted = [claim.run for claim in book.claims if claim.run]
+    wanted += [book.hypotheses[name].run for claim in book.claims for name in claim.hypotheses]
+    return [
+        run for name, run in book.runs.items() if name in wanted and not _is_there(run, records)
+    ]
+
+
+def _is_there(run: Run, records: evidence.Records) -> bool:
+    content = records.get(run.record)
+    if content is None or not evidence.counts(content):
+        return False
+    return all(content[key] == value for key, value in run.requires.items())
+
+
+def estimate(run: Run, workdir: Path) -> float:
+    """Seconds that a run still takes: from the epochs it has done, else as claims.toml has it."""
+    try:
+        begun = json.loads((workdir / "config.json").read_text())
+    except (OSError, ValueError):
+        return run.seconds
+    # A study of several nets has a directory each.
+    files = [workdir, *(path for path in workdir.iterdir() if path.is_dir())]
+    seconds = [row["seconds"] for file in files for row in record.rows(file) if "seconds" in row]
+    total = begun.get("epochs", 0) * len(begun.get("nets", ("one",)))
+    if not seconds or not total:
+        return run.seconds
+    return sum(seconds) / len(seconds) * max(total - len(seconds), 0)
+
+
+def command(run: Run, place: Path, data: Mapping[str, str]) -> list[str] | str:
+    """The words to start a run with, or what is missing to start it."""
+    if run.by_hand:
+        return run.by_hand
+    words = [sys.executable, "-m", "research.main", *shlex.split(_quoted(run.command))]
+    for flag, name in run.data.items():
+        if name in data:
+            words.append(f"--{flag}={data[name]}")
+        elif flag == "config.data.dir":
+            # Never the sample, which judges nothing: rather an error.
+            words.append("--config.data.source=tfds")
+        else:
+            return f"give --data={name}=DIR"
+    if run.after and (place / run.after / "summary.json").exists():
+        words.append(f"--config.run={place / run.after}")
+    return [*words, f"--workdir={place / run.name}"]
+
+
+def _quoted(words: str) -> str:
+    return " ".join(shlex.quote(word) for word in words.split(" "))
+
+
+def execute(
+    book: Book,
+    results: Path,
+    place: Path,
+    *,
+    budget: float,
+    data: Mapping[str, str],
+    start: Start | None = None,
+    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+) -> int:
+    """Run what is missing and keep its records; the exit code.
+
+    place: where run directories lie; a run that was stopped goes on there.  budget: seconds; no run
+    begins that is not expected to end within them.  data: {name of a data set: directory}.
+    start: starts the words of a command and returns its exit code.
+    Returns 0 if nothing went wrong, whatever is left for want of time or data, else 1.
+    """
+    start = _start if start is None else start
+    began, done, wrong, left = time.monotonic(), 0, 0, list[str]()
+    queue = in_order(book, missing(book, evidence.read(results)), place)
+    for number, run in enumerate(queue, 1):
+        words, needed = command(run, place, data), estimate(run, place / run.name)
+        if isinstance(words, str):
+            left.append(f"{run.name} ({words})")
+            continue
+        rest = budget - (time.monotonic() - began)
+        if needed > rest:
+            left.append(f"{run.name} (about {duration(needed)})")
+            continue
+        say(f"{number} of {len(queue)}: {run.name}, about {duration(needed)}: {shlex.join(words)}")
+        code = start(words)
+        if code:
+            wrong += 1
+            left.append(f"{run.name} (ended with code {code})")
+            continue
+        try:
+            names = keep(results, place / run.name)
+        except UserError as error:
+            wrong += 1
+            left.append(f"{run.name} ({error})")
+            continue
+        done += 1
+        say(f"{run.name} is done; kept in {results.name}/ as {', '.join(names)}")
+    spent = duration(time.monotonic() - began)
+    rest = f"; left: {'; '.join(left)}" if left else "; nothing is left"
+    say(f"{done} of {len(queue)} runs done in {spent}{rest}")
+    return 1 if wrong else 0
+
+
+def in_order(book: Book, runs: Sequence[Run], place: Path) -> list[Run]:
+    """Cheapest first, but none before the run that trains its net."""
+
+    def cost(run: Run) -> tuple[float, int]:
+        own = estimate(run, place / run.name)
+        earlier = book.runs[run.after] if run.after in [other.name for other in runs] else None
+        if earlier is None:
+            return own, 0
+        before, depth = cost(earlier)
+        return max(own, before), depth + 1
+
+    return sorted(runs, key=cost)
+
+
+def _start(words: Sequence[str]) -> int:
+    """The exit code of a command; its progress is seen, its summary is not."""
+    return subprocess.run(words, stdout=subprocess.DEVNULL, check=False).returncode
