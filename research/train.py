@@ -242,7 +242,7 @@ def predict_all(
     )
     placed = parallel.place_seeds(params, mesh)
     numbers = parallel.place_seeds(np.arange(seeds, dtype=np.uint32), mesh)
-    if not isinstance(images, Stored):
+    if not _streams(images):
         logits = program(placed, numbers, place_images(images, mesh))
         return parallel.fetch_seeds(logits, seeds)
     unlabelled = Dataset(images, np.zeros(len(images), np.int32))
@@ -476,8 +476,8 @@ def fit(
 ) -> TrainState:
     """Train one net per seed, all in one program, and return their states [S, ...] (NumPy).
 
-    train, test: with `Stored` images they are read from the disk as they are needed, else they are
-    copied to the devices.
+    train, test: with `Stored` images that are not resident, they are read from the disk as they are
+    needed, else they are copied to the devices.
     resume: (epochs done, states [S, ...]) of an earlier run, or None.
     on_epoch(number, states, result, seconds): called after every epoch with NumPy arrays [S, ...];
     number 0 is the probe of the initial nets, over all the batches of epoch 1.
@@ -488,7 +488,7 @@ def fit(
     """
     mesh = parallel.make_mesh(len(seeds), data_devices=loop.data_devices)
     sample, given = np.asarray(train.images[:1]), train
-    streams = isinstance(train.images, Stored)
+    streams = _streams(train.images)
     if not streams:
         train, test = (place_images(part, mesh) for part in (train, test))
     seed_array = parallel.place_seeds(np.asarray(seeds, np.uint32), mesh)
@@ -573,6 +573,11 @@ def _order(seed: Array, number: Array, examples: int, loop: Loop) -> tuple[Array
 def _joined(parts: Sequence[Taken], count: int) -> Taken:
     """What the steps of all pieces of an epoch left, [S, T, ...], without those after its end."""
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=1)[:, :count], *parts)
+
+
+def _streams(images: Any) -> bool:
+    """Whether images are read from the disk as they are needed."""
+    return isinstance(images, Stored) and not images.resident
 
 
 def place_images(data: Any, mesh: jax.sharding.Mesh) -> Any:

@@ -37,6 +37,7 @@ __all__ = [
     "MNIST_SHA256",
     "SOURCES",
     "DataError",
+    "Loaded",
     "Source",
     "checksum",
     "load",

@@ -7,29 +7,32 @@ from a mapped file counts as its memory for as long as it runs.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from research import files
 from research.data.source import DataError
 
 
 class Stored:
     """[N, H, W, C] uint8 in the file `path`, of which indexing reads the images asked for.
 
+    path: on a disk or in a store, see `research.files`.
+    resident: whether they are few enough for a training to copy them to its devices as a whole.
     Raises DataError if the file is not there or has another size.
     """
 
     dtype = np.dtype(np.uint8)
     ndim = 4
 
-    def __init__(self, path: Path, shape: tuple[int, int, int, int]) -> None:
-        self.path, self.shape = path, shape
+    def __init__(self, path: Path, shape: Sequence[int], *, resident: bool = False) -> None:
+        self.path, self.shape, self.resident = path, tuple(shape), resident
         size = int(np.prod(shape, dtype=np.int64))
-        found = path.stat().st_size if path.exists() else -1
+        found = _size(path) if path.exists() else -1
         if found != size:
             state = f"{found:,} bytes" if found >= 0 else "is not there"
             raise DataError(f"{path}: {state}, expected {size:,} bytes; delete its directory")
@@ -52,12 +55,31 @@ class Stored:
         if wanted.size and not 0 <= wanted.min() <= wanted.max() < len(self):
             raise IndexError(f"images {wanted.min()} .. {wanted.max()} of {len(self)}")
         images = np.empty((wanted.size, *self.shape[1:]), np.uint8)
-        with self.path.open("rb") as file:
-            for image, position in zip(images, wanted.ravel(), strict=True):
-                count = os.preadv(file.fileno(), [image.data], int(position) * self._image)
-                if count != self._image:
+        # Of a disk unbuffered, for what is read ahead would not be asked for.
+        buffer = {} if files.stored(self.path) else {"buffering": 0}
+        with self.path.open("rb", **buffer) as file:
+            for run, first in _runs(images, wanted.ravel()):
+                _ = file.seek(first * self._image)
+                if file.readinto(run.data) != run.nbytes:
                     raise DataError(f"{self.path}: is shorter than it was; delete its directory")
         return images.reshape(*wanted.shape, *self.shape[1:])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """All of them, for what takes arrays."""
+        del copy
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+
+def _runs(images: np.ndarray, wanted: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
+    """Stretches of `images` whose numbers follow one another, and the first number of each."""
+    starts = np.flatnonzero(np.diff(wanted, prepend=-2) != 1)
+    for start, end in zip(starts, np.append(starts, len(wanted))[1:], strict=True):
+        yield images[start:end], int(wanted[start])
+
+
+def _size(path: Path) -> int:
+    with path.open("rb") as file:
+        return file.seek(0, os.SEEK_END)
 
 
 def read_ahead(images: Stored, parts: list[np.ndarray]) -> Iterator[np.ndarray]:

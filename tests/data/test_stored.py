@@ -47,6 +47,23 @@ def test_an_image_that_is_not_there_is_refused(both, index):
         both[1][np.array(index)]
 
 
+def test_neighbours_are_read_at_once(both, monkeypatch):
+    """Three runs: 0 1 2, 5, 4."""
+    array, stored = both
+    seen = []
+    runs = Stored.__getitem__.__globals__["_runs"]
+    monkeypatch.setitem(
+        Stored.__getitem__.__globals__, "_runs", lambda *a: (seen.append(r) or r for r in runs(*a))
+    )
+    np.testing.assert_array_equal(stored[np.array([0, 1, 2, 5, 4])], array[[0, 1, 2, 5, 4]])
+    assert [(len(run), first) for run, first in seen] == [(3, 0), (1, 5), (1, 4)]
+
+
+def test_what_takes_arrays_takes_all_of_it(both):
+    array, stored = both
+    np.testing.assert_array_equal(np.asarray(stored), array)
+
+
 def test_parts_come_in_their_order(both):
     array, stored = both
     parts = [np.array([3, 1]), np.array([], int), np.array([6])]
