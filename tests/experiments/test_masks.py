@@ -7,20 +7,14 @@ import jax
 import matplotlib.image
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 from recording import READ, Recording
 
 from configs import masks as configs
-from research import parallel, record, train
+from research import record, train
 from research.data import splits
 from research.experiments import faces, masks, training
 from research.types import UserError
 
-CACHE = (
-    "jax_compilation_cache_dir",
-    "jax_persistent_cache_min_compile_time_secs",
-    "jax_persistent_cache_min_entry_size_bytes",
-)
 SMALL = {"filters": (3,), "pools": (2,), "dropouts": (0.0,), "dense": (4,)}
 
 
@@ -46,18 +40,6 @@ def detector():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(faces, "_finder", lambda _: find)
         yield
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    """Programs are kept from test to test; they are the same nets."""
-    cache = str(tmp_path_factory.mktemp("compiled"))
-    before = {name: getattr(jax.config, name) for name in CACHE}
-    parallel.cache_programs(cache)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module")
