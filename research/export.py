@@ -29,6 +29,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,7 +43,7 @@ import safetensors
 import safetensors.numpy
 from jax import export as jax_export
 
-from research import record, train
+from research import checkpoint, files, processes, train
 from research.types import PyTree, UserError
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -75,11 +76,40 @@ def write(
 
     params: of one net, without a seed axis.  config: resolved, as JSON has it; `data.size` is the
     side of the images and `matmul_precision` what its name says.  card: the text of README.md.
-    The folder appears in one move, when everything in it is on the disk.
+    The folder appears in one move, when everything in it is on the disk.  In a store what was
+    there is deleted first, and the digests appear last: a folder without them is not read.
+    The first of several processes writes, the others wait for it.
     """
-    fresh = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
+
+    def everything() -> None:
+        if not files.stored(folder):
+            fresh = folder.with_name(f".{folder.name}.tmp")
+            shutil.rmtree(fresh, ignore_errors=True)
+            fresh.mkdir(parents=True)
+            _write(fresh, model=model, params=params, config=config, labels=labels, card=card)
+            _move(fresh, folder)
+            return
+        with tempfile.TemporaryDirectory() as here:
+            _write(Path(here), model=model, params=params, config=config, labels=labels, card=card)
+            files.remove(folder)
+            digests = (Path(here) / DIGESTS).read_bytes()
+            (Path(here) / DIGESTS).unlink()
+            files.copy_tree(Path(here), folder)
+            files.replace(folder / DIGESTS, digests)
+
+    processes.told(everything)
+
+
+def _write(
+    fresh: Path,
+    *,
+    model: nn.Module,
+    params: PyTree,
+    config: Mapping[str, Any],
+    labels: Sequence[str],
+    card: str,
+) -> None:
+    """Write the files of a net into an empty folder of this machine."""
     params = jax.tree.map(np.asarray, params)
     flat: dict[str, Any] = dict(flax.traverse_util.flatten_dict(params, sep="/"))
     program = trace(
@@ -93,10 +123,9 @@ def write(
     }
     sums = "".join(f"{_digest(content)}  {name}\n" for name, content in contents.items())
     for name, content in {**contents, DIGESTS: sums.encode(), CARD: card.encode()}.items():
-        record.replace(fresh / name, content)
-    with ocp.StandardCheckpointer() as checkpointer:
+        files.replace(fresh / name, content)
+    with ocp.StandardCheckpointer(multiprocessing_options=checkpoint.by_itself()) as checkpointer:
         checkpointer.save((fresh / CHECKPOINT).absolute(), params)
-    _move(fresh, folder)
 
 
 def trace(model: nn.Module, params: PyTree, *, size: int, precision: str) -> jax_export.Exported:

@@ -4,12 +4,12 @@ cells.jsonl     one line per cell, K cells per image    appended, all cells of a
 *.png           8 bits, grey or RGB                     each in one move
 
 Pictures are written before the rows that name them. A run that is killed in between and started
-again finds those images unfinished and makes them anew, in files of the same names.
+again finds those images unfinished and makes them anew, in files of the same names. Of several
+processes the first alone writes, and all of them read.
 """
 
 import io
 import json
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, JpegImagePlugin, PngImagePlugin
 
-from research import record
+from research import files, processes
 from research.types import UserError
 
 _KINDS = {1: "grey", 3: "RGB"}  # by channels
@@ -41,10 +41,12 @@ def write_png(path: Path, image: np.ndarray) -> None:
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in _KINDS:
         raise ValueError(f"expected [H, W, 1 or 3] uint8, got {image.dtype} {list(image.shape)}")
+    if not processes.first():
+        return
     stream = io.BytesIO()
     Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(stream, "PNG")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    record.replace(path, stream.getvalue())
+    files.make_folder(path.parent)
+    files.replace(path, stream.getvalue())
 
 
 def read_png(path: Path) -> np.ndarray:
@@ -75,7 +77,8 @@ class CellLog:
             ...  # pictures
             log.write(rows)  # 10 for each image of the chunk
 
-    Meant for one process that holds the work directory, see `record.locked`.
+    Meant for one run that holds the work directory, see `record.locked`; all of its processes have
+    to call the same methods.
     """
 
     def __init__(self, workdir: Path, *, cells: int) -> None:
@@ -85,23 +88,26 @@ class CellLog:
         in one move.
         """
         self._path, self._cells = workdir / "cells.jsonl", cells
-        content = self._path.read_bytes() if self._path.exists() else b""
-        found = [
-            (row, line)
-            for line in content.splitlines(keepends=True)
-            if (row := _row_of(line)) is not None
-        ]
-        self._rows = self._complete(row for row, _ in found)
-        kept = b"".join(line for row, line in found if row["image"] in self._rows)
-        if kept != content:
-            record.replace(self._path, kept)
+        with processes.first_alone():
+            content = self._path.read_bytes() if self._path.exists() else b""
+            found = [
+                (row, line)
+                for line in content.splitlines(keepends=True)
+                if (row := _row_of(line)) is not None
+            ]
+            self._rows = self._complete(row for row, _ in found)
+            kept = b"".join(line for row, line in found if row["image"] in self._rows)
+            if kept != content:
+                files.replace(self._path, kept)
 
     def finished(self, images: Iterable[int]) -> set[int]:
         """Those of `images` that have all their cells."""
         return self._rows.keys() & set(images)
 
     def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Append all rows of some images; they are on the disk when this returns.
+        """Append all rows of some images; they are on the disk when this returns in any process.
+
+        So are the pictures that were written before.
 
         Raises ValueError, and writes nothing, if an image has not one row for each of K targets or
         is finished already, or if JSON cannot hold a number (infinity, NaN).
@@ -113,10 +119,8 @@ class CellLog:
             if image not in added or image in self._rows:
                 fault = "lacks or repeats a cell" if image not in added else "is finished already"
                 raise ValueError(f"image {image} {fault}; expected {self._cells} new cells")
-        with self._path.open("a") as file:
-            _ = file.write("".join(lines))
-            file.flush()
-            os.fsync(file.fileno())
+        files.append(self._path, "".join(lines))
+        processes.barrier("cells")
         self._rows |= added
 
     def rows(self) -> list[dict[str, Any]]:

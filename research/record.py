@@ -13,20 +13,27 @@ tensorboard/    the metrics again, for TensorBoard     appended
 checkpoints/    see `research.checkpoint`
 
 A run that is killed and started again continues these files: they are cut back to the epoch of the
-checkpoint it resumes from.
+checkpoint it resumes from. Of several processes the first alone writes and reads them, and tells
+the others what it finds; every process has to call the same functions. In an object store (see
+`research.files`) a file that grows is written anew each time.
 """
 
 import contextlib
 import fcntl
+import functools
 import importlib.metadata
+import io
 import json
 import os
 import platform
 import re
+import secrets
 import socket
 import subprocess
+import sys
+import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +43,7 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
 
+from research import files, processes
 from research.types import UserError
 
 PACKAGES = (
@@ -44,35 +52,39 @@ PACKAGES = (
 )  # fmt: skip
 _DPI = 160
 _MISSING = "(absent)"
+_LOCK = ".lock"
 # Keys that configs have got since runs were first kept, and what runs did that have none.
-_LATER = {"adversarial_radius": 0.0, "adversarial_steps": 1, "head": "softmax", "shrink": 1}
+_LATER = {
+    "adversarial_radius": 0.0,
+    "adversarial_steps": 1,
+    "data_devices": 0,
+    "head": "softmax",
+    "shrink": 1,
+}
 
 
 @contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
-    """Hold the work directory for this process alone; the lock dies with the process.
+    """Hold the work directory for this run alone; the lock dies with the first process.
 
-    Raises UserError if another process holds it, or the directory cannot be made.
+    A directory in a store cannot be locked, which is said once.
+    Raises UserError if another run holds it, the directory cannot be made or reached, or if not
+    every process of this run sees it.
     """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        lock = (workdir / ".lock").open("a+")
-    except OSError as error:
-        raise UserError(
-            f"{workdir}: cannot be used as a work directory: {error.strerror}"
-        ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            _ = lock.seek(0)
-            holder = lock.read().strip() or "another process"
-            raise UserError(
-                f"{workdir} is in use by {holder}; wait for it or give another --workdir"
-            ) from None
-        _ = lock.truncate(0)
-        _ = lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-        lock.flush()
+    with contextlib.ExitStack() as held:
+
+        def hold() -> str:
+            mark = secrets.token_hex(8)
+            if files.stored(workdir):
+                _say_unlocked()
+                _mark_store(workdir, mark)
+            else:
+                held.enter_context(_lock(workdir, mark))
+            return mark
+
+        mark = processes.told(hold)
+        if not processes.alone():
+            _check_shared(workdir, mark)
         yield
 
 
@@ -109,6 +121,10 @@ def begin(
     Raises UserError naming every key that differs from the config the directory was begun with,
     or the data if they are not the same.
     """
+    processes.told(lambda: _begin(workdir, config, versions, resuming))
+
+
+def _begin(workdir: Path, config: ConfigDict, versions: Mapping[str, Any], resuming: bool) -> None:
     asked = json.loads(config.to_json_best_effort())
     path = workdir / "config.json"
     if path.exists():
@@ -141,7 +157,7 @@ def check_same(workdir: Path, config: ConfigDict, *, but: Sequence[str]) -> None
     but: keys of the top level that may differ.
     """
     asked = json.loads(config.to_json_best_effort())
-    begun = complete(_read_json(workdir / "config.json"), asked)
+    begun = complete(processes.told(lambda: _read_json(workdir / "config.json")), asked)
     for key in but:
         begun.pop(key, None)
         asked.pop(key, None)
@@ -159,6 +175,10 @@ def complete(begun: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, An
 
 def rows(workdir: Path) -> list[dict[str, Any]]:
     """The complete lines of metrics.jsonl; a last line cut short by a kill is dropped."""
+    return processes.told(lambda: _rows(workdir))
+
+
+def _rows(workdir: Path) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     path = workdir / "metrics.jsonl"
     for line in path.read_text().splitlines(keepends=True) if path.exists() else ():
@@ -170,16 +190,14 @@ def rows(workdir: Path) -> list[dict[str, Any]]:
 
 def write_row(workdir: Path, row: Mapping[str, Any]) -> None:
     """Append one line to metrics.jsonl; it is on the disk when this returns."""
-    with (workdir / "metrics.jsonl").open("a") as file:
-        _ = file.write(json.dumps(row) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    files.append(workdir / "metrics.jsonl", json.dumps(row) + "\n")
 
 
 def gradients(workdir: Path) -> dict[str, np.ndarray]:
-    """The arrays of gradients.npz, or {} if there is none that can be read."""
+    """The arrays of gradients.npz, or {} if there is none to be read; not told to others."""
     try:
-        with (workdir / "gradients.npz").open("rb") as file, np.load(file) as stored:
+        content = io.BytesIO((workdir / "gradients.npz").read_bytes())
+        with np.load(content) as stored:
             return {name: stored[name] for name in stored.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return {}
@@ -192,12 +210,10 @@ def write_gradients(workdir: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write an .npz file in one move."""
-    temporary = path.with_name(f".{path.stem}.tmp")
-    with temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    if processes.first():
+        content = io.BytesIO()
+        np.savez(content, allow_pickle=False, **arrays)
+        files.replace(path, content.getvalue())
 
 
 def with_epoch(
@@ -221,7 +237,7 @@ class EpochLog:
     def __init__(self, workdir: Path, layers: Sequence[str], *, probed: bool) -> None:
         self._workdir, self._layers, self._probed = workdir, layers, probed
         self._gradients: dict[str, np.ndarray] = {}
-        self._events: SummaryWriter | None = None
+        self._events: _Events | None = None
 
     def __enter__(self) -> "EpochLog":
         return self
@@ -232,12 +248,18 @@ class EpochLog:
 
     def covers(self, epoch: int) -> bool:
         """Whether the files hold every epoch up to this one."""
-        held = len(gradients(self._workdir).get("epochs", ())) - 1
-        return len(rows(self._workdir)) >= epoch and (held >= epoch or not self._probed)
+
+        def covered() -> bool:
+            held = len(gradients(self._workdir).get("epochs", ())) - 1
+            return len(_rows(self._workdir)) >= epoch and (held >= epoch or not self._probed)
+
+        return processes.told(covered)
 
     def continue_after(self, epoch: int | None) -> None:
         """Forget every record after `epoch`, or all of them (None)."""
-        kept = rows(self._workdir)[: epoch or 0]
+        if not processes.first():
+            return
+        kept = _rows(self._workdir)[: epoch or 0]
         replace(self._workdir / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
         if epoch is not None and self._probed:
             before = gradients(self._workdir)
@@ -245,14 +267,14 @@ class EpochLog:
                 name: array if name == "layers" else array[: epoch + 1]
                 for name, array in before.items()
             }
-        self._events = SummaryWriter(
-            str(self._workdir / "tensorboard"), purge_step=(epoch or 0) + 1, write_to_disk=True
-        )
+        self._events = _Events(self._workdir / "tensorboard", (epoch or 0) + 1)
 
     def write(
         self, epoch: int, row: Mapping[str, Any] | None, statistics: Mapping[str, Any]
     ) -> None:
         """Add an epoch: its line of metrics (none at epoch 0) and {statistic: [S, L]}."""
+        if not processes.first():
+            return
         if self._probed:
             self._gradients = with_epoch(self._gradients, epoch, self._layers, statistics)
             write_gradients(self._workdir, self._gradients)
@@ -260,24 +282,67 @@ class EpochLog:
             return
         write_row(self._workdir, row)
         if self._events:
-            for name, values in row.items():
-                if name != "epoch":
-                    mean = np.nanmean(np.array(values, np.float64))  # None: stopped before
-                    self._events.add_scalar(name, float(mean), epoch)
-            self._events.flush()
+            means = {name: mean(values) for name, values in row.items() if name != "epoch"}
+            self._events.add(epoch, {k: value for k, value in means.items() if value is not None})
+
+
+class _Events:
+    """TensorBoard's events, from epoch `first` on; those of a store are copied from a folder here.
+
+    The file that is copied has a name of its own for every start.
+    """
+
+    def __init__(self, folder: Path, first: int) -> None:
+        self._folder = folder
+        self._here = tempfile.TemporaryDirectory() if files.stored(folder) else None
+        where = self._here.name if self._here else str(folder)
+        self._writer = SummaryWriter(where, purge_step=first, write_to_disk=True)
+
+    def add(self, epoch: int, means: Mapping[str, float]) -> None:
+        for name, value in means.items():
+            self._writer.add_scalar(name, value, epoch)
+        self._writer.flush()
+        self._copy()
+
+    def close(self) -> None:
+        self._writer.close()
+        self._copy()
+        if self._here:
+            self._here.cleanup()
+
+    def _copy(self) -> None:
+        if self._here:
+            files.copy_tree(Path(self._here.name), self._folder)
+
+
+def mean(values: Any) -> float | None:
+    """The mean of a number or of a list over seeds, of those that are not None; None of none."""
+    known = [value for value in np.atleast_1d(np.array(values, np.float64)) if value == value]
+    return float(np.mean(known)) if known else None
 
 
 def finished_summary(workdir: Path) -> dict[str, Any] | None:
     """The summary of a run that has come to its end, else None."""
-    path = workdir / "summary.json"
-    return _read_json(path) if path.exists() else None
+    return read_json(workdir / "summary.json")
 
 
-def save_figures(workdir: Path, drawn: Mapping[str, Figure]) -> None:
-    """Write {name: figure} to figures/<name>.png."""
-    (workdir / "figures").mkdir(exist_ok=True)
-    for name, figure in drawn.items():
-        figure.savefig(workdir / "figures" / f"{name}.png", dpi=_DPI)
+def save_figures(workdir: Path, draw: Callable[[], Mapping[str, Figure]]) -> None:
+    """Write {name: figure} to figures/<name>.png; `draw` is called in the first process only."""
+    if not processes.first():
+        return
+    files.make_folder(workdir / "figures")
+    for name, figure in draw().items():
+        content = io.BytesIO()
+        figure.savefig(content, dpi=_DPI, format="png")
+        files.replace(workdir / "figures" / f"{name}.png", content.getvalue())
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds, the same in every process, or None if there is none.
+
+    Raises UserError if it cannot be read.
+    """
+    return processes.told(lambda: _read_json(path) if path.exists() else None)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -286,13 +351,65 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def replace(path: Path, content: str | bytes) -> None:
-    """Write a file in one move; it is on the disk when this returns."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        _ = file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    """Write a file in one move, see `files.replace`."""
+    files.replace(path, content)
+
+
+@contextlib.contextmanager
+def _lock(workdir: Path, mark: str) -> Iterator[None]:
+    """The lock of a directory of this machine, or of a file system that machines share."""
+    try:
+        files.make_folder(workdir)
+        lock = Path(workdir / _LOCK).open("a+")
+    except OSError as error:
+        raise UserError(
+            f"{workdir}: cannot be used as a work directory: {error.strerror}"
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            _ = lock.seek(0)
+            holder = lock.readline().strip() or "another process"
+            raise UserError(
+                f"{workdir} is in use by {holder}; wait for it or give another --workdir"
+            ) from None
+        _ = lock.truncate(0)
+        _ = lock.write(f"process {os.getpid()} on {socket.gethostname()}\n{mark}")
+        lock.flush()
+        os.fsync(lock.fileno())
+        yield
+
+
+def _mark_store(workdir: Path, mark: str) -> None:
+    """Write something, so that a store that refuses does so before anything is computed."""
+    files.check_store(workdir)
+    try:
+        files.replace(workdir / _LOCK, mark)
+    except OSError as error:
+        raise UserError(f"{workdir}: cannot be used as a work directory: {error}") from error
+
+
+def _check_shared(workdir: Path, mark: str) -> None:
+    """Raise UserError, in every process, unless every process reads what the first has written."""
+    try:
+        seen = (workdir / _LOCK).read_text().endswith(mark)
+    except Exception:  # each store has errors of its own
+        seen = False
+    if processes.highest(0 if seen else 1):
+        raise UserError(
+            f"{workdir} is not the same directory for all {processes.count()} processes; give a "
+            "--workdir that all machines share, or one in a store"
+        )
+
+
+@functools.cache
+def _say_unlocked() -> None:
+    print(
+        "a work directory in a store cannot be locked: take care that no other run uses it",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

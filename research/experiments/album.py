@@ -70,6 +70,16 @@ def draw(
     return drawn
 
 
+def draw_compared(compared: Mapping[str, Any], caption: str) -> dict[str, Figure]:
+    """The figures of several nets together, of `robust_accuracy` and `transfer` of summary.json."""
+    drawn: dict[str, Figure] = {}
+    if "robust_accuracy" in compared:
+        drawn |= draw_budgets(compared["robust_accuracy"], caption)
+    if "transfer" in compared:
+        drawn["transfer"] = draw_transfers(compared["transfer"], caption)
+    return drawn
+
+
 def draw_budgets(robust: Mapping[str, Any], caption: str) -> dict[str, Figure]:
     """Robust accuracy of some nets a figure: as many as can be told apart."""
     names = list(robust["hits"])

@@ -1,6 +1,5 @@
 """One net under attack: its cells made, written, judged again from their files, and drawn."""
 
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from research import checkpoint, distances, gallery, preemption, record, scores
+from research import checkpoint, distances, files, gallery, preemption, record, scores
 from research.adversarial import doctor, generate
 from research.adversarial.cells import Method, Progress
 from research.data import standard
@@ -30,7 +29,7 @@ def attack(
     Raises preemption.Stopped between two calls when told to stop, and UserError if the cells that
     are there were made against another net.
     """
-    into.mkdir(parents=True, exist_ok=True)
+    files.make_folder(into)
     _claim(net, into)
     classes = standard.CLASSES[config.dataset]
     log = gallery.CellLog(into, cells=len(classes))
@@ -50,8 +49,10 @@ def attack(
     words = _words(summary)
     caption = f"{source.caption()}. {config.method}, {sample.words}, seed {config.seed}"
     shares, matrix = scores.softmax(logits), summary["success_matrix"]
-    drawn = album.draw(net.name, into, rows, matrix, shares, sample, classes, caption)
-    record.save_figures(into, drawn)
+    record.save_figures(
+        into,
+        lambda: album.draw(net.name, into, rows, matrix, shares, sample, classes, caption),
+    )
     training.say(f"{net.name}: {words}")
     return {**summary, "words": words, "run": str(net.workdir), "epochs": net.epochs}
 
@@ -129,10 +130,10 @@ def _claim(net: Net, into: Path) -> None:
     """Note whose cells lie in `into`."""
     path = into / "net.json"
     asked = {"run": str(net.workdir), "epoch": net.epochs, **checkpoint.digests(net.params)}
-    if not path.exists():
+    begun = record.read_json(path)
+    if begun is None:
         record.write_json(path, asked)
         return
-    begun = json.loads(path.read_text())
     if any(begun.get(key) != asked[key] for key in asked if key != "run"):
         raise UserError(
             f"{into} was begun against another net: that of {begun['run']} after epoch "

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research import augment, optim, parallel, record, scores, train
+from research import augment, files, optim, parallel, record, scores, train
 from research.adversarial.training import make_hardener
 from research.data import arrays, standard
 from research.experiments import training
@@ -28,7 +28,10 @@ MODES = ("train", "evaluate")
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 MISTAKES = 20  # in the picture of the most confident ones
 # What may differ between a run and the command that evaluates it.
-_OWN_KEYS = ("mode", "data", "eval_batch_size", "cpu_devices", "cpu_threads", "look_every")
+_OWN_KEYS = (
+    *("mode", "data", "eval_batch_size", "look_every"),
+    *("cpu_devices", "cpu_threads", "data_devices"),
+)
 
 
 def run(config: Config, workdir: Path) -> dict[str, Any]:
@@ -42,7 +45,7 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
     if config.mode == "evaluate":
         return _evaluate(config, workdir)
     train_set, test_set, source = training.load(
-        config, config.dataset, download=config.data.download
+        config, config.dataset, download=config.data.download, workdir=workdir
     )
     training.say(f"data: {source.caption()}")
     versions = record.describe_versions(training.describe_data(source))
@@ -57,16 +60,18 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
         states = training.train_net(task, config, workdir, train_set, test_set)
         judged = _judge(task, states.params, config, test_set, workdir, source)
         rows = record.rows(workdir)
-        curves = draw_net_curves(
-            rows, label=task.name, title=task.name, caption=_caption(config, source)
-        )
-        record.save_figures(workdir, {"learning_curves": curves})
+
+        def draw() -> Mapping[str, Any]:
+            told = _caption(config, source)
+            curves = draw_net_curves(rows, label=task.name, title=task.name, caption=told)
+            return {"learning_curves": curves}
+
+        record.save_figures(workdir, draw)
         summary = {
             "net": task.name,
             **rows[-1],
             "seeds": list(training.seeds_of(config)),
-            "seconds": sum(row["seconds"] for row in rows),
-            "peak_memory_mib": training.peak_memory_mib(),
+            **training.costs_of(rows),
             "parameters": training.parameter_count(states.params, config.seeds),
             **judged,
             "data": versions["data"],
@@ -127,6 +132,7 @@ def make_task(config: Config, train_count: int) -> training.Task:
         epochs=config.epochs,
         batch_size=config.batch_size,
         eval_batch_size=config.eval_batch_size,
+        data_devices=config.data_devices,
         change=augment.make_augment(shift_pixels=config.shift, mirrored=config.mirror),
         harden=make_hardener(
             model, radius=config.adversarial_radius, steps=config.adversarial_steps
@@ -175,14 +181,14 @@ def make_model(config: Config, classes: int) -> nn.Module:
 
 def _evaluate(config: Config, workdir: Path) -> dict[str, Any]:
     """Judge the net in `workdir` on the test images of the data that `config` names."""
-    if not (workdir / "config.json").exists():
+    if record.read_json(workdir / "config.json") is None:
         raise UserError(
             f"{workdir} holds no run to evaluate; train one with the same command without "
             "--config.mode, or name the directory of one with --workdir"
         )
     record.check_same(workdir, config, but=_OWN_KEYS)
     train_set, test_set, source = training.load(
-        config, config.dataset, download=config.data.download
+        config, config.dataset, download=config.data.download, workdir=workdir
     )
     training.say(f"data: {source.caption()}")
     task = make_task(config, len(train_set.images))
@@ -191,7 +197,7 @@ def _evaluate(config: Config, workdir: Path) -> dict[str, Any]:
         if epoch < config.epochs:
             training.say(f"{workdir} is at epoch {epoch} of {config.epochs}; judging that")
         into = workdir / "evaluations" / _slug(source)
-        into.mkdir(parents=True, exist_ok=True)
+        files.make_folder(into)
         summary = {
             "net": task.name,
             "epoch": epoch,
@@ -219,8 +225,8 @@ def _judge(
     record.write_arrays(into / "predictions.npz", {"logits": logits, "labels": labels})
     names = standard.CLASSES[config.dataset]
     judged = [scores.summary(each, labels, names) for each in logits]
-    drawn = _draw(task.name, logits, test_set, names, _caption(config, source))
-    record.save_figures(into, drawn)
+    caption = _caption(config, source)
+    record.save_figures(into, lambda: _draw(task.name, logits, test_set, names, caption))
     accuracies = training.plain(np.array([each["accuracy"] for each in judged]))
     return {
         "test_accuracy": accuracies,

@@ -38,7 +38,9 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
     for a loss that is not finite.
     """
     check(config)
-    train_set, test_set, source = training.load(config, "mnist", download=config.data.download)
+    train_set, test_set, source = training.load(
+        config, "mnist", download=config.data.download, workdir=workdir
+    )
     training.say(f"data: {source.caption()}")
     versions = record.describe_versions(training.describe_data(source))
     if len(config.nets) == 1:
@@ -50,7 +52,9 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
             net: _run_net(net_config(config, net), workdir / net, train_set, test_set, versions)
             for net in config.nets
         }
-        _draw_study(workdir, config.nets, _caption(config, source.caption()))
+        rows = {net: record.rows(workdir / net) for net in config.nets}
+        caption = _caption(config, source.caption())
+        record.save_figures(workdir, lambda: _draw_study(workdir, rows, caption))
         summary = {"nets": results, "data": versions["data"], "device": versions["device"]}
         training.say(f"{len(results)} nets in {time.monotonic() - began:.0f} s")
         best = max(results, key=lambda net: np.mean(results[net]["test_accuracy"]))
@@ -129,6 +133,7 @@ def make_task(config: Config, train_count: int) -> training.Task:
         epochs=config.epochs,
         batch_size=config.batch_size,
         eval_batch_size=config.eval_batch_size,
+        data_devices=config.data_devices,
         probe=make_probe(model) if config.probe else None,
     )
     return training.Task(net, model, optim.make_optimizer(config.learning_rate), loop)
@@ -138,18 +143,22 @@ def _finish(
     config: Config, net: str, workdir: Path, test_count: int, versions: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Draw the figures of one net and write its summary."""
-    rows, gradients = record.rows(workdir), record.gradients(workdir)
-    caption = _caption(config, versions["data"]["caption"])
-    drawn = {"learning_curves": draw_learning_curves({net: rows}, title=net, caption=caption)}
-    if gradients:
-        drawn["gradients"] = draw_net_gradients(gradients, label=net, caption=caption)
-    record.save_figures(workdir, drawn)
+    rows = record.rows(workdir)
+
+    def draw() -> Mapping[str, Any]:
+        caption = _caption(config, versions["data"]["caption"])
+        drawn = {"learning_curves": draw_learning_curves({net: rows}, title=net, caption=caption)}
+        if gradients := record.gradients(workdir):
+            drawn["gradients"] = draw_net_gradients(gradients, label=net, caption=caption)
+        return drawn
+
+    record.save_figures(workdir, draw)
     last = rows[-1]
     summary = {
         "net": net,
         **last,
         "seeds": list(training.seeds_of(config)),
-        "seconds": sum(row["seconds"] for row in rows),
+        **training.costs_of(rows),
         "data": versions["data"],
         "device": versions["device"],
         "headline": f"{net}: test accuracy {training.spread(last['test_accuracy'], test_count)}",
@@ -158,11 +167,10 @@ def _finish(
     return summary
 
 
-def _draw_study(workdir: Path, nets: Sequence[str], caption: str) -> None:
+def _draw_study(workdir: Path, rows: Mapping[str, Any], caption: str) -> Mapping[str, Any]:
     """Figures 1-5 of the report, as far as the nets of this run allow."""
-    gradients = {net: record.gradients(workdir / net) for net in nets}
+    gradients = {net: record.gradients(workdir / net) for net in rows}
     gradients = {net: arrays_ for net, arrays_ in gradients.items() if arrays_}
-    rows = {net: record.rows(workdir / net) for net in nets}
     drawn: dict[str, Any] = {}
     for number, depth in enumerate((5, 20, 40), start=1):
         chosen = _chosen(gradients, ("relu", "tanh", "sigmoid"), (depth,))
@@ -187,7 +195,7 @@ def _draw_study(workdir: Path, nets: Sequence[str], caption: str) -> None:
         drawn["figure_5"] = draw_gradient_comparison(
             chosen, epochs=REPORT_EPOCHS, title=title, caption=caption
         )
-    record.save_figures(workdir, drawn)
+    return drawn
 
 
 def _chosen(

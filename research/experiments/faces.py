@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from research import detect, record
+from research import detect, files, processes
 from research.data import annotations, drawn_faces, ingest, masks, splits
+from research.data.store import cache_folder
 from research.experiments import training
 from research.types import Config, UserError
 
@@ -49,17 +50,18 @@ def check(config: Config) -> None:
 def load(config: Config, workdir: Path) -> masks.Masks:
     """The faces that `config` asks for, made now if they were not before.
 
-    Drawn photographs and what is made of them lie in `workdir`.  Raises what `masks.prepare` does,
-    and UserError for problems in the files if config.strict, or if there is only one class.
+    Drawn photographs and what is made of them lie in `workdir`, or on this machine if that is in a
+    store.  The first process makes them.  Raises what `masks.prepare` does, and UserError for
+    problems in the files if config.strict, or if there is only one class.
     """
     data = config.data
     directories = {layout: data[layout] for layout in annotations.LAYOUTS if data[layout]}
     tfds_dir = data.tfds_dir
+    here = cache_folder() / "drawn" if files.stored(workdir) else workdir
     if data.drawn:
-        corpus = workdir / "corpus"
-        _draw(corpus, data.drawn)
+        corpus = here / "corpus"
         directories = {layout: str(corpus / layout) for layout in annotations.LAYOUTS}
-        tfds_dir = str(workdir)
+        tfds_dir = str(here)
     request = masks.Request(
         directories=directories,
         keep_incorrect=data.keep_incorrect,
@@ -71,7 +73,10 @@ def load(config: Config, workdir: Path) -> masks.Masks:
         detector={"min_face_px": data.min_face_px},
     )
     find = functools.partial(_finder, data.min_face_px)
-    found = masks.prepare(request, tfds_dir, find, training.say)
+    with processes.first_alone():
+        if data.drawn:
+            _draw(here / "corpus", data.drawn)
+        found = masks.prepare(request, tfds_dir, find, training.say)
     for line in lines(found):
         training.say(line)
     names = list(found.names)
@@ -148,7 +153,7 @@ def _draw(corpus: Path, photos: int) -> None:
     corpus.mkdir(parents=True, exist_ok=True)
     training.say(f"drawing {photos:,} photographs in {corpus}")
     _ = drawn_faces.write(corpus, photos=photos, seed=_DRAWN_SEED)
-    record.write_json(mark, content)
+    _ = mark.write_text(json.dumps(content) + "\n")
 
 
 def _finder(min_face_px: float) -> ingest.FindFaces:

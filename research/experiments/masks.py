@@ -4,7 +4,6 @@ Report, Exercise 3: three data sets, a small VGG with early stopping, a score on
 """
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from research import augment, export, optim, record, train
+from research import augment, export, files, optim, record, train
 from research.data import arrays
 from research.data import masks as data
 from research.experiments import classify, faces, training, unmasked
@@ -31,7 +30,7 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
     """
     check(config)
     with record.locked(workdir):
-        if config.mode == "train" and (workdir / "config.json").exists():
+        if config.mode == "train" and record.read_json(workdir / "config.json") is not None:
             record.check_same(workdir, config, but=())
         found = faces.load(config, workdir)
         described = faces.describe_data(found)
@@ -46,7 +45,7 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
         if finished is not None:
             training.say(f"{config.name}: all is done already")
             return finished
-        _ = shutil.copy(found.folder / data.PROBLEMS, workdir / data.PROBLEMS)
+        files.copy(found.folder / data.PROBLEMS, workdir / data.PROBLEMS)
         return _train_and_judge(config, workdir, task, found, versions)
 
 
@@ -91,6 +90,7 @@ def make_task(config: Config, train_count: int, names: tuple[str, ...]) -> train
         epochs=config.epochs,
         batch_size=config.batch_size,
         eval_batch_size=config.eval_batch_size,
+        data_devices=config.data_devices,
         change=augment.make_augment(shift_pixels=config.shift, mirrored=config.mirror),
         smoothing=config.label_smoothing,
         floor=config.probability_floor,
@@ -130,8 +130,7 @@ def _train_and_judge(
         "score": judged.groups("score"),
         "final": final,
         "parameters": training.parameter_count(params, config.seeds),
-        "seconds": sum(row["seconds"] for row in rows),
-        "peak_memory_mib": training.peak_memory_mib(),
+        **training.costs_of(rows),
         "data": versions["data"],
         "device": versions["device"],
     }
@@ -171,7 +170,7 @@ def _train_on(
     test, score = found.splits["test"].data, found.splits["score"].data
     held_out = score if len(score.labels) else test
     into = workdir / "final"
-    into.mkdir(exist_ok=True)
+    files.make_folder(into)
     ended = training.train_net(last, config, into, test, held_out, start=start)
     if not len(score.labels):
         return ended.params, {"epochs": config.final_epochs, "score": {}}

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from research import record
+from research import files, record
 from research.experiments import classify, depth, training
 from research.types import Array, Config, Dataset, PyTree, UserError
 
@@ -41,9 +41,10 @@ def locate(spec: str, run: str, dataset: str) -> Path | None:
     """
     _check_dataset(spec, _stated(spec), dataset)
     for workdir in _places(spec, run):
-        if not (workdir / "config.json").exists():
+        begun = _begun(workdir)
+        if begun is None:
             continue
-        same = _begun(workdir).get("name") == name_of(spec)
+        same = begun.get("name") == name_of(spec)
         if same and (run or record.finished_summary(workdir) is not None):
             return workdir
     return None
@@ -67,7 +68,7 @@ def train(spec: str, data: Config, train_set: Dataset, dataset: str) -> Net:
     config.data = ConfigDict(data)
     workdir = _places(spec, "")[0]
     _check_dataset(spec, config, dataset)
-    if (workdir / "config.json").exists():
+    if _begun(workdir) is not None:
         training.say(
             f"{config.name} is not trained to its end: going on in {workdir} first; "
             f"--config.run={workdir} takes it as it is"
@@ -109,12 +110,12 @@ def _places(spec: str, run: str) -> Sequence[Path]:
     """Where the run of a net may lie; of those of no given `run` the first is where it is made."""
     file, name = spec.partition(":")[0], name_of(spec)
     if run:
-        return Path(run) / name, Path(run)
+        return files.locate(run) / name, files.locate(run)
     return Path("runs") / file / name, Path("runs") / file / "all" / name
 
 
 def _restore(spec: str, workdir: Path, train_set: Dataset, dataset: str) -> Net:
-    begun = _begun(workdir)
+    begun = _begun(workdir) or {}
     try:
         # Keys that are younger than the run have their stated values.
         config: Config = ConfigDict(record.complete(begun, json.loads(_stated(spec).to_json())))
@@ -130,11 +131,12 @@ def _restore(spec: str, workdir: Path, train_set: Dataset, dataset: str) -> Net:
     return Net(name_of(spec), apply_of(task.model), params, workdir, epoch)
 
 
-def _begun(workdir: Path) -> dict[str, Any]:
-    """The config with which a run was begun."""
+def _begun(workdir: Path) -> dict[str, Any] | None:
+    """The config with which a run was begun, or None if there is no run."""
     try:
-        return dict(json.loads((workdir / "config.json").read_text()))
-    except (ValueError, TypeError, OSError) as error:
+        begun = record.read_json(workdir / "config.json")
+        return None if begun is None else dict(begun)
+    except (ValueError, TypeError, UserError) as error:
         raise _unusable(workdir, error) from error
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from research import gallery, preemption, record
+from research import gallery, preemption, processes, record
 from research.adversarial import generate
 from research.adversarial.cells import Method
 from research.adversarial.faithful import Faithful
@@ -37,7 +37,7 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
     directory that cannot be used.
     """
     check(config)
-    data = training.load(config, config.dataset, download=config.data.download)
+    data = training.load(config, config.dataset, download=config.data.download, workdir=workdir)
     train_set, test_set, source = data
     training.say(f"data: {source.caption()}")
     samples.check(config, test_set)
@@ -183,10 +183,13 @@ def _nets(config: Config, train_set: Dataset) -> list[Net]:
 def _check_picture(config: Config, workdir: Path, test_set: Dataset) -> None:
     """Raise UserError if the picture is not the one that the directory was begun with."""
     path = workdir / attacked.clean_file(0)
-    if not config.input or not path.exists():
-        return
-    picture = samples.read_picture(config, test_set)
-    if not np.array_equal(picture, gallery.read_png(path)):
+    picture = samples.read_picture(config, test_set) if config.input else None
+
+    def same() -> bool:
+        begun = picture is not None and path.exists()
+        return not begun or np.array_equal(picture, gallery.read_png(path))
+
+    if not processes.told(same):
         raise UserError(
             f"{config.input} is not the picture that {workdir} was begun with; "
             "give another --workdir"
@@ -213,11 +216,9 @@ def _compare(
 ) -> dict[str, Any]:
     """Robust accuracy of every net against the budget, and how their images transfer."""
     caption = f"{source.caption()}. {config.name}, seed {config.seed}"
-    drawn: dict[str, Any] = {}
     compared: dict[str, Any] = {}
     if config.budget.images and not config.input:
         compared["robust_accuracy"] = _robust_accuracy(config, found, test_set, workdir)
-        drawn |= album.draw_budgets(compared["robust_accuracy"], caption)
     if len(found) > 1:
         clean = {
             net.name: generate.logits_of(
@@ -226,8 +227,7 @@ def _compare(
             for net in found
         }
         compared["transfer"] = _transfer(config, found, sample, results, clean, workdir)
-        drawn["transfer"] = album.draw_transfers(compared["transfer"], caption)
-    record.save_figures(workdir, drawn)
+    record.save_figures(workdir, lambda: album.draw_compared(compared, caption))
     return compared
 
 
@@ -271,7 +271,8 @@ def _standing(
     in `into`, and not sought again.
     """
     path = into / "robust_accuracy.json"
-    standing: list[list[int]] = json.loads(path.read_text())["standing"] if path.exists() else []
+    begun = record.read_json(path)
+    standing: list[list[int]] = begun["standing"] if begun else []
     for level in levels[len(standing) :]:
         fallen = _fallen(config, net, images, labels, level)
         before = standing[-1] if standing else range(len(images))

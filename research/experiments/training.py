@@ -5,7 +5,8 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -14,8 +15,8 @@ import jax
 import numpy as np
 import optax
 
-from research import checkpoint, preemption, record, train
-from research.data import standard
+from research import checkpoint, preemption, processes, record, train
+from research.data import arrays, shared, standard
 from research.types import Config, Dataset, Metrics, PyTree, TrainState, UserError
 
 _SAY_EVERY_S = 5.0
@@ -51,9 +52,15 @@ def seeds_of(config: Config) -> range:
     return range(config.seed, config.seed + config.seeds)
 
 
-def load(config: Config, name: str, *, download: bool) -> tuple[Dataset, Dataset, standard.Source]:
-    """The data set `name` from where config.data says."""
-    return standard.load(
+def load(
+    config: Config, name: str, *, download: bool, workdir: Path | None = None
+) -> standard.Loaded:
+    """The data set `name` from where config.data says.
+
+    workdir: of the run; where it has several processes, they share the data through it.
+    """
+    load_all = partial(
+        standard.load,
         name,
         directory=config.data.dir,
         source=config.data.source,
@@ -61,6 +68,9 @@ def load(config: Config, name: str, *, download: bool) -> tuple[Dataset, Dataset
         download=download,
         say=say,
     )
+    if workdir is None or processes.alone():
+        return load_all()
+    return shared.load(workdir / "data", load_all)
 
 
 def describe_data(source: standard.Source) -> dict[str, Any]:
@@ -100,7 +110,8 @@ def train_net(
         def on_epoch(
             number: int, states: PyTree, result: train.EpochResult, seconds: float
         ) -> None:
-            row = row_of(number, result, seconds) if number else None
+            steps = arrays.steps_per_epoch(len(training.labels), task.loop.batch_size)
+            row = row_of(number, result, seconds, steps) if number else None
             log.write(number, row, result.probe)
             if row is not None:
                 checkpoints.save(number, states)
@@ -152,10 +163,12 @@ def template(task: Task, seeds: int, training: Dataset) -> PyTree:
     )
 
 
-def row_of(epoch: int, result: train.EpochResult, seconds: float) -> dict[str, Any]:
+def row_of(epoch: int, result: train.EpochResult, seconds: float, steps: int) -> dict[str, Any]:
     """One line of metrics.jsonl: numbers, or lists over the seeds where there are several.
 
-    A seed that had stopped before this epoch has None.
+    A seed that had stopped before this epoch has None.  steps: of the epoch.  step_ms: of all seeds
+    together, with its share of the test images and, in the first epoch, of compiling.
+    device_memory_mib: see `device_memory_mib`.
     """
 
     def means(metrics: Metrics) -> tuple[np.ndarray, np.ndarray]:
@@ -172,6 +185,8 @@ def row_of(epoch: int, result: train.EpochResult, seconds: float) -> dict[str, A
         "test_loss": plain(test_loss),
         "test_accuracy": plain(test_accuracy),
         "seconds": round(seconds, 3),
+        "step_ms": round(1000 * seconds / steps, 3),
+        "device_memory_mib": device_memory_mib(),
     }
 
 
@@ -215,9 +230,36 @@ def peak_memory_mib() -> float:
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 
 
+def device_memory_mib() -> float | None:
+    """Most memory that the first device of this process has held so far; None if it cannot say.
+
+    The CPU cannot: its arrays are in `peak_memory_mib`.
+    """
+    statistics = jax.local_devices()[0].memory_stats() or {}
+    peak = statistics.get("peak_bytes_in_use")
+    return None if peak is None else round(peak / 2**20, 1)
+
+
+def costs_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What summary.json says of time and memory, from the lines of metrics.jsonl.
+
+    seconds: of all epochs.  step_ms: the median over the epochs.  Epochs of before there were these
+    keys are left out.
+    """
+    steps = [row["step_ms"] for row in rows if "step_ms" in row]
+    peaks = [row["device_memory_mib"] for row in rows if row.get("device_memory_mib") is not None]
+    return {
+        "seconds": sum(row["seconds"] for row in rows),
+        "step_ms": float(np.median(steps)) if steps else None,
+        "device_memory_mib": max(peaks, default=None),
+        "peak_memory_mib": peak_memory_mib(),
+    }
+
+
 def say(line: str) -> None:
     """Progress for the person at the terminal; standard output is kept for the summary."""
-    print(line, file=sys.stderr, flush=True)
+    if processes.first():
+        print(line, file=sys.stderr, flush=True)
 
 
 def _layers(model: object) -> tuple[str, ...]:
@@ -248,7 +290,7 @@ def _between_steps(task: Task) -> Callable[[int, int, int], None]:
 
 
 def _progress(name: str, epochs: int, row: Mapping[str, Any]) -> str:
-    mean = {key: float(np.nanmean(np.array(value, np.float64))) for key, value in row.items()}
+    mean = {key: record.mean(value) for key, value in row.items()}
     return (
         f"{name} epoch {row['epoch']}/{epochs}: "
         f"train loss {mean['train_loss']:.4f} accuracy {mean['train_accuracy']:.4f}, "

@@ -87,12 +87,19 @@ def draw(task: training.Task, judged: Judged, into: Path, data: str, caption: st
 
     data, caption: what is said below them, of the data alone and with the settings.
     """
-    found, name, names = judged.found, task.name, judged.found.names
+    rows = record.rows(into)
+    record.save_figures(into, lambda: _figures(task.name, judged, rows, data, caption))
+
+
+def _figures(
+    name: str, judged: Judged, rows: Sequence[Mapping[str, Any]], data: str, caption: str
+) -> dict[str, Any]:
+    found, names = judged.found, judged.found.names
     drawn = {
         "samples": _samples(found, data),
         "balance": _balance(found, data),
         "learning_curves": figures.draw_curves_with_stop(
-            record.rows(into), title=f"{name}: learning curves", caption=caption
+            rows, title=f"{name}: learning curves", caption=caption
         ),
     }
     for split, logits in judged.logits.items():
@@ -112,7 +119,7 @@ def draw(task: training.Task, judged: Judged, into: Path, data: str, caption: st
     what = "faces never seen before" if shown == "score" else "test faces"
     drawn["scored"] = _scored(judged, shown, f"{name}: {what}", caption)
     mistakes = _mistakes(judged, shown, name, caption)
-    record.save_figures(into, drawn | ({"mistakes": mistakes} if mistakes else {}))
+    return drawn | ({"mistakes": mistakes} if mistakes else {})
 
 
 def _samples(found: masks.Masks, caption: str) -> Any:

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -72,20 +74,36 @@ def test_a_row_has_means_a_number_for_one_seed_and_a_list_for_several(seeds):
         **{"train_loss": [0.5, 1.0], "train_accuracy": [0.25, 0.75]},
         **{"test_loss": [0.5, 0.1], "test_accuracy": [0.5, 0.2]},
     }
-    row = training.row_of(7, result, 1.23456)
+    row = training.row_of(7, result, 1.23456, steps=5)
     assert row == {
         "epoch": 7,
         **{key: pair if seeds == 2 else pair[0] for key, pair in expected.items()},
         "seconds": 1.235,
+        "step_ms": 246.912,
+        "device_memory_mib": None,
     }
 
 
 def test_a_seed_that_has_stopped_has_no_numbers_in_the_row_and_none_in_its_mean(capsys):
     sums = Metrics(np.array([2.0, 0.0]), np.array([1, 0]), np.array([4, 0]))
     result = train.EpochResult(sums, sums, {}, np.array([-1, -1]), np.array([True, False]))
-    row = training.row_of(7, result, 1.0)
+    row = training.row_of(7, result, 1.0, steps=1)
     assert row["test_loss"] == [0.5, None] and row["train_accuracy"] == [0.25, None]
     assert "test loss 0.5000 accuracy 0.2500" in training._progress("net", 9, row)
+
+
+def test_time_and_memory_of_a_run_are_summed_up_and_old_rows_have_neither(monkeypatch):
+    old = {"epoch": 1, "seconds": 2.0}
+    assert training.costs_of([old])["step_ms"] is training.costs_of([old])["device_memory_mib"]
+    new = [
+        {"seconds": 1.0, "step_ms": each, "device_memory_mib": peak}
+        for each, peak in ((9.0, 5.5), (2.0, 7.5), (1.0, 7.0))
+    ]
+    found = training.costs_of([old, *new])
+    assert (found["seconds"], found["step_ms"], found["device_memory_mib"]) == (5.0, 2.0, 7.5)
+    device = SimpleNamespace(memory_stats=lambda: {"peak_bytes_in_use": 3 * 2**19})
+    monkeypatch.setattr(training.jax, "local_devices", lambda: [device])
+    assert training.device_memory_mib() == 1.5
 
 
 def test_progress_within_an_epoch_is_said_every_few_seconds_with_the_time_that_is_left(
