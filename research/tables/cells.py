@@ -18,8 +18,9 @@ def collect(workdir: Path, *, any_data: bool = False) -> dict[str, dict[str, Any
     """{"cells.VARIANT faithful": what is kept of the cells of an attack as the report does it}.
 
     Of CIFAR-10 only the cells of the horse are kept; `leave` has those that leave their class, by
-    class, `toward` the others, as "0-2"; `won` and `steps` are of all, `won_share` by class of
-    the cells toward others, and `*_first` are of the horse toward class 0.
+    class, `toward` the others, as "0-2"; `actual`, `won` and `steps` are of all, `won_share` by
+    class of the cells toward others, and `*_first` are of the horse toward class 0.  published:
+    whether the images are in the published order, so that numbers of images are the report's.
     any_data: take the run on whatever data it was; nothing must be published of it then.
     Raises UserError if the run is not finished, or not the report's attack on the stated images.
     """
@@ -49,6 +50,7 @@ def collect(workdir: Path, *, any_data: bool = False) -> dict[str, dict[str, Any
             "command": f"python -m research.main --config=configs/noise.py:{config['name']} "
             f"--config.method=faithful '--config.compare=()'{only} --config.data.dir=DIR",
             "epochs": net["epochs"],
+            "published": versions["data"]["name"] in ("MNIST", "CIFAR-10"),
             **_cells(rows),
             "data": {k: v for k, v in versions["data"].items() if k != "source"},
             "device": versions["device"],
@@ -64,6 +66,7 @@ def _cells(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     kept: dict[str, Any] = {
         "leave": _grouped(own, lambda row: f"{row['actual']}"),
         "toward": _grouped(others, lambda row: f"{row['actual']}-{row['target']}"),
+        "actual": [row["actual"] for row in rows],
         "won": [int(row["success"]) for row in rows],
         "steps": [row["steps"] for row in rows],
         "won_share": [
