@@ -1,6 +1,9 @@
-"""What a net of dense layers costs, from the shapes of its kernels alone."""
+"""What a net of dense layers costs, from the shapes of its kernels; what devices exchange."""
 
 import itertools
+import math
+import re
+from collections import Counter
 from collections.abc import Mapping
 
 Shape = tuple[int, int]
@@ -45,3 +48,25 @@ def layer_table(kernels: Mapping[str, Shape]) -> list[str]:
             size = f"{len(names)} x {size}"
         lines.append(f"{name:24}{f'{inputs} x {outputs}':>12}{outputs:>8}{size:>14}")
     return [*lines, f"{'total':44}{parameter_count(kernels):>14,}"]
+
+
+_COLLECTIVE = re.compile(
+    r"= (?P<shapes>[^=]*?) "
+    r"(?P<name>all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)"
+    r"(?:-start)?\("
+)
+_SHAPE = re.compile(r"(?P<kind>pred|[a-z]+)(?P<bits>\d*)\[(?P<sides>[\d,]*)\]")
+
+
+def collective_bytes(program: str) -> dict[str, int]:
+    """{operation: bytes of its results on one device} of a program compiled for several.
+
+    program: text of the compiled program (`jax.stages.Compiled.as_text`).  Each operation is
+    counted once, also where it stands in a loop: for an epoch these are the bytes of a step.
+    """
+    found: Counter[str] = Counter()
+    for operation in _COLLECTIVE.finditer(program):
+        for shape in _SHAPE.finditer(operation["shapes"]):
+            sides = [int(side) for side in shape["sides"].split(",") if side]
+            found[operation["name"]] += math.prod(sides) * max(1, int(shape["bits"] or 8) // 8)
+    return dict(found)

@@ -22,3 +22,14 @@ def test_equal_neighbours_share_a_line_and_the_total_is_last():
     assert [line.split()[0] for line in lines[1:]] == ["hidden_00", "hidden_01", "output", "total"]
     assert "hidden_01 .. hidden_02" in lines[2] and "2 x 1,056" in lines[2]
     assert lines[-1].split()[1] == "27,562"
+
+
+def test_bytes_between_devices_are_those_of_the_results():
+    program = """
+  %a = f32[784,32]{1,0} all-reduce(%x), channel_id=1, to_apply=%add
+  %b = (f32[32]{0}, s32[], pred[5]{0}) all-reduce(%y, %z, %w), channel_id=2
+  ROOT %c = u8[4,28,28,1]{3,2,1,0} all-gather-start(%d), dimensions={0}
+  %e = f32[8]{0} add(%all-reduce.1, %all-gather.2)
+"""
+    reduced = 4 * 784 * 32 + 4 * 32 + 4 + 5
+    assert costs.collective_bytes(program) == {"all-reduce": reduced, "all-gather": 4 * 784}

@@ -1,5 +1,6 @@
 """The training loop against second implementations, at sizes where the two could differ."""
 
+import functools
 import itertools
 
 import chex
@@ -50,10 +51,12 @@ def batch_of(rows, mask=None):
     return arrays.take(TRAIN, np.asarray(rows, np.int32), mask)
 
 
-def fitted(model, *, seeds=(0,), epochs=3, resume=None, probe=True, batch_size=32, lr=0.05):
+def fitted(
+    model, *, seeds=(0,), epochs=3, resume=None, probe=True, batch_size=32, lr=0.05, **settings
+):
     """Final states and everything that on_epoch saw: {epoch: (states, result)}."""
     seen = {}
-    loop = train.Loop(epochs, batch_size, 32, make_probe(model) if probe else None)
+    loop = train.Loop(epochs, batch_size, 32, make_probe(model) if probe else None, **settings)
     states = train.fit(
         model,
         optax.sgd(lr),
@@ -323,14 +326,15 @@ RANDOM = train.Loop(
 )
 
 
-def fitted_randomly(resume=None, on_steps=lambda *_: None, **changes):
+def fitted_randomly(
+    resume=None, on_steps=lambda *_: None, data=(SMALL_TRAIN, SMALL_TEST), **changes
+):
     """As `fitted`: two seeds of the convolutional net, for two epochs."""
     seen = {}
     states = train.fit(
         convolutional(),
         ADAM,
-        SMALL_TRAIN,
-        SMALL_TEST,
+        *data,
         RANDOM._replace(**changes),
         seeds=[0, 1],
         resume=resume,
@@ -486,6 +490,33 @@ def stored(data, folder, name):
     return data.replace(images=Stored(path, data.images.shape))
 
 
+def test_devices_that_share_a_batch_agree_with_one_within_rounding():
+    """Batches of 30 on four devices, which hold eight each; the sums are of other parts."""
+    seen = {
+        devices: fitted(net(), epochs=2, batch_size=30, data_devices=devices)[1]
+        for devices in (1, 4)
+    }
+    for epoch, (states, result) in seen[1].items():
+        shared_states, shared = seen[4][epoch]
+        chex.assert_trees_all_close(shared_states.params, states.params, rtol=1e-5, atol=1e-6)
+        chex.assert_trees_all_close(shared, result, rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_whatever_is_random_is_the_same_where_devices_share_a_batch(tmp_path, on_disk):
+    """Dropout, augmentation and hardening; batches of 16 on three devices of six."""
+    few = jax.devices()[:6]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "devices", lambda: few)
+        _, alone = fitted_randomly()
+        changes = {"data_devices": 3}
+        if on_disk:
+            changes["data"] = stored(SMALL_TRAIN, tmp_path, "a"), stored(SMALL_TEST, tmp_path, "b")
+        _, shared = fitted_randomly(**changes)
+    chex.assert_trees_all_close(alone, shared, rtol=2e-4, atol=2e-5)
+
+
 @pytest.mark.parametrize("seeds", [slow((0,)), (3, 5)])
 def test_images_on_the_disk_train_the_same_nets_to_the_bit(tmp_path, monkeypatch, seeds):
     """In four pieces of two steps, the last one not full, and two pieces of the test set."""
@@ -562,7 +593,5 @@ def test_early_stopping_goes_on_from_a_saved_state():
 
 def test_a_stored_test_set_is_filled_up_by_less_than_a_batch(tmp_path):
     """Pieces are no larger than the set: what fills them up costs as much as what counts."""
-    ((data, valid),) = train._test_pieces(
-        stored(TEST, tmp_path, "x"), 32, parallel.make_mesh(1)
-    )
+    ((data, valid),) = train._test_pieces(stored(TEST, tmp_path, "x"), 32, parallel.make_mesh(1))
     assert (len(data.images), int(valid)) == (96, 70)

@@ -92,6 +92,25 @@ def test_neither_sizes_nor_place_nor_neighbours_matter_to_a_cell(walked):
     chex.assert_trees_all_equal(mixed, expected)
 
 
+@pytest.mark.parametrize("method", [Walk(), pytest.param(Minimal(), marks=pytest.mark.slow)])
+def test_one_device_and_eight_give_the_same_cells_to_the_bit(method, monkeypatch):
+    """25 cells: of eight devices one has four of them, the others three."""
+    eight, settings = jax.devices(), {"method": method, "sizes": (4, 2)}
+    spread = walk(**settings)
+    monkeypatch.setattr(jax, "devices", lambda: eight[:1])
+    chex.assert_trees_all_equal(walk(**settings), spread)
+
+
+@pytest.mark.parametrize(("cells", "devices"), [(25, 8), (3, 8), (16, 4), (5, 1)])
+def test_cells_are_dealt_like_cards_and_found_again(cells, devices):
+    places, back = generate._deal(cells, devices)
+    hands = places.reshape(devices, -1)
+    assert [len(hand[hand < cells]) for hand in hands] == [
+        len(range(device, cells, devices)) for device in range(devices)
+    ]
+    np.testing.assert_array_equal(places[back], np.arange(cells))
+
+
 def test_seed_number_and_target_each_change_what_a_cell_draws(walked):
     same = np.broadcast_to(IMAGES[2:3], IMAGES.shape)
     drawn = generate.generate(
