@@ -10,7 +10,8 @@
 #SBATCH --output=slurm-%j.out
 #SBATCH --open-mode=append
 #SBATCH --requeue
-# Two minutes before the time limit or a preemption every task, not this script, gets SIGTERM.
+# Two minutes before the time limit every task, and not this script, gets SIGTERM; a preemption sends
+# it as long before the end as the partition's GraceTime says.
 #SBATCH --signal=TERM@120
 set -uo pipefail
 : "${WORKDIR:?is not set: a directory that all nodes see, or gs://... or s3://...}"

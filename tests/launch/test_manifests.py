@@ -89,7 +89,7 @@ def test_a_key_that_is_misspelled_in_a_job_set_is_refused_wherever_it_is(job_set
 
 def test_a_job_set_that_is_not_filled_in_is_refused():
     raw = yaml.safe_load((LAUNCH / "jobset-gpu.yaml").read_text())
-    assert refused(JOBSET, raw) == {"${HOSTS}"}
+    assert "${HOSTS}" in refused(JOBSET, raw)
 
 
 def test_a_value_with_a_variable_in_it_is_refused_instead_of_filled_in_for_ever(tmp_path):

@@ -193,7 +193,9 @@ def test_a_slice_is_asked_for_used_and_deleted(tmp_path):
     create, ssh = (next(call for call in calls if call[4] == verb) for verb in ("create", "ssh"))
     assert {"--spot", "--node-id=n", "--accelerator-type=v5litepod-8"} <= set(create)
     assert "--worker=all" in ssh
-    *_, last = next(each for each in ssh if each.startswith("--command=")).splitlines()
+    (remote,) = (each.partition("=")[2] for each in ssh if each.startswith("--command="))
+    assert subprocess.run(["bash", "-n"], input=remote, text=True).returncode == 0
+    *_, last = remote.splitlines()
     words = shlex.split(last)
     commands.check(words)
     assert words[-2:] == ["--workdir=gs://b/my run", NET]
