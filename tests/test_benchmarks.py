@@ -32,6 +32,7 @@ from research.experiments import classify
 from research.experiments import depth as depth_study
 from research.types import Config, Dataset
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 HEAD = {"device": "Abacus, 2 cores", "date": "2024-02-29", "data": "MNIST"}
 
 
