@@ -26,7 +26,7 @@ from types import ModuleType
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from research import files, parallel, preemption, processes
+from research import files, parallel, preemption, processes, profiling
 from research.types import Config, UserError
 
 EXPERIMENTS = {
@@ -53,6 +53,13 @@ _PROCESSES = flags.DEFINE_integer(
     "processes", 0, "How many processes run this command together; 0 to find out."
 )
 _PROCESS = flags.DEFINE_integer("process", -1, "Which of them this one is, from 0.")
+_PROFILE = flags.DEFINE_integer(
+    "profile_steps",
+    0,
+    "Trace so many steps of a training, fewer than it has, or one call of an attack, for "
+    "TensorBoard and Perfetto; in `profile` of the work directory.",
+    lower_bound=0,
+)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
@@ -167,6 +174,7 @@ def _set_up(config: Config, cache: str) -> ModuleType:
         cpu_devices=config.cpu_devices,
         cpu_threads=config.cpu_threads,
         seeds=config.seeds if "seeds" in config else 1,
+        data_devices=config.data_devices if "data_devices" in config else 0,
         matmul_precision=config.matmul_precision,
     )
     if cache:
@@ -196,6 +204,7 @@ def main(argv: Sequence[str]) -> int:
     """The door: flags to exit code."""
     del argv
     logging.set_verbosity(logging.WARNING)
+    profiling.install(_PROFILE.value)
     return run_experiment(
         _CONFIG.value,
         _WORKDIR.value or default_workdir(),

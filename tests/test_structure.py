@@ -15,7 +15,7 @@ FLOORS = (
         *("distances", "stopping", "links", "processes", "files"),
     ),
     ("train", "probes", "parallel", "adversarial", "detect"),
-    ("checkpoint", "record", "figures", "preemption", "gallery", "export"),
+    ("checkpoint", "record", "figures", "preemption", "gallery", "export", "profiling"),
     ("experiments", "tables", "ledger"),
     ("main", "report", "predict"),
 )

@@ -8,7 +8,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from research import checkpoint, distances, files, gallery, preemption, record, scores
+from research import (
+    checkpoint,
+    distances,
+    files,
+    gallery,
+    preemption,
+    profiling,
+    record,
+    scores,
+)
 from research.adversarial import doctor, generate
 from research.adversarial.cells import Method, Progress
 from research.data import standard
@@ -153,7 +162,8 @@ def _make(
     began = time.monotonic()
     for first in range(0, len(todo), config.batch):
         chosen = np.array(todo[first : first + config.batch])
-        progress = _generate(config, net, method, sample, chosen, config.seed)
+        with profiling.one_call(into):
+            progress = _generate(config, net, method, sample, chosen, config.seed)
         rows = list(_write_cells(config, net, sample, chosen, progress, into))
         log.write(rows)
         ended = first + len(chosen)

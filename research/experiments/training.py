@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import optax
 
-from research import checkpoint, preemption, processes, record, train
+from research import checkpoint, preemption, processes, profiling, record, train
 from research.data import arrays, shared, standard
 from research.types import Config, Dataset, Metrics, PyTree, TrainState, UserError
 
@@ -124,11 +124,11 @@ def train_net(
                 task.tx,
                 training,
                 test,
-                task.loop,
+                _to_be_traced(task.loop),
                 seeds=seeds,
                 resume=found or (start and (0, start)),
                 on_epoch=on_epoch,
-                on_steps=_between_steps(task),
+                on_steps=_between_steps(task, workdir),
             )
         except train.Diverged as error:
             kept = f"epoch {error.epoch - 1} is kept in {workdir}" if error.epoch > 1 else ""
@@ -267,14 +267,26 @@ def _layers(model: object) -> tuple[str, ...]:
     return layered.layer_names
 
 
-def _between_steps(task: Task) -> Callable[[int, int, int], None]:
-    """Says how far an epoch is, every few seconds, and ends it when asked to stop."""
+def _to_be_traced(loop: train.Loop) -> train.Loop:
+    """The loop in pieces of as many steps as a trace was asked for."""
+    traced = profiling.steps()
+    return loop._replace(look_every=min(traced, loop.look_every or traced)) if traced else loop
+
+
+def _between_steps(task: Task, workdir: Path) -> Callable[[int, int, int], None]:
+    """Says how far an epoch is, every few seconds, and ends it when asked to stop.
+
+    Also begins and ends a trace, if one was asked for.
+    """
+    trace = profiling.Trace(workdir)
     began = said = time.monotonic()
     first = (0, 0)  # epoch and steps done at `began`
 
     def between(number: int, done: int, steps: int) -> None:
         nonlocal began, said, first
         preemption.raise_if_requested()
+        if line := trace.between():
+            say(line)
         now = time.monotonic()
         if number != first[0]:
             began, first = now, (number, done)
