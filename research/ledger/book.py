@@ -93,9 +93,7 @@ def why_not_run(claim: Claim, run: Run, records: evidence.Records) -> str:
             return "There is no record of the run."
         record = records[name]
         if not evidence.counts(record):
-            return (
-                f"The run that there is is no evidence, for it is on {record['data']['caption']}."
-            )
+            return f"The run that there is judges nothing: it is on {record['data']['caption']}."
         if name != run.record:
             continue
         for key, value in run.requires.items():

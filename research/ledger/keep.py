@@ -55,5 +55,6 @@ def _keep_figure(results: Path, workdir: Path, name: str) -> None:
 
 def compact(content: Mapping[str, Any]) -> str:
     """JSON text with a line for each list of numbers, so that a change shows as one line."""
-    text = json.dumps(content, indent=1)
-    return re.sub(r"\[([^\[\]{}]*)\]", lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
+    lines = json.dumps(content, indent=1)
+    lists = r"\[(\n[^\[\]{}\"]*)\]"  # what looks like a list inside a text has no line break
+    return re.sub(lists, lambda found: f"[{' '.join(found[1].split())}]", lines) + "\n"

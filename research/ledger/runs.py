@@ -139,6 +139,8 @@ def execute(
             continue
         done += 1
         say(f"{run.name} is done; kept in {results.name}/ as {', '.join(names)}")
+        if not _is_there(run, evidence.read(results)):
+            left.append(f"{run.name} (what it gave is not of the stated configuration)")
     spent = duration(time.monotonic() - began)
     rest = f"; left: {'; '.join(left)}" if left else "; nothing is left"
     say(f"{done} of {len(queue)} runs done in {spent}{rest}")

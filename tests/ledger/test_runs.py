@@ -1,0 +1,169 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from tables.test_cells import HORSE
+from tables.test_cells import finished_attack as attack
+from tables.test_depth import finished_study
+
+from ledger import small
+from research import record
+from research.ledger import evidence, runs
+from research.types import UserError
+
+
+@pytest.fixture
+def place(tmp_path):
+    (tmp_path / "results").mkdir()
+    return tmp_path / "runs"
+
+
+def write(results, records):
+    for name, content in records.items():
+        file, _, entry = name.partition(".")
+        path = results / f"{file}.json"
+        before = json.loads(path.read_text()) if path.exists() else {}
+        record.write_json(path, before | {entry: content} if entry else content)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30m", 1800), ("1.5h", 5400), ("90s", 90), ("", float("inf"))]
+)
+def test_a_budget_is_a_number_and_its_unit(text, seconds):
+    assert runs.budget_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["30", "m", "-3m", "30 minutes"])
+def test_another_budget_is_refused(text):
+    with pytest.raises(UserError, match="--budget"):
+        _ = runs.budget_seconds(text)
+
+
+def test_directories_of_data_are_given_by_name(tmp_path):
+    assert runs.data_directories([f"mnist={tmp_path}"]) == {"mnist": str(tmp_path)}
+    for word, said in ((str(tmp_path), "NAME=DIR"), ("mnist=nowhere", "not a directory")):
+        with pytest.raises(UserError, match=said):
+            _ = runs.data_directories([word])
+
+
+def test_what_has_no_record_that_counts_is_missing(tmp_path):
+    book = small.book(tmp_path)
+
+    def names(records):
+        return [run.name for run in runs.missing(book, records)]
+
+    assert names({}) == ["study", "other", "cells", "far"]
+    assert names(small.records()) == ["far"]
+    assert names(small.records(epochs=3)) == ["cells", "far"]
+    assert names(small.records(data=small.SAMPLE)) == ["study", "other", "cells", "far"]
+
+
+def test_the_cheapest_is_first_but_not_before_the_run_it_builds_on(tmp_path):
+    book = small.book(tmp_path)
+    found = runs.in_order(book, runs.missing(book, {}), tmp_path)
+    assert [run.name for run in found] == ["far", "other", "study", "cells"]
+    there = {"depth": small.records()["depth"]}
+    found = runs.in_order(book, runs.missing(book, there), tmp_path)
+    assert [run.name for run in found] == ["far", "cells", "other"]
+
+
+def test_a_run_that_was_begun_is_estimated_from_its_own_epochs(tmp_path):
+    study = small.book(tmp_path).runs["study"]
+    assert runs.estimate(study, tmp_path / "study") == 100
+    nets = ("relu-5", "tanh-5")
+    workdir = finished_study(tmp_path / "study", nets=nets)  # one epoch of ten each, of 2 s
+    assert runs.estimate(study, workdir) == 2.0 * 18
+
+
+def test_a_command_is_that_of_main_with_its_data_and_its_directory(tmp_path):
+    book = small.book(tmp_path)
+    words = runs.command(book.runs["cells"], tmp_path, {"mnist": "a b"})
+    assert words == [
+        *(sys.executable, "-m", "research.main", "--config=configs/noise.py:cifar10"),
+        *("--config.compare=()", "--config.data.dir=a b", f"--workdir={tmp_path / 'cells'}"),
+    ]
+    finished = tmp_path / "study" / "summary.json"
+    finished.parent.mkdir()
+    _ = finished.write_text("{}")
+    words = runs.command(book.runs["cells"], tmp_path, {})
+    assert f"--config.run={tmp_path / 'study'}" in words
+    # Without a directory the sample would be taken, which judges nothing.
+    assert "--config.data.source=tfds" in words
+    assert runs.command(book.runs["far"], tmp_path, {}) == "ask for the photographs"
+
+
+def execute(place, budget=float("inf"), fails=(), epochs=4):
+    """The code, what `execute` started and what it said; what is started makes its directory.
+
+    epochs: of the net that is attacked, 4 in the stated configuration.
+    """
+    book, started, said = small.book(place.parent), [], []
+
+    def start(words):
+        workdir = Path(words[-1].removeprefix("--workdir="))
+        started.append(workdir.name)
+        if workdir.name in fails:
+            return 2
+        if workdir.name == "cells":
+            workdir.mkdir(parents=True)
+            _ = attack(workdir, "cifar10", HORSE, net_epochs=epochs, classes=())
+        else:
+            changes = {"batch_size": 32} if workdir.name == "other" else {}
+            _ = finished_study(workdir, **changes)
+        return 0
+
+    results = place.parent / "results"
+    code = runs.execute(book, results, place, budget=budget, data={}, start=start, say=said.append)
+    return code, started, said
+
+
+def test_what_is_missing_is_run_and_kept_and_the_rest_is_told(place):
+    code, started, said = execute(place)
+    assert (code, started) == (0, ["other", "study", "cells"])
+    kept = evidence.read(place.parent / "results")
+    assert set(kept) == {"depth", "gradients", "hypotheses.batch-32", "cells.cifar10 faithful"}
+    assert said[0].startswith("2 of 4: other, about 50 s: ")
+    assert said[-1] == "3 of 4 runs done in 0 s; left: far (ask for the photographs)"
+
+
+def test_the_same_command_goes_on_with_what_is_left(place):
+    code, started, said = execute(place, fails=("study",))
+    assert (code, started) == (1, ["other", "study", "cells"])
+    assert "left: far (ask for the photographs); study (ended with code 2)" in said[-1]
+    _, started, _ = execute(place)
+    assert started == ["study"]
+
+
+def test_no_run_begins_that_does_not_fit_the_budget(place):
+    code, started, said = execute(place, budget=60)
+    assert (code, started) == (0, ["other", "cells"])
+    assert "study (about 2 min)" in said[-1]
+
+
+def test_a_run_of_another_configuration_than_stated_is_still_left(place):
+    code, _, said = execute(place, epochs=2)
+    assert code == 0
+    assert "cells (what it gave is not of the stated configuration)" in said[-1]
+
+
+def test_a_run_that_cannot_be_kept_is_told_and_the_others_go_on(place):
+    (place / "other").mkdir(parents=True)
+    book, said = small.book(place.parent), []
+    code = runs.execute(
+        book, place.parent / "results", place,
+        budget=60, data={}, start=lambda words: 0, say=said.append,
+    )  # fmt: skip
+    assert code == 1 and "0 of 4 runs done" in said[-1]
+    assert "holds no finished run" in said[-1]
+
+
+@pytest.mark.slow
+def test_a_real_run_is_started_and_goes_on_where_it_stopped(tmp_path):
+    """A net in smoke, twice: the second time nothing is left to be done."""
+    words = [sys.executable, "-m", "research.main", "--config=configs/mlp.py:relu-5,smoke"]
+    words.append(f"--workdir={tmp_path / 'run'}")
+    assert runs._start(words) == 0
+    before = (tmp_path / "run" / "summary.json").stat().st_mtime_ns
+    assert runs._start(words) == 0
+    assert (tmp_path / "run" / "summary.json").stat().st_mtime_ns == before
