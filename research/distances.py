@@ -85,7 +85,7 @@ def _ssim_of_pair(clean: jax.Array, changed: jax.Array) -> jax.Array:
 def _ssim(clean: np.ndarray, changed: np.ndarray) -> np.ndarray:
     """SSIM [N] float64: variances are differences of squares, float32 is off by 7e-5 near white."""
     found = np.ones(len(clean))
-    host = jax.devices("cpu")[0]
+    host = jax.local_devices(backend="cpu")[0]
     # The library promotes types by itself, and gives equal images of one colour 1 - 3e-11.
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"), jax.default_device(host):
         for i, (before, after) in enumerate(zip(clean, changed, strict=True)):
