@@ -10,7 +10,7 @@ elsewhere each is told: --coordinator=host:port --processes=N --process=i. The f
 Exit codes: 0 done; 2 a mistake that has to be mended first (also 1, in the command line); 1 a fault
 of the program, with its stack trace; and those after which the same command goes on from the last
 checkpoint: 143 and 130, stopped by SIGTERM or SIGINT and saved; 75 (EX_TEMPFAIL), another process
-has died, or the machine it is on.
+has died, or the machine it is on; 134, another process hangs.
 """
 
 import difflib

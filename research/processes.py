@@ -10,6 +10,9 @@ When one process ends before the others, these end as well, with one line that s
 
 * killed, or its machine lost: at once, or after `links.SILENCE` seconds; exit code 75 (EX_TEMPFAIL)
 * by an error or a signal of its own: `links.GRACE` seconds later, with its exit code
+
+One that hangs although its machine answers is left to JAX's own watch (`HEARTBEAT`), which ends the
+others with a stack trace and SIGABRT.
 """
 
 import contextlib
@@ -28,9 +31,7 @@ from research.types import UserError
 
 T = TypeVar("T")
 
-# JAX's own watch is the second line: it ends a process with a stack trace and SIGABRT.  It notices
-# a process that hangs, which the connections do not, and lets them be first with all the rest.
-HEARTBEAT = 2 * links.SILENCE
+HEARTBEAT = 2 * links.SILENCE  # seconds; what the connections notice they notice before
 START = 300  # seconds for all processes to appear: machines of a cluster boot at different times
 _SHUTDOWN = 60  # seconds
 # What XLA's collectives say when another process has gone; a ValueError on the CPU.
@@ -116,7 +117,8 @@ def _detect() -> tuple[str, int, int, list[int] | None]:
                     None, None, None, None, None, START
                 )
             )
-        except Exception:  # half an environment: a shell inside an allocation, say
+        except Exception as error:  # half an environment
+            print(f"running alone: {type(error).__name__}: {error}", file=sys.stderr)
             return "", 1, 0, None
     if address is None or processes is None or process is None:
         return "", 1, 0, None
