@@ -4,8 +4,7 @@
 #   WORKDIR=/shared/runs/all sbatch --nodes=2 --ntasks-per-node=8 --gpus-per-node=8 --time=4:00:00 \
 #     launch/slurm.sh --config=configs/mlp.py:all --config.seeds=64
 #
-# One task per GPU (or per node without GPUs); research.main finds the others by itself. No
-# --gpus-per-task: every task has to see all GPUs of its node.
+# One task per GPU, or one per node; the processes find one another by SLURM's variables.
 #SBATCH --job-name=small-net-laboratory
 #SBATCH --output=slurm-%j.out
 #SBATCH --open-mode=append

@@ -33,7 +33,7 @@ class StandIns:
             cwd=cwd,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=30,
         )
 
     def calls(self, name=None):

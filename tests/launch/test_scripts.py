@@ -18,7 +18,8 @@ from launch.standins import StandIns
 SCRIPTS = sorted(LAUNCH.glob("*.sh"))
 NET = "--config=configs/mlp.py:tanh-5"
 # Waits until it is asked to end, and then ends as a run does that has saved.
-WAITING = "trap 'kill $!; exit 143' TERM; sleep 30 & wait $!\n"
+ASKED = 'echo asked >>"$CALLS/../asked"'
+WAITING = f"trap '{ASKED}; kill $!; sleep 0.3; exit 143' TERM; sleep 300 & wait $!\n"
 TPU = {
     "PROJECT": "p",
     "ZONE": "z",
@@ -94,18 +95,18 @@ def test_here_a_process_that_dies_is_named_and_the_others_are_ended(tmp_path):
     assert done.returncode == 75
     (line,) = done.stderr.splitlines()
     assert line == "process 1 of 3 (from 0) has ended with code 75; ending the others"
+    assert (tmp_path / "asked").read_text() == "asked\n" * 2
 
 
 def test_here_a_process_that_does_not_end_when_it_is_asked_to_is_killed(tmp_path):
-    body = '[[ "$*" != *--process=0 ]] || exit 1\ntrap "" TERM; exec sleep 30\n'
+    body = '[[ "$*" != *--process=0 ]] || exit 1\ntrap "" TERM; exec sleep 300\n'
     programs = StandIns(tmp_path, python=body)
     done = programs.run(LAUNCH / "local.sh", NET, PROCESSES="2", PATIENCE="0")
     assert done.returncode == 1
 
 
 def test_here_a_signal_is_handed_on_once(tmp_path):
-    body = WAITING.replace("exit", 'echo asked >>"$CALLS/../asked"; sleep 0.3; exit')
-    programs = StandIns(tmp_path, python=body)
+    programs = StandIns(tmp_path, python=WAITING)
     script = subprocess.Popen(
         [LAUNCH / "local.sh", NET], env=programs.environment(PROCESSES="2"), stderr=subprocess.PIPE
     )
