@@ -20,6 +20,8 @@ from typing import Any
 from absl import app, flags
 
 from research.ledger import book, claims, keep, runs, text
+from research.page import collect as page_records
+from research.page import render as page
 from research.tables import classify as classifier_tables
 from research.tables import depth as depth_tables
 from research.tables import masks as mask_tables
@@ -44,7 +46,7 @@ _HTML = flags.DEFINE_string("html", None, "Write the ledger as one self-containe
 
 ROOT = Path(__file__).parents[1]
 # Besides the notebooks: documents with blocks that are generated, where they are there.
-DOCUMENTS = ("README.md", "docs/ledger.md", "launch/README.md")
+DOCUMENTS = ("README.md", "docs/ledger.md")
 # Claims about accuracies and gradients that the section on the depth study shows.
 _DEPTH_CLAIMS = ("B17", "B19", "B20", "B21", "D10", "D11", "D12", "D15", "D16")
 
@@ -200,10 +202,11 @@ def _act() -> int:
         print(book.to_json(entries) if _JSON.value else text.terminal(entries))
         return 0
     if _HTML.value is not None:
-        importlib.import_module("research.page").write(Path(_HTML.value), ROOT)
+        page.write(Path(_HTML.value), ROOT)
         return 0
     for directory in _COLLECT.value:
-        _ = keep.keep(ROOT / "results", Path(directory))
+        if not page_records.collect(ROOT / "results", Path(directory)):
+            _ = keep.keep(ROOT / "results", Path(directory))
     stale = stale_documents(ROOT)
     if figures := stale_figures(ROOT):
         said = f"results/{figures[0]} is not of the run that its table is made from; use --collect"

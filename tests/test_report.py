@@ -3,6 +3,8 @@ import subprocess
 import sys
 
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 from tables.test_classify import finished_classifier
 from tables.test_depth import RESULT, finished_study
 from tables.test_noise import make_run as finished_attack
@@ -92,6 +94,42 @@ def test_every_document_and_notebook_is_checked(tmp_path):
     for path, made in found.items():
         _ = path.write_text(made)
     assert report.stale_documents(tmp_path) == {}
+
+
+def act(*words):
+    """The exit code of the command with these flags, in this process."""
+    with flagsaver.flagsaver():
+        _ = flags.FLAGS(["report", *words])
+        return report.main([])
+
+
+def test_the_ledger_is_printed_as_text_or_as_json(capsys):
+    assert act("--ledger", "--json") == 0
+    entries = json.loads(capsys.readouterr().out)
+    assert len(entries) == 131 and entries[0]["id"] == "A01"
+    assert act("--ledger") == 0
+    assert "131 claims: " in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_without_time_nothing_is_run_and_what_is_left_is_told(capsys):
+    assert act("--run", "--budget=0s") == 0
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("0 of ") and "left: " in last and "are needed" in last
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--run", "--budget=soon"], "error: --budget: 'soon'"),
+        (["--run", "--data=mnist=nowhere"], "error: --data: nowhere is not a directory"),
+        (["--ledger", "--from=nowhere"], "error: nowhere holds no finished run"),
+        (["--collect=nowhere"], "error: nowhere holds no finished run"),
+    ],
+)
+def test_a_mistake_is_one_line(words, said, capsys):
+    assert act(*words) == 2
+    found = capsys.readouterr()
+    assert found.err.startswith(said) and found.err.count("\n") == 1 and not found.out
 
 
 def test_the_tables_of_the_readme_equal_their_records():

@@ -111,7 +111,7 @@ def keys_of(part: Part) -> tuple[str, ...]:
 def label(part: Part) -> str:
     """What a part is about, in words made from the keys of its samples."""
     than = part.settings.get("than", ())
-    said = ", ".join(_words(key) for key in part.of)
+    said = ", ".join(_words(key, brief=number > 0) for number, key in enumerate(part.of))
     return f"{said} over {', '.join(_words(key, brief=True) for key in than)}" if than else said
 
 

@@ -132,13 +132,21 @@ def short(entries: Sequence[Entry]) -> str:
     lines += ["| CONTRADICTED | the report | here |", "|---|---|---|"]
     for one in (one for one in entries if one["verdict"] == "CONTRADICTED"):
         claimed = f" **{one['claimed']}**" if one["claimed"] else ""
-        found = numbers(one["ours"], None) if one["ours"] else one["reason"]
-        lines.append(f"| {one['id']} | {_cell(one['text'] + claimed)} | {_cell(found)} |")
+        lines.append(f"| {one['id']} | {_cell(one['text'] + claimed)} | {_cell(_against(one))} |")
     missing = [one for one in entries if one["verdict"] == "NOT RUN"]
     if missing:
         said = ", ".join(one["id"] for one in missing)
         lines += ["", f"NOT RUN: {said}; `python -m research.report --run` runs what it can."]
     return "\n".join(lines)
+
+
+def _against(one: Entry) -> str:
+    """What speaks against a claim: the checks that fail, or the reason that is written down."""
+    failed = [part["text"] for part in one["parts"] if not part["holds"]]
+    if not failed:
+        return one["reason"]
+    seeds = f" ({one['ours']['seeds']} values)" if one["ours"] else ""
+    return "; ".join(failed) + seeds
 
 
 def _cell(text: str) -> str:
