@@ -16,7 +16,7 @@ FLOORS = (
     ),
     ("train", "probes", "parallel", "adversarial", "detect"),
     ("checkpoint", "record", "figures", "preemption", "gallery", "export", "profiling"),
-    ("experiments", "tables", "ledger"),
+    ("experiments", "tables", "ledger", "page"),
     ("main", "report", "predict"),
 )
 METHODS = ("minimal", "faithful", "polish", "pgd", "generate")
@@ -103,6 +103,10 @@ SIDEWAYS = {
     ("ledger.keep", "ledger.evidence"),
     *(("ledger.book", f"ledger.{name}") for name in ("claims", "evidence", "judge")),
     ("ledger.book", "tables.depth"),
+    *(("page.render", f"page.{name}") for name in ("charts", "collect", "content", "drawings")),
+    ("page.drawings", "page.charts"),
+    ("page.render", "ledger.book"),
+    ("page.render", "tables.depth"),
     *(("ledger.text", f"ledger.{name}") for name in ("book", "claims")),
     *(("ledger.runs", f"ledger.{name}") for name in ("claims", "evidence", "keep", "text")),
 }
