@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tables.test_depth import finished_study
 
@@ -92,6 +93,11 @@ def test_other_settings_stand_beside_and_change_no_verdict(tmp_path):
     (other,) = judged(tmp_path, records)["B08"]["hypotheses"]
     assert (other["ours"], other["reason"]) == (None, "not run")
     assert other["command"].endswith("--config.batch_size=32 --config.data.dir=DIR")
+
+
+def test_the_percentile_is_of_the_seeds_that_are_no_more_than_the_report():
+    assert book.summary(np.array([1.0, 2.0, 3.0, 4.0]), 3.0, "")["percentile"] == 75.0
+    assert book.summary(np.array([1.0, 2.0]), None, "")["percentile"] is None
 
 
 def test_counts_are_by_part_of_the_report(tmp_path):

@@ -1,4 +1,4 @@
-import ast
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -30,9 +30,8 @@ def test_every_test_that_a_claim_names_exists(book):
     for claim in book.claims:
         for name in claim.tests:
             path, _, function = name.partition("::")
-            tree = ast.parse((ROOT / path).read_text())
-            functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-            assert function in functions, f"{claim.id} names {name}"
+            text = (ROOT / path).read_text()
+            assert re.search(rf"^def {function}\(", text, re.MULTILINE), f"{claim.id}: {name}"
 
 
 def test_the_numbers_of_claims_are_those_of_the_tables(book):
