@@ -13,11 +13,14 @@ checkpoint: 143 and 130, stopped by SIGTERM or SIGINT and saved; 75 (EX_TEMPFAIL
 has died, or the machine it is on; 134, another process hangs.
 """
 
+import contextlib
 import difflib
 import importlib
 import json
 import re
+import secrets
 import sys
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -35,6 +38,8 @@ EXPERIMENTS = {
     "masks": "research.experiments.masks",
     "noise": "research.experiments.noise",
 }
+
+_LOOKS = 5  # at the work directory, a second apart
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "File and variant, as in configs/mlp.py:tanh-40.", lock_config=True
@@ -146,6 +151,7 @@ def run_experiment(
         workdir = files.locate(str(workdir))
         if not dry_run:
             processes.start(coordinator=coordinator, processes=count, process=number, advice=advice)
+            _check_shared(workdir)
         experiment = _set_up(config, cache)
         if dry_run:
             print(experiment.describe(config))
@@ -166,6 +172,39 @@ def run_experiment(
         print(json.dumps(summary), flush=True)
         print(f"{summary['headline']}; results in {workdir}", file=sys.stderr)
     return 0
+
+
+def _check_shared(workdir: Path) -> None:
+    """Raise UserError unless every process reads what the first one writes into `workdir`."""
+    if processes.alone():
+        return
+    file = workdir / ".shared"
+
+    def write() -> str:
+        token = secrets.token_hex(8)
+        try:
+            files.make_folder(workdir)
+            files.replace(file, token)
+        except OSError as error:
+            raise UserError(
+                f"{workdir}: cannot be used as a work directory: {error.strerror or error}"
+            ) from error
+        return token
+
+    token, seen = processes.told(write), False
+    for _ in range(_LOOKS):
+        with contextlib.suppress(Exception):  # each store has errors of its own
+            seen = file.read_text() == token
+        if seen:
+            break
+        time.sleep(1)  # a file system of a network may be late
+    missed = processes.highest(0 if seen else processes.number() + 1)
+    files.remove(file)
+    if missed:
+        raise UserError(
+            f"{workdir} is not the same directory for process {missed - 1} of {processes.count()} "
+            "(from 0) and the first one; give a --workdir on storage that all of them share"
+        )
 
 
 def _set_up(config: Config, cache: str) -> ModuleType:
