@@ -13,6 +13,7 @@ import chex
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+import several
 
 from research import checkpoint, record
 
@@ -120,7 +121,8 @@ def final_state(workdir):
 
 def outcome(workdir):
     """Everything that has to come out the same: digests of the state, metrics, gradients."""
-    rows = [{k: v for k, v in row.items() if k != "seconds"} for row in record.rows(workdir)]
+    clocks = {"seconds", "step_ms"}
+    rows = [{k: v for k, v in row.items() if k not in clocks} for row in record.rows(workdir)]
     return final_state(workdir), rows, record.gradients(workdir)
 
 
@@ -256,3 +258,87 @@ def test_seeds_shared_by_two_devices_end_as_on_one(uninterrupted, cache, tmp_pat
     assert done.returncode == 0, done.stderr
     chex.assert_trees_all_equal(outcome(workdir), uninterrupted)
     assert np.load(workdir / "gradients.npz")["kernel_abs_max"].shape == (26, 2, 6)
+
+
+# One device each: where devices share a batch the sums are others.
+TOGETHER = ("-m", "research.main", *LONG, "--config.cpu_devices=1")
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+def test_several_processes_end_as_one_and_only_the_first_speaks(
+    count, uninterrupted, cache, tmp_path
+):
+    workdir = tmp_path / "run"
+    first, *others = several.run(count, (*TOGETHER, f"--workdir={workdir}", cache))
+    assert {each.code for each in (first, *others)} == {0}, first.err
+    assert json.loads(first.out) == json.loads((workdir / "summary.json").read_text())
+    assert first.err.splitlines()[-1].endswith(f"results in {workdir}")
+    for other in others:
+        assert other.out == "" and "epoch" not in other.err and "error" not in other.err
+    chex.assert_trees_all_equal(outcome(workdir), uninterrupted)
+
+
+@pytest.mark.parametrize("dead", [0, 1])
+@pytest.mark.slow
+def test_one_of_several_is_killed_and_the_same_command_goes_on(
+    dead, uninterrupted, cache, tmp_path
+):
+    workdir = tmp_path / "run"
+    words = (*TOGETHER, f"--workdir={workdir}", cache)
+    with several.Several(2, words) as begun:
+        begun.wait_until(lambda: len(record.rows(workdir)) >= 5)
+        begun.send(dead)
+        sent = begun.seconds()
+        ended = begun.finish()
+    assert ended[dead].code == -signal.SIGKILL
+    survivor = ended[1 - dead]
+    assert survivor.code == 75 and survivor.seconds - sent < 30, survivor.err
+    assert (
+        f"process {dead} of 2 (from 0) has died or cannot be reached; "
+        f"the same command goes on from {workdir}"
+    ) in survivor.err
+    again = several.run(2, words)
+    assert [each.code for each in again] == [0, 0], again[0].err
+    assert "going on after epoch" in again[0].err
+    chex.assert_trees_all_equal(outcome(workdir), uninterrupted)
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_of_several_saves_and_another_number_goes_on(
+    uninterrupted, cache, tmp_path
+):
+    workdir = tmp_path / "run"
+    words = (*TOGETHER, f"--workdir={workdir}", cache)
+    with several.Several(2, words) as begun:
+        begun.wait_until(lambda: len(record.rows(workdir)) >= 3)
+        begun.send(1, signal.SIGTERM)
+        one, two = begun.finish()
+    assert one.code == two.code == 143, one.err + two.err
+    last = one.err.splitlines()[-1]
+    assert last == f"stopped by SIGTERM; the same command goes on from {workdir}"
+    assert "stopped" not in two.err
+    assert final_state(workdir)[0] == len(record.rows(workdir)) >= 3
+    again = run(*LONG, "--config.cpu_devices=1", f"--workdir={workdir}", cache)
+    assert again.returncode == 0, again.stderr
+    chex.assert_trees_all_equal(outcome(workdir), uninterrupted)
+
+
+@pytest.mark.slow
+def test_a_mistake_is_told_once_by_several_processes(tmp_path):
+    words = ("-m", "research.main", NET, "--config.epochs=0", f"--workdir={tmp_path / 'run'}")
+    one, two = several.run(2, words)
+    assert one.code == two.code == 2
+    assert one.err == "error: epochs: 0 is not a positive number\n" and two.err == ""
+
+
+@pytest.mark.slow
+def test_a_work_directory_that_not_every_process_sees_is_refused(cache, tmp_path):
+    def words(number):
+        return ("-m", "research.main", NET, f"--workdir={tmp_path / str(number) / 'run'}", cache)
+
+    one, two = several.run(2, words)
+    assert one.code == two.code == 2, one.err + two.err
+    (said,) = [line for line in one.err.splitlines() if line.startswith("error: ")]
+    assert "is not the same directory for process 1 of 2 (from 0) and the first one" in said
+    assert not list(tmp_path.rglob("*.shared")) and "error: " not in two.err
