@@ -19,6 +19,7 @@ from typing import Any
 
 from absl import app, flags
 
+from research import files
 from research.ledger import book, claims, keep, runs, text
 from research.page import collect as page_records
 from research.page import render as page
@@ -198,15 +199,16 @@ def _act() -> int:
             data=runs.data_directories(_DATA.value),
         )
     if _LEDGER.value:
-        entries = book.judged(ROOT, [Path(directory) for directory in _FROM.value])
+        entries = book.judged(ROOT, [files.locate(directory) for directory in _FROM.value])
         print(book.to_json(entries) if _JSON.value else text.terminal(entries))
         return 0
     if _HTML.value is not None:
         page.write(Path(_HTML.value), ROOT)
         return 0
     for directory in _COLLECT.value:
-        if not page_records.collect(ROOT / "results", Path(directory)):
-            _ = keep.keep(ROOT / "results", Path(directory))
+        workdir = files.locate(directory)
+        if not page_records.collect(ROOT / "results", workdir):
+            _ = keep.keep(ROOT / "results", workdir)
     stale = stale_documents(ROOT)
     if figures := stale_figures(ROOT):
         said = f"results/{figures[0]} is not of the run that its table is made from; use --collect"

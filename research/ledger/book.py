@@ -134,8 +134,13 @@ def _judged(claim: Claim, records: evidence.Records) -> dict[str, Any]:
     verdict = judge.over_readings(list(each.values()))
     said: list[str] = []
     if open_reading:
-        held = "; ".join(f"{name} {one}" for name, one in each.items())
-        said.append(f"Which reading of 'max gradient' is meant is open: {held}.")
+        listed = ", ".join(f"{name} {one}" for name, one in each.items())
+        same = len(set(each.values())) == 1
+        said.append(
+            "The same in all four readings of 'max gradient'."
+            if same
+            else f"It depends on the reading of 'max gradient': {listed}."
+        )
     if claim.failed:
         values = _samples(records, claim.failed["of"], "%")
         below = int((values < claim.failed["below"]).sum())
