@@ -49,7 +49,7 @@ def start(
     coordinator: "host:port" of the first process.  processes: how many there are; 1 for this one
     alone; 0 to find out under SLURM, on Cloud TPU (virtual machines or GKE) and from Open MPI, and
     to run alone where none of them is found.  process: number of this one, from 0.
-    advice: what to do when another process has ended, for the message.
+    advice: what to do when another process has died, for the message.
     Raises UserError naming the flag that is missing or wrong, or the process that does not come.
     """
     devices = None
@@ -253,8 +253,10 @@ def _act(cause: links.End, same: bool) -> None:
     if _state["own"]:
         text, code = _state["own"]
         _leave("" if same and not first() else text, code)
-    what = f"has ended: {cause.text}" if cause.text else "has died or cannot be reached"
-    said = f"process {cause.number} of {count()} (from 0) {what}"
+    said = f"process {cause.number} of {count()} (from 0) "
+    if cause.text:
+        _leave(f"{said}has ended: {cause.text}", cause.code)
+    said += "has died or cannot be reached"
     _leave("; ".join(filter(None, [said, _state["advice"]])), cause.code)
 
 

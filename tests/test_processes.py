@@ -174,7 +174,7 @@ def test_an_error_of_one_ends_the_others_with_its_words_and_exit_code(who):
     assert [each.code for each in ended] == [2, 2]
     assert ended[who].err.splitlines()[-1] == "error: only here"
     assert ended[1 - who].err.splitlines()[-1] == (
-        f"process {who} of 2 (from 0) has ended: error: only here; type it again"
+        f"process {who} of 2 (from 0) has ended: error: only here"
     )
 
 
