@@ -341,4 +341,4 @@ def test_a_work_directory_that_not_every_process_sees_is_refused(cache, tmp_path
     assert one.code == two.code == 2, one.err + two.err
     (said,) = [line for line in one.err.splitlines() if line.startswith("error: ")]
     assert "is not the same directory for process 1 of 2 (from 0) and the first one" in said
-    assert not list(tmp_path.rglob("*.shared")) and "error: " not in two.err
+    assert not list(tmp_path.rglob("*.shared"))
