@@ -105,31 +105,38 @@ def panel(
 
 
 def decades(least: float, most: float) -> list[float]:
-    """Ticks of a log axis from `least` to `most`, both above 0: six at most, even in exponents.
+    """Ticks of a log axis from `least` to `most`, both above 0: seven at most.
 
-    Over less than two decades they are at 1, 2 and 5 times the powers of ten.
+    Over less than two decades they are at 1, 2 and 5 times the powers of ten, else at powers of ten
+    whose exponents are multiples of one number.
     """
     low, high = math.log10(least), math.log10(most)
-    first, last = math.floor(low), math.ceil(high)
-    steps = (1, 2, 5) if high - low < 2 else (1,)
-    found = [step * 10.0**power for power in range(first, last + 1) for step in steps]
-    found = [value for value in found if least <= value * (1 + 1e-9) and value <= most * (1 + 1e-9)]
-    stride = -(-len(found) // _MOST_TICKS)
-    return found[len(found) - 1 :: -stride][::-1] if found else []
+    powers = range(math.ceil(low - 1e-9), math.floor(high + 1e-9) + 1)
+    if high - low < 2:
+        near = range(math.floor(low), math.ceil(high) + 1)
+        found = [float(f"{step}e{power}") for power in near for step in (1, 2, 5)]
+        return [value for value in found if least <= value * (1 + 1e-9) <= most * (1 + 1e-8)]
+    stride = -(-len(powers) // _MOST_TICKS)
+    return [float(f"1e{power}") for power in powers if power % stride == 0]
 
 
-def strips(rows: Sequence[tuple[str, str, Sequence[float], float]]) -> str:
+def strips(
+    rows: Sequence[tuple[str, str, Sequence[float], float]], ends: tuple[float, float]
+) -> str:
     """An SVG with a row for each net: its seeds as dots, and what the report says as a tick.
 
     rows: (name, colour, values of the seeds in percent, the reported value).
+    ends: of the axis; what lies beyond is left out.
     """
-    dots = [{"net": n, "v": v, "c": c} for n, c, values, _ in rows for v in values]
-    ticks = [{"net": name, "v": reported} for name, _, _, reported in rows]
+    low, high = ends
+    dots = [{"net": n, "v": v, "c": c} for n, c, vs, _ in rows for v in vs if low <= v <= high]
+    ticks = [{"net": n, "v": reported} for n, _, _, reported in rows if low <= reported <= high]
     names = [row[0] for row in rows]
     y = {"field": "net", "type": "nominal", "sort": names, "title": None,
+         "scale": {"domain": names},
          "axis": {"domain": False, "ticks": False, "grid": True, "labelFontSize": 12}}  # fmt: skip
     x = {"field": "v", "type": "quantitative", "title": "test accuracy (%)",
-         "scale": {"domain": [0, 100]}, "axis": {"grid": False, "tickCount": 5}}  # fmt: skip
+         "scale": {"domain": list(ends)}, "axis": {"grid": False, "tickCount": 5}}  # fmt: skip
     layers = [
         {
             "data": {"values": dots},
@@ -142,7 +149,7 @@ def strips(rows: Sequence[tuple[str, str, Sequence[float], float]]) -> str:
         },
     ]
     return _svg(
-        {"width": 320, "height": {"step": 24}, "layer": layers, "encoding": {"x": x, "y": y}}
+        {"width": WIDTH, "height": {"step": 24}, "layer": layers, "encoding": {"x": x, "y": y}}
     )
 
 

@@ -51,7 +51,10 @@ def accuracies(depth: Mapping[str, Any], reported: Mapping[str, float]) -> Figur
     return {
         "number": "Parts B and D",
         "title": "Test accuracy of the twelve nets",
-        "panels": [{"title": "", "svg": strips(rows)}],
+        "panels": [
+            {"title": title, "svg": strips(rows, ends)}
+            for title, ends in (("all", (0.0, 100.0)), ("those above 90 %", (90.0, 98.0)))
+        ],
         "legend": [*_legend(ACTIVATIONS), _key("the report", "var(--ink)", "bar")],
         "alt": "Mean test accuracy of our seeds in percent, in brackets the report's: "
         + "; ".join(said)

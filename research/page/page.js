@@ -90,14 +90,16 @@ function depth() {
   // As `decades` of charts.py.
   function decades(least, most) {
     const low = Math.log10(least), high = Math.log10(most), found = [];
-    for (let power = Math.floor(low); power <= Math.ceil(high); power++) {
-      for (const step of high - low < 2 ? [1, 2, 5] : [1]) {
+    const first = Math.ceil(low - 1e-9), last = Math.floor(high + 1e-9), near = high - low < 2;
+    const stride = near ? 1 : Math.ceil((last - first + 1) / 6);
+    for (let power = near ? Math.floor(low) : first; power <= (near ? Math.ceil(high) : last); power++) {
+      if (power % stride) continue;
+      for (const step of near ? [1, 2, 5] : [1]) {
         const value = Number(`${step}e${power}`);
-        if (least <= value * (1 + 1e-9) && value <= most * (1 + 1e-9)) found.unshift(value);
+        if (least <= value * (1 + 1e-9) && value <= most * (1 + 1e-9)) found.push(value);
       }
     }
-    const stride = Math.ceil(found.length / 6);
-    return found.filter((_, i) => i % stride === 0).reverse();
+    return found;
   }
   function numbers(now, found) {
     const last = +now.layers + 1, layers = [1, Math.ceil(last / 2), last];

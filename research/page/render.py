@@ -10,6 +10,7 @@ from research import record
 from research.ledger import book
 from research.page import charts, collect, content, drawings
 from research.tables.depth import REPORTED
+from research.types import UserError
 
 FOLDER = Path(__file__).parent
 MOST_BYTES = 10_000_000
@@ -18,9 +19,14 @@ MOST_BYTES = 10_000_000
 def write(path: Path, root: Path) -> None:
     """Write the page of the repository at `root` to `path`, in one move.
 
-    Raises UserError for a record that is missing, cannot be read, or is not of its pictures.
+    Raises UserError for a record that is missing, cannot be read, or is not of its pictures, and
+    for a page that is too large to be sent to anybody.
     """
-    record.replace(path, page(gather(root, book.judged(root))))
+    made = page(gather(root, book.judged(root))).encode()
+    if len(made) > MOST_BYTES:
+        said = f"the page has {len(made):,} bytes, {MOST_BYTES:,} at most"
+        raise UserError(f"{said}: collect fewer or smaller pictures into results/")
+    record.replace(path, made)
 
 
 def gather(root: Path, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -47,6 +53,7 @@ def gather(root: Path, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             drawings.learning_curves(depth),
             drawings.gradient_comparison(gradients, seeds),
         ],
+        "masks_caption": masks["vgg"]["data"]["caption"],
         "mask_curves": drawings.mask_curves(masks["vgg"]),
         "explorer": {
             **content.explorer(gradients),
