@@ -72,6 +72,7 @@ class Checkpoints:
         self._directory = Path(self._here.name if self._here else directory.absolute())
         self._shown = directory
         self._manager: ocp.CheckpointManager | None = None
+        _ = jax.devices()  # the first look waits for all processes, which `told` leaves behind
         processes.told(self._open)
 
     def __enter__(self) -> "Checkpoints":

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import fsspec
+import fsspec.config
 from etils import epath
 
 from research import processes

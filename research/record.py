@@ -74,7 +74,7 @@ def locked(workdir: Path) -> Iterator[None]:
     with contextlib.ExitStack() as held:
 
         def hold() -> str:
-            mark = secrets.token_hex(8)
+            mark = "" if processes.alone() else secrets.token_hex(8)
             if files.stored(workdir):
                 _say_unlocked()
                 _mark_store(workdir, mark)
@@ -375,7 +375,8 @@ def _lock(workdir: Path, mark: str) -> Iterator[None]:
                 f"{workdir} is in use by {holder}; wait for it or give another --workdir"
             ) from None
         _ = lock.truncate(0)
-        _ = lock.write(f"process {os.getpid()} on {socket.gethostname()}\n{mark}")
+        holder = f"process {os.getpid()} on {socket.gethostname()}"
+        _ = lock.write(f"{holder}\n{mark}" if mark else holder)
         lock.flush()
         os.fsync(lock.fileno())
         yield

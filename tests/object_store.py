@@ -16,6 +16,8 @@ import fsspec
 from fsspec.implementations.memory import MemoryFile
 from fsspec.spec import AbstractFileSystem
 
+from research import files
+
 FOLDER = "OBJECT_STORE"  # variable of the environment: where the objects lie, one file each
 BUCKET = "bucket"
 
@@ -108,15 +110,22 @@ class _Upload(MemoryFile):
         self.close()
 
 
-def install(folder):
-    """Let gs:// and s3:// be the objects in `folder`, in this process and those it starts."""
-    os.environ[FOLDER] = str(folder)
+def install(folder, monkeypatch):
+    """Make a bucket, its objects in `folder`, for gs:// and s3://; returns a directory in it."""
+    folder.mkdir(exist_ok=True)
+    monkeypatch.setenv(FOLDER, str(folder))
+    register()
+    return files.locate(f"s3://{BUCKET}/runs/one")
+
+
+def register():
+    """Let gs:// and s3:// be the objects in the folder that the environment names."""
     for scheme in ObjectStore.protocol:
         fsspec.register_implementation(scheme, ObjectStore, clobber=True)
 
 
 if __name__ == "__main__":  # python tests/object_store.py --config=...: a run with the stand-in
-    install(os.environ[FOLDER])
+    register()
     from absl import app
 
     from research import main

@@ -1,11 +1,17 @@
+import json
 import shutil
+from pathlib import Path
 
 import chex
 import numpy as np
+import object_store
 import pytest
+from several import run
 
 from research import checkpoint
 from research.types import UserError
+
+HERE = Path(__file__).parent
 
 
 def state(epoch):
@@ -133,3 +139,102 @@ def test_digests_see_values_shapes_and_types():
     others = [np.zeros((3, 2), np.float32), np.zeros((2, 3), np.int32), np.eye(2, 3, dtype="f4")]
     assert all(checkpoint.digests({"x": x}) != checkpoint.digests(one) for x in others)
     assert checkpoint.digests(one) == checkpoint.digests({"x": np.zeros((2, 3), np.float32)})
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    directory = object_store.install(tmp_path / "objects", monkeypatch) / "checkpoints"
+    with checkpoint.Checkpoints(directory) as checkpoints:
+        for epoch in (1, 2, 3, 4):
+            checkpoints.save(epoch, state(epoch))
+    return directory
+
+
+def test_in_a_store_a_state_is_one_object_and_three_are_kept(store):
+    assert sorted(path.name for path in store.iterdir()) == ["2.tar", "3.tar", "4.tar"]
+    (epoch, found), said = restore(store)
+    assert (epoch, said) == (4, [])
+    chex.assert_trees_all_equal(found, state(4))
+    with checkpoint.Checkpoints(store) as checkpoints:
+        checkpoints.save(3, state(30))
+        assert sorted(path.name for path in store.iterdir()) == ["2.tar", "3.tar"]
+        assert restore_open(checkpoints) == 3
+    chex.assert_trees_all_equal(restore(store)[0][1], state(30))
+
+
+def test_a_damaged_object_is_passed_over(store):
+    content = bytearray((store / "4.tar").read_bytes())
+    for damaged in (content[: len(content) // 2], b"", b"no tar"):
+        (store / "4.tar").write_bytes(bytes(damaged))
+        (epoch, found), (said,) = restore(store)
+        assert epoch == 3 and "checkpoint 4" in said and "damaged" in said
+        chex.assert_trees_all_equal(found, state(3))
+    content[content.index(state(4)["step"].tobytes()[:4] * 2)] ^= 1
+    (store / "4.tar").write_bytes(bytes(content))
+    assert restore(store)[0][0] == 3
+
+
+def test_a_store_that_refuses_is_named(store, monkeypatch):
+    monkeypatch.setattr(object_store.ObjectStore, "_open", lambda *_, **__: 1 / 0)
+    with checkpoint.Checkpoints(store) as checkpoints:
+        with pytest.raises(
+            UserError, match=r"cannot write a checkpoint to s3://.*division by zero"
+        ):
+            checkpoints.save(5, state(5))
+
+
+TOGETHER = """
+import json, sys
+from pathlib import Path
+import jax, numpy as np
+given = dict(word[2:].split("=") for word in sys.argv[1:])
+from research import checkpoint, processes, record
+from research.types import UserError
+processes.start(coordinator=given["coordinator"], processes=int(given["processes"]),
+                process=int(given["process"]))
+me, folder, said = processes.number(), Path(given["folder"]), []
+from test_checkpoint import state
+with record.locked(folder / "run"), checkpoint.Checkpoints(folder / "run/checkpoints") as kept:
+    found = kept.restore_newest(state(0), say=said.append, usable=lambda epoch: epoch < 2)
+    kept.save(2, jax.tree.map(jax.numpy.asarray, state(20)))
+    kept.save(3, state(30))
+    log = record.EpochLog(folder / "run", ["output"], probed=False)
+    log.continue_after(None)
+    for epoch in (1, 2):
+        log.write(epoch, {"epoch": epoch, "by": me}, {})
+    covered = [log.covers(epoch) for epoch in (2, 3)]
+    rows, absent = record.rows(folder / "run"), record.finished_summary(folder / "run")
+try:
+    with record.locked(folder / f"own-{me}"):
+        pass
+except UserError as error:
+    said.append(str(error))
+same = checkpoint.digests(state(1)) == checkpoint.digests(found[1])
+print(json.dumps({"epoch": found[0], "same": same, "said": said, "covered": covered,
+                  "rows": rows, "absent": absent}), flush=True)
+processes.close()
+"""
+
+
+def go_on(count, folder):
+    """Several processes go on with the states of `folder`; what each of them found."""
+    ended = run(count, ("-c", TOGETHER, f"--folder={folder}"), PYTHONPATH=f"{HERE}:{HERE.parent}")
+    assert [each.code for each in ended] == [0] * count, [each.err for each in ended]
+    return [json.loads(each.out) for each in ended]
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_several_processes_go_on_with_what_one_has_saved_and_the_reverse(count, tmp_path):
+    """And their records are one, of a directory that all of them see."""
+    with checkpoint.Checkpoints(tmp_path / "run/checkpoints") as checkpoints:
+        for epoch in (1, 2):
+            checkpoints.save(epoch, state(epoch))
+    for found in go_on(count, tmp_path):
+        ahead, apart = found["said"]
+        assert (found["epoch"], found["same"]) == (1, True) and "ahead of the records" in ahead
+        assert f"is not the same directory for all {count} processes" in apart
+        assert found["covered"] == [True, False] and found["absent"] is None
+        assert found["rows"] == [{"epoch": epoch, "by": 0} for epoch in (1, 2)]
+    (epoch, state_found), said = restore(tmp_path / "run/checkpoints")
+    assert (epoch, said) == (3, [])
+    chex.assert_trees_all_equal(state_found, state(30))

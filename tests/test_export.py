@@ -1,6 +1,7 @@
 """What is exported comes back, bit for bit, or not at all."""
 
 import hashlib
+import shutil
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import object_store
 import orbax.checkpoint as ocp
 import pytest
 import tiny_masks as tiny
@@ -53,6 +55,21 @@ def test_what_is_read_is_what_was_written_to_the_bit(written):
     assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(exported.params))
     assert (exported.config, exported.labels) == (config, tiny.LABELS)
     assert (folder / "README.md").read_text() == "# A card"
+
+
+def test_a_store_holds_the_same_files_and_nothing_of_before(written, tmp_path, monkeypatch):
+    """Which files are written is tested on a disk; here they are copied."""
+    store = object_store.install(tmp_path / "objects", monkeypatch) / "export"
+    _ = (store / "checkpoint/before").write_bytes(b"of an export before")
+    monkeypatch.setattr(
+        export, "_write", lambda fresh, **_: shutil.copytree(written[0], fresh, dirs_exist_ok=True)
+    )
+    export.write(store, model=written[1], params={}, config={}, labels=(), card="")
+    assert not (store / "checkpoint/before").exists()
+    for name in (*FILES, export.DIGESTS, export.CARD):
+        assert (store / name).read_bytes() == (written[0] / name).read_bytes()
+    assert (store / "checkpoint" / "_METADATA").exists()
+    chex.assert_trees_all_equal(export.load(store).params, written[2])
 
 
 def test_others_find_the_parameters_under_their_paths_and_in_an_orbax_checkpoint(written):

@@ -1,22 +1,24 @@
 """Files of a work directory: the same on a disk and in a store, but for what a store cannot do."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import fsspec
 import object_store
 import pytest
 from etils import epath
 
-from research import files
+from research import files, record
 from research.types import UserError
 
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    """A bucket that is there."""
-    folder = tmp_path / "objects"
-    folder.mkdir()
-    monkeypatch.setenv(object_store.FOLDER, str(folder))
-    object_store.install(folder)
-    return files.locate(f"s3://{object_store.BUCKET}/runs/one")
+    return object_store.install(tmp_path / "objects", monkeypatch)
 
 
 @pytest.fixture(params=["disk", "epath", "store"])
@@ -101,3 +103,58 @@ def test_what_a_store_refuses_is_an_error_as_of_a_disk(store, monkeypatch):
     monkeypatch.setattr(object_store.ObjectStore, "_open", refuse)
     with pytest.raises(OSError, match=r"s3://bucket/runs/one/file: quota$"):
         files.replace(store / "file", "content")
+
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(params=["stand-in", "s3"])
+def bucket(request, tmp_path, monkeypatch):
+    """A directory in a store, and the words of a command that runs an experiment with it.
+
+    s3: the package s3fs, and a server of moto's, which both have to be installed for this test.
+    """
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    if request.param == "stand-in":
+        words = (str(ROOT / "tests/object_store.py"),)
+        yield object_store.install(tmp_path / "objects", monkeypatch), words
+        return
+    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", 0)
+    s3fs = pytest.importorskip("s3fs")
+    server.start()
+    host, port = server.get_host_and_port()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "none")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    monkeypatch.setenv("no_proxy", host)
+    fsspec.register_implementation("s3", s3fs.S3FileSystem, clobber=True)
+    fsspec.filesystem("s3", use_listings_cache=False).mkdir("bucket")
+    yield files.locate("s3://bucket/runs/one"), ("-m", "research.main")
+    server.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+def test_a_run_in_a_store_survives_signals_with_the_records_of_a_disk(bucket, tmp_path, signum):
+    workdir, words = bucket
+
+    def start(where):
+        flags = ("--config=configs/mlp.py:tanh-5,smoke", "--config.epochs=30", "--processes=1")
+        command = [sys.executable, *words, *flags, f"--workdir={where}", "--compilation_cache="]
+        return subprocess.Popen(command, cwd=ROOT, env=dict(os.environ, JAX_PLATFORMS="cpu"))
+
+    def records(where):
+        timed = ("seconds", "step_ms")
+        rows = [{k: row[k] for k in row if k not in timed} for row in record.rows(where)]
+        return rows, {name: array.tolist() for name, array in record.gradients(where).items()}
+
+    assert start(tmp_path / "disk").wait(120) == 0
+    process, deadline = start(workdir), time.monotonic() + 120
+    while len(record.rows(workdir)) < 5 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signum)
+    assert process.wait(60) == (-signum if signum == signal.SIGKILL else 128 + signum)
+    assert 5 <= len(record.rows(workdir)) < 30
+    assert start(workdir).wait(120) == 0
+    assert records(workdir) == records(tmp_path / "disk")

@@ -7,6 +7,7 @@ import struct
 import zlib
 
 import numpy as np
+import object_store
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -214,6 +215,29 @@ def test_rows_come_by_image_and_target_from_memory_as_from_the_disk(tmp_path):
         assert each.finished([2, 3, 7]) == {2, 7}
     lines = (tmp_path / "cells.jsonl").read_text().splitlines()
     assert [json.loads(line)["image"] for line in lines] == [7] * 3 + [2] * 3 + [5] * 3
+
+
+def test_a_log_in_a_store_goes_on_and_has_its_pictures(tmp_path, monkeypatch):
+    store = object_store.install(tmp_path / "objects", monkeypatch)
+    _ = log_of(store, [7, 2], [5])
+    content = (store / "cells.jsonl").read_bytes()
+    _ = (store / "cells.jsonl").write_bytes(content[:-3])
+    log = gallery.CellLog(store, cells=CELLS)
+    assert log.rows() == by_target([2, 7]) and log.finished([5]) == set()
+    log.write(cells_of(5))
+    assert (store / "cells.jsonl").read_bytes() == content
+    gallery.write_png(store / "cells/7.png", noise(GREY))
+    np.testing.assert_array_equal(gallery.read_png(store / "cells/7.png"), noise(GREY))
+
+
+def test_a_process_that_is_not_the_first_writes_nothing_and_knows_all(tmp_path, monkeypatch):
+    _ = log_of(tmp_path, [7])
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr(gallery.processes, "first", lambda: False)
+    log = log_of(tmp_path, [2])
+    gallery.write_png(tmp_path / "2.png", noise(GREY))
+    assert log.finished([2, 7]) == {2, 7}
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_new_log_is_empty(tmp_path):

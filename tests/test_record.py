@@ -3,7 +3,10 @@ import subprocess
 import sys
 
 import numpy as np
+import object_store
 import pytest
+from matplotlib.figure import Figure
+from tensorboardX.proto.event_pb2 import Event
 
 from configs import cnn
 from configs import mlp as configs
@@ -21,7 +24,7 @@ def config(**changes):
 
 
 def row(epoch):
-    return {"epoch": epoch, "test_accuracy": [0.5, 0.7], "seconds": 1.0}
+    return {"epoch": epoch, "test_accuracy": [0.5, 0.7], "seconds": 1.0, "memory": None}
 
 
 def logged(workdir, epochs, *, after=None, probed=True):
@@ -153,20 +156,66 @@ def test_a_run_begun_before_a_key_existed_is_one_that_did_without(tmp_path):
         record.begin(tmp_path, asked, VERSIONS)
 
 
-def test_tensorboard_reads_the_mean_over_seeds(tmp_path):
-    logged(tmp_path, [0, 1, 2])
-    from tensorboardX.proto.event_pb2 import Event
+def events(folder):
+    """{(name, step): value} of all TensorBoard files in a folder."""
+    values = {}
+    for path in folder.iterdir():
+        content, position = path.read_bytes(), 0
+        while position < len(content):
+            size = int.from_bytes(content[position : position + 8], "little")
+            event = Event.FromString(content[position + 12 : position + 12 + size])
+            for value in event.summary.value:
+                values[value.tag, event.step] = value.simple_value
+            position += 16 + size
+    return values
 
-    (path,) = (tmp_path / "tensorboard").iterdir()
-    content, values, position = path.read_bytes(), {}, 0
-    while position < len(content):
-        size = int.from_bytes(content[position : position + 8], "little")
-        event = Event.FromString(content[position + 12 : position + 12 + size])
-        for value in event.summary.value:
-            values[value.tag, event.step] = value.simple_value
-        position += 16 + size
+
+def test_tensorboard_reads_the_mean_over_seeds_of_what_is_known(tmp_path):
+    logged(tmp_path, [0, 1, 2])
+    values = events(tmp_path / "tensorboard")
     assert values["test_accuracy", 2] == pytest.approx(0.6)
     assert {step for _, step in values} == {1, 2}
+    assert "memory" not in {name for name, _ in values}
+    assert record.mean([0.5, None]) == 0.5 and record.mean([None]) is record.mean(None) is None
+
+
+def test_in_a_store_the_records_are_those_of_a_disk(tmp_path, monkeypatch):
+    store = object_store.install(tmp_path / "objects", monkeypatch)
+    for workdir in (tmp_path / "disk", store):
+        with record.locked(workdir):
+            record.begin(workdir, config(), VERSIONS)
+            logged(workdir, [0, 1, 2, 3])
+            logged(workdir, [3], after=2)
+            record.save_figures(workdir, lambda: {"drawn": Figure()})
+            assert record.finished_summary(workdir) is None
+            record.write_json(workdir / "summary.json", {"net": "x"})
+    for name in ("config.json", "versions.json", "metrics.jsonl", "summary.json"):
+        assert (store / name).read_bytes() == (tmp_path / "disk" / name).read_bytes()
+    assert (store / "figures/drawn.png").read_bytes().startswith(b"\x89PNG")
+    assert record.gradients(store).keys() == record.gradients(tmp_path / "disk").keys()
+    assert events(store / "tensorboard")["seconds", 3] == 1.0
+    assert record.finished_summary(store) == {"net": "x"}
+    with pytest.raises(UserError, match="begun with another config: epochs"):
+        record.begin(store, config(epochs=9), VERSIONS)
+
+
+def test_that_a_store_cannot_be_locked_is_said_once(tmp_path, monkeypatch, capsys):
+    store = object_store.install(tmp_path / "objects", monkeypatch)
+    record._say_unlocked.cache_clear()
+    with record.locked(store), record.locked(store / "net"):
+        pass
+    assert capsys.readouterr().err.count("cannot be locked") == 1
+    monkeypatch.setattr(object_store.ObjectStore, "_open", lambda *_, **__: 1 / 0)
+    with pytest.raises(UserError, match="cannot be used as a work directory"), record.locked(store):
+        pass
+
+
+def test_a_process_that_is_not_the_first_writes_and_draws_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(record.processes, "first", lambda: False)
+    logged(tmp_path, [0, 1])
+    record.save_figures(tmp_path, lambda: 1 / 0)
+    record.write_arrays(tmp_path / "arrays.npz", {"a": np.zeros(1)})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_second_process_is_refused_and_told_who_holds_the_directory(tmp_path):

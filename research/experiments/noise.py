@@ -186,8 +186,9 @@ def _check_picture(config: Config, workdir: Path, test_set: Dataset) -> None:
     picture = samples.read_picture(config, test_set) if config.input else None
 
     def same() -> bool:
-        begun = picture is not None and path.exists()
-        return not begun or np.array_equal(picture, gallery.read_png(path))
+        if picture is None or not path.exists():
+            return True
+        return np.array_equal(picture, gallery.read_png(path))
 
     if not processes.told(same):
         raise UserError(

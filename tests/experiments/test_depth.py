@@ -3,6 +3,7 @@ import json
 
 import matplotlib.image
 import numpy as np
+import object_store
 import pytest
 from recording import READ, Recording
 
@@ -136,6 +137,37 @@ def test_a_run_that_diverges_later_keeps_its_last_good_epoch(tmp_path, monkeypat
     monkeypatch.setattr(train, "_diverged_seed", before)
     _ = depth.run(smoke("relu-5", epochs=4), tmp_path)
     assert [row["epoch"] for row in record.rows(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_a_run_in_a_store_that_is_killed_and_goes_on_has_the_records_of_a_disk(
+    tmp_path, monkeypatch
+):
+    """Killed between the record and the state of epoch 2; signals and servers: see test_files."""
+    save, store = checkpoint.Checkpoints.save, object_store.install(tmp_path / "o", monkeypatch)
+
+    def killed(self, epoch, state):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        save(self, epoch, state)
+
+    config = smoke("tanh-5", epochs=3)
+    monkeypatch.setattr(checkpoint.Checkpoints, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        _ = depth.run(config, store)
+    monkeypatch.setattr(checkpoint.Checkpoints, "save", save)
+    assert [row["epoch"] for row in record.rows(store)] == [1, 2]
+    there, here = depth.run(config, store), depth.run(config, tmp_path / "disk")
+    timed = ("seconds", "step_ms", "peak_memory_mib")
+    for one, other in [
+        (there, here),
+        *zip(record.rows(store), record.rows(tmp_path / "disk"), strict=True),
+    ]:
+        assert {k: one[k] for k in one if k not in timed} == {
+            k: other[k] for k in other if k not in timed
+        }
+    np.testing.assert_equal(record.gradients(store), record.gradients(tmp_path / "disk"))
+    drawn = {path.name for path in (tmp_path / "disk/figures").iterdir()}
+    assert {path.name for path in (store / "figures").iterdir()} == drawn
 
 
 def test_the_first_seed_is_that_of_the_config(study, tmp_path):
