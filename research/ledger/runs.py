@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from research.ledger.text import duration
 from research.types import UserError
 
 Start = Callable[[Sequence[str]], int]
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -111,7 +113,8 @@ def execute(
     place: where run directories lie; a run that was stopped goes on there.  budget: seconds; no run
     begins that is not expected to end within them.  data: {name of a data set: directory}.
     start: starts the words of a command and returns its exit code.
-    Returns 0 if nothing went wrong, whatever is left for want of time or data, else 1.
+    Returns 0 if nothing went wrong, whatever is left for want of time or data, else 1; 130 or 143
+    if it was asked to stop.
     """
     start = _start if start is None else start
     began, done, wrong, left = time.monotonic(), 0, 0, list[str]()
@@ -127,6 +130,9 @@ def execute(
             continue
         say(f"{number} of {len(queue)}: {run.name}, about {duration(needed)}: {shlex.join(words)}")
         code = start(words)
+        if code in [128 + number for number in _SIGNALS]:
+            say(f"{run.name} was stopped; the same command goes on")
+            return code
         if code:
             wrong += 1
             left.append(f"{run.name} (ended with code {code})")
@@ -162,5 +168,23 @@ def in_order(book: Book, runs: Sequence[Run], place: Path) -> list[Run]:
 
 
 def _start(words: Sequence[str]) -> int:
-    """The exit code of a command; its progress is seen, its summary is not."""
-    return subprocess.run(words, stdout=subprocess.DEVNULL, check=False).returncode
+    """The exit code of a command; its progress is seen, its summary is not.
+
+    A request to stop is passed on, so that the run saves where it is; 128 and the number of the
+    signal is returned then.
+    """
+    child = subprocess.Popen(words, stdout=subprocess.DEVNULL, start_new_session=True)
+    asked: list[int] = []
+
+    def forward(number: int, frame: object) -> None:
+        del frame
+        asked.append(number)
+        child.send_signal(number)
+
+    before = {number: signal.signal(number, forward) for number in _SIGNALS}
+    try:
+        code = child.wait()
+    finally:
+        for number, handler in before.items():
+            _ = signal.signal(number, handler)
+    return 128 + asked[0] if asked else code

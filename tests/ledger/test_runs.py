@@ -1,5 +1,7 @@
 import json
+import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -157,6 +159,34 @@ def test_a_run_that_cannot_be_kept_is_told_and_the_others_go_on(place):
     )  # fmt: skip
     assert code == 1 and "0 of 4 runs done" in said[-1]
     assert "holds no finished run" in said[-1]
+
+
+def test_a_request_to_stop_ends_it_and_nothing_more_is_begun(place):
+    book, started, said = small.book(place.parent), [], []
+
+    def start(words):
+        started.append(words)
+        return 143
+
+    results = place.parent / "results"
+    code = runs.execute(book, results, place, budget=60, data={}, start=start, say=said.append)
+    assert (code, len(started)) == (143, 1)
+    assert said[-1] == "other was stopped; the same command goes on"
+
+
+def test_a_request_to_stop_is_passed_on_to_the_run():
+    """The run tells its parent, this process, to stop, and ends well only if it hears of it."""
+    program = (
+        "import os, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
+        "os.kill(os.getppid(), signal.SIGTERM)\n"
+        "time.sleep(30)\n"
+    )
+    before = signal.getsignal(signal.SIGTERM)
+    began = time.monotonic()
+    assert runs._start([sys.executable, "-c", program]) == 143
+    assert time.monotonic() - began < 25
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.slow
