@@ -42,7 +42,7 @@ def configure(
     """Set up the devices; call before the first array is made.
 
     cpu_devices: number of virtual devices of this process, 0 for one per core but no more than
-    there are seeds.
+    its share of the seeds.
     cpu_threads: size of XLA's pool of threads, 0 for one per core.  The nets of the depth study
     are so small that handing their operations to a second thread costs more than it saves.  Where
     devices wait for each other it is at least large enough for that.
@@ -61,7 +61,7 @@ def configure(
     if matmul_precision not in PRECISIONS:
         valid = ", ".join(PRECISIONS)
         raise UserError(f"matmul_precision: {matmul_precision!r} is not one of {valid}")
-    devices = cpu_devices or max(1, min(cores, seeds))
+    devices = cpu_devices or max(1, min(cores, -(-seeds // processes.count())))
     jax.config.update("jax_num_cpu_devices", devices)
     if data_devices > 1 or not processes.alone():
         os.environ["NPROC"] = str(max(_THREADS_TO_WAIT, 2 * devices, cpu_threads))

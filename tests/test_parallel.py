@@ -163,6 +163,17 @@ def test_there_are_several_devices_to_test_with():
     assert len(jax.devices()) == 8
 
 
+def test_a_process_has_no_more_devices_than_its_share_of_the_seeds(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(4))
+    monkeypatch.setenv("NPROC", "")
+    asked = []
+    monkeypatch.setattr(jax.config, "update", lambda key, value: asked.append(value))
+    for seeds, count, cpu_devices in ((9, 1, 0), (3, 1, 0), (3, 2, 0), (1, 2, 0), (1, 2, 3)):
+        monkeypatch.setattr(processes, "count", lambda count=count: count)
+        parallel.configure(cpu_devices=cpu_devices, cpu_threads=1, seeds=seeds)
+    assert asked == [4, 3, 2, 1, 3]
+
+
 def test_the_pool_has_threads_enough_where_devices_wait_for_each_other(monkeypatch):
     monkeypatch.setenv("NPROC", "")
     found = []
