@@ -47,7 +47,7 @@ _HTML = flags.DEFINE_string("html", None, "Write the ledger as one self-containe
 
 ROOT = Path(__file__).parents[1]
 # Besides the notebooks: documents with blocks that are generated, where they are there.
-DOCUMENTS = ("README.md", "docs/ledger.md")
+DOCUMENTS = ("README.md", "docs/ledger.md", "launch/README.md")
 # Claims about accuracies and gradients that the section on the depth study shows.
 _DEPTH_CLAIMS = ("B17", "B19", "B20", "B21", "D10", "D11", "D12", "D15", "D16")
 
@@ -101,6 +101,9 @@ BLOCKS: dict[str, Make] = {
         )
     },
     "benchmark-layers_masks": _benchmark("layers_masks", "layers_cnn"),
+    "launch-processes": _benchmark("processes"),
+    "launch-scaling": _benchmark("scaling"),
+    "launch-plan": _benchmark("plan"),
 }
 
 
@@ -120,6 +123,7 @@ def stale_figures(root: Path) -> list[str]:
     if pictures.exists():
         about = json.loads(pictures.read_text())
         recorded |= {name: picture["sha256"] for name, picture in about.items()}
+    recorded |= page_records.sheets(results)
     return [name for name, sha256 in recorded.items() if _sha256(results / name) != sha256]
 
 

@@ -258,4 +258,5 @@ def _svg(spec: Mapping[str, Any]) -> str:
 
 @functools.lru_cache(maxsize=256)
 def _drawn(spec: str) -> str:
-    return vl_convert.vegalite_to_svg(spec)
+    # Its roles would have the marks read one by one; the page has a text for all of them.
+    return vl_convert.vegalite_to_svg(spec).replace("<svg ", '<svg aria-hidden="true" ', 1)

@@ -60,6 +60,13 @@ def collect(results: Path, workdir: Path) -> bool:
     return False
 
 
+def sheets(results: Path) -> dict[str, str]:
+    """{file in `results`: sha256 of what it should hold} of the sheets that grids.json is of."""
+    path = results / GRIDS
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    return {f"grid_{name}.png": run["sheet_sha256"] for name, run in kept.items()}
+
+
 def _keep_picture(results: Path, name: str, file: Path, headline: str) -> bool:
     path = results / PICTURES
     kept = json.loads(path.read_text()) if path.exists() else {}

@@ -125,6 +125,7 @@ function depth() {
     chart.replaceChildren();
     const made = await vegaEmbed(chart, data[to], { mode: "vega", renderer: "svg", actions: false, defaultStyle: false, tooltip: point });
     view = made.view;
+    $("svg", chart).setAttribute("aria-hidden", "true");
   }
   // One drawing after the other: another axis is another chart, and takes a moment.
   function draw() {

@@ -13,7 +13,7 @@ def test_a_panel_is_drawn_in_colours_of_the_style_sheet_and_loads_nothing():
     line = Line([1, 2, 3], [0.1, 1e-9, 10.0], "var(--tanh)", low=[0.05, 0.0, 5.0], high=[1, 1, 20],
                 marker="square")  # fmt: skip
     svg = charts.panel([line], x="layer", y="gradient", log=True)
-    assert svg.startswith("<svg") and 'stroke="var(--tanh)"' in svg
+    assert svg.startswith('<svg aria-hidden="true" ') and 'stroke="var(--tanh)"' in svg
     assert ">layer<" in svg and ">gradient<" in svg and "10⁻⁸" in svg
     addresses = re.findall(r"(?:href|src)=\"([^#\"][^\"]*)", svg)
     assert not addresses and "NaN" not in svg

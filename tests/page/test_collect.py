@@ -1,5 +1,6 @@
 """Records for the page from made-up runs: what is kept, and what is not."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -55,6 +56,11 @@ def test_a_sheet_holds_originals_and_results_by_class_and_target(tmp_path, resul
     sheet = np.asarray(Image.open(results / "grid_mnist-minimal.png"))
     assert sheet.shape == (8, 44)
     assert sheet[::4, ::4].tolist() == [list(range(50, 61)), list(range(30, 41))]  # the 0 first
+    assert collect.sheets(results) == {
+        "grid_mnist-minimal.png": hashlib.sha256(
+            (results / "grid_mnist-minimal.png").read_bytes()
+        ).hexdigest()
+    }
     kept = json.loads((results / "grids.json").read_text())["mnist-minimal"]
     assert kept["images"] == [{"image": 5, "actual": 0}, {"image": 3, "actual": 7}]
     assert kept["cells"][0][1]["probability"] == 0.1235 and "gradients" not in kept["cells"][0][1]
@@ -127,4 +133,5 @@ def test_runs_of_other_kinds_are_left_to_the_tables(tmp_path, results):
         (tmp_path / name).mkdir()
         assert not collect.collect(results, make_attack(tmp_path / name, **changes))
     assert not collect.collect(results, tmp_path / "nothing")
+    assert collect.sheets(results) == {}
     assert not list(results.iterdir())
