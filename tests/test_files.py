@@ -114,7 +114,7 @@ def bucket(request, tmp_path, monkeypatch):
 
     s3: the package s3fs, and a server of moto's, which both have to be installed for this test.
     """
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
     if request.param == "stand-in":
         words = (str(ROOT / "tests/object_store.py"),)
         yield object_store.install(tmp_path / "objects", monkeypatch), words
