@@ -229,7 +229,8 @@ def _about(gradients: Mapping[str, Any], seeds: int) -> dict[str, str]:
     return {
         "caption": f"Largest |∂L/∂W| of all batches of an epoch, before the first step and after "
         f"epochs 1, 2 and 3: median of {seeds} seeds, and from the lowest to the highest after "
-        "epoch 3; on a log axis a band that holds zero ends at the axis. 32 units a layer, batches of 64, SGD 0.01. "
+        "epoch 3; on a log axis a band that holds zero ends at the axis. "
+        "32 units a layer, batches of 64, SGD 0.01. "
         f"Data: {gradients['data']['caption']}.",
         "command": gradients["command"],
     }
