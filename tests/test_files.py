@@ -1,5 +1,6 @@
 """Files of a work directory: the same on a disk and in a store, but for what a store cannot do."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -119,19 +120,25 @@ def bucket(request, tmp_path, monkeypatch):
         words = (str(ROOT / "tests/object_store.py"),)
         yield object_store.install(tmp_path / "objects", monkeypatch), words
         return
-    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", 0)
-    s3fs = pytest.importorskip("s3fs")
-    server.start()
-    host, port = server.get_host_and_port()
+    pytest.importorskip("s3fs")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "none")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    monkeypatch.setenv("no_proxy", host)
-    fsspec.register_implementation("s3", s3fs.S3FileSystem, clobber=True)
-    fsspec.filesystem("s3", use_listings_cache=False).mkdir("bucket")
-    yield files.locate("s3://bucket/runs/one"), ("-m", "research.main")
-    server.stop()
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", moto_server())
+    fsspec.register_implementation("s3", "s3fs.S3FileSystem", clobber=True)
+    store = fsspec.filesystem("s3", use_listings_cache=False)
+    store.makedirs("bucket", exist_ok=True)
+    yield files.locate(f"s3://bucket/{tmp_path.name}"), ("-m", "research.main")
+
+
+@functools.cache
+def moto_server():
+    """Its address; one for all tests, since s3fs keeps the first that it is told of."""
+    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", 0)
+    server.start()
+    host, port = server.get_host_and_port()
+    return f"http://{host}:{port}"
 
 
 @pytest.mark.slow
