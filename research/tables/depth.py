@@ -65,7 +65,7 @@ def table(result: Mapping[str, Any]) -> str:
 def hypotheses_table(result: Mapping[str, Any]) -> str:
     """Markdown table of other settings, a column each, from the content of results/hypotheses.json.
 
-    Hypotheses of other studies are left out.
+    Hypotheses of other studies and nets that none of them has are left out.
     """
     shown = {name: result[name] for name in HYPOTHESES if name in result}
     lines = [
@@ -80,7 +80,8 @@ def hypotheses_table(result: Mapping[str, Any]) -> str:
             cells.append(
                 f"{values.mean():.2f} ({values.min():.2f} - {values.max():.2f})" if known else "-"
             )
-        lines.append(f"| {net} | {' | '.join(cells)} | {reported:.1f} |")
+        if set(cells) != {"-"}:
+            lines.append(f"| {net} | {' | '.join(cells)} | {reported:.1f} |")
     notes = [
         f"- {name}: {len(next(iter(run['test_accuracy'].values())))} seeds; "
         f"{run['data']['caption']}; `{run['command']}`."

@@ -35,12 +35,13 @@ def test_the_report_has_a_number_for_every_net_of_the_study():
 
 def test_other_settings_are_columns_and_nets_they_lack_are_empty_cells():
     of_batches = RESULT | {"test_accuracy": {"relu-5": [0.96, 0.97]}}
-    made = depth.hypotheses_table({"batch-32": of_batches, "adam-0-001": RESULT})
+    made = depth.hypotheses_table({"batch-32": of_batches, "he": RESULT, "adam-0-001": RESULT})
     lines = made.splitlines()
-    assert lines[0] == "| net | batch-32 | the report |"
-    assert "| relu-5 | 96.50 (96.00 - 97.00) | 96.2 |" in lines
-    assert "| tanh-40 | - | 95.4 |" in lines
-    assert lines[-1].startswith("- batch-32: 2 seeds; MNIST")
+    assert lines[0] == "| net | batch-32 | he | the report |"
+    assert "| relu-5 | 96.50 (96.00 - 97.00) | - | 96.2 |" in lines
+    assert "| tanh-40 | - | 95.00 (94.00 - 96.00) | 95.4 |" in lines
+    assert len(lines) == 4 + 5  # none for the ten nets that neither has
+    assert lines[-2].startswith("- batch-32: 2 seeds; MNIST")
 
 
 def finished_study(workdir, nets=configs.NETS, data=None, **changes):
