@@ -17,7 +17,7 @@ FLOORS = (
     ("train", "probes", "parallel", "adversarial", "detect"),
     ("checkpoint", "record", "figures", "preemption", "gallery", "export", "profiling"),
     ("experiments", "tables", "ledger", "page"),
-    ("main", "report", "predict"),
+    ("main", "report", "predict", "viewer"),
 )
 METHODS = ("minimal", "faithful", "polish", "pgd", "generate")
 # Edges within a floor: where one piece is made of others.
@@ -81,6 +81,7 @@ SIDEWAYS = {
     ("figures.curves", "figures.style"),
     ("figures.classify", "figures.style"),
     ("figures.masks", "figures.style"),
+    ("figures.kept", "figures.style"),
     ("figures.noise", "figures.style"),
     *(("experiments.nets", f"experiments.{name}") for name in ("classify", "depth", "training")),
     ("experiments.samples", "experiments.nets"),

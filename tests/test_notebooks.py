@@ -1,0 +1,123 @@
+"""The notebooks define nothing, hold no outputs, and run to their end on records and on runs."""
+
+import ast
+import json
+import sys
+from pathlib import Path
+
+import jax
+import matplotlib.pyplot as plt
+import pytest
+
+from configs import masks as masks_config
+from configs import mlp, noise
+from research import report, viewer
+from research.experiments import depth, masks
+from research.experiments import noise as attack
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NAMES = [path.stem for path in NOTEBOOKS]
+
+
+def cells(path, kind):
+    found = json.loads(path.read_text())["cells"]
+    return ["".join(cell["source"]) for cell in found if cell["cell_type"] == kind]
+
+
+def execute(path, run, monkeypatch):
+    """What each code cell shows: the value of its last line, as Jupyter has it."""
+    monkeypatch.setenv("NOTEBOOK_RUN", str(run))
+    monkeypatch.chdir(path.parent)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(viewer, "_DPI", 40)
+    space, shown = {}, []
+    for source in cells(path, "code"):
+        *body, last = ast.parse(source).body
+        assert isinstance(last, ast.Expr), "a cell ends with what it shows"
+        exec(compile(ast.Module(body, []), path.name, "exec"), space)
+        shown.append(eval(compile(ast.Expression(last.value), path.name, "eval"), space))
+    assert plt.get_fignums() == []
+    return shown
+
+
+def pictures(shown):
+    return [one for one in shown if isinstance(one, viewer.Picture)]
+
+
+def missing(shown):
+    return [one.markdown for one in shown if isinstance(one, viewer.Missing)]
+
+
+def test_there_are_four_as_the_original_had():
+    assert NAMES == ["cifar", "exercise_1", "exercise_2", "exercise_3"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
+def test_a_notebook_defines_nothing(path):
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+    nodes = [node for source in cells(path, "code") for node in ast.walk(ast.parse(source))]
+    assert not [node for node in nodes if isinstance(node, kinds)]
+    froms = {node.module.split(".")[0] for node in nodes if isinstance(node, ast.ImportFrom)}
+    names = {name.name for node in nodes if isinstance(node, ast.Import) for name in node.names}
+    assert froms == {"research"} and names == {"os", "sys"}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
+def test_a_notebook_has_no_outputs_and_its_numbers_are_those_of_the_records(path):
+    # Refused by `render_notebook`: outputs and counts of executions.
+    assert report.render_notebook(path.read_text(), ROOT, path.name) == path.read_text()
+    first = cells(path, "code")[0]
+    assert 'RUN = os.environ.get("NOTEBOOK_RUN", "results")' in first
+    assert (
+        cells(path, "markdown")[-1].startswith(("## Exercises", "\n"))
+        or "## Exercises" in (cells(path, "markdown")[-1])
+    )
+
+
+# Pictures on the committed records, and what only a run can show.
+ON_RECORDS = {"cifar": (7, 1), "exercise_1": (8, 0), "exercise_2": (9, 0), "exercise_3": (6, 2)}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
+def test_a_notebook_runs_on_the_committed_records(path, monkeypatch):
+    shown = execute(path, "results", monkeypatch)
+    assert all(isinstance(one, viewer.Text | viewer.Picture) for one in shown)
+    assert (len(pictures(shown)), len(missing(shown))) == ON_RECORDS[path.stem]
+    assert shown[0].markdown.startswith("The committed records of `results/`.")
+    assert all(one.png.startswith(b"\x89PNG") and one.words for one in pictures(shown))
+    said = "\n".join(one.markdown for one in shown if isinstance(one, viewer.Text))
+    assert "CONTRADICTED" in said or path.stem == "cifar"
+
+
+def make_run(name, root, monkeypatch):
+    """A small run for a notebook, on drawn data."""
+    workdir = root / name
+    with jax.numpy_dtype_promotion("standard"):  # Optax and Flax promote by themselves
+        if name == "exercise_1":
+            config = mlp.get_config("all,smoke")
+            config.nets, config.seeds = ("relu-5", "tanh-5", "lecun-5"), 2
+            _ = depth.run(config, workdir)
+        elif name == "exercise_3":
+            config = masks_config.get_config("smoke")
+            config.data.tfds_dir = str(root / "tfds")
+            _ = masks.run(config, workdir)
+        else:
+            monkeypatch.chdir(root)  # the nets are trained in runs/ there
+            variant = {"exercise_2": "mnist", "cifar": "cifar10"}[name]
+            _ = attack.run(noise.get_config(f"{variant},smoke"), workdir)
+    return workdir
+
+
+# Pictures on a run of one method, and what that run lacks.
+ON_RUNS = {"cifar": (4, 3), "exercise_1": (3, 4), "exercise_2": (5, 4), "exercise_3": (7, 1)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
+def test_a_notebook_runs_on_a_run(path, tmp_path, monkeypatch, quickly_compiled):
+    run = make_run(path.stem, tmp_path, monkeypatch)
+    shown = execute(path, run, monkeypatch)
+    assert shown[0].markdown.startswith(f"The run in `{run}`")
+    assert "judged by the committed records" in shown[0].markdown  # drawn data judge nothing
+    assert (len(pictures(shown)), len(missing(shown))) == ON_RUNS[path.stem]
