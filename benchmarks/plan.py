@@ -176,7 +176,7 @@ def table(results: Mapping[str, Any]) -> str:
             "all-reduce of almost nothing on 8 or 256"
             for machine in MACHINES
         )
-        + "; one all-reduce a step.",
+        + "; one all-reduce a step, although recording the gradients of a shared batch takes more.",
         *SOURCES,
         f"FLOPs counted {results['date']}.",
     )

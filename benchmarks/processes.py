@@ -210,7 +210,7 @@ def table(results: Mapping[str, Any]) -> str:
     for kind, label in LABELS.items():
         for count, taken in results[kind].items():
             same = [f"{same} of {of} {name}" for name, (same, of) in taken["equal"].items()]
-            near = [f"{name} within {by:.0e}" for name, by in taken["difference"].items()]
+            near = [f"{name} within {by:.1g}" for name, by in taken["difference"].items()]
             seconds, said = f"{taken['seconds']:.0f}", ", ".join([*same, *near]) or "-"
             rows.append([label, count, seconds, said])
     killed = results["killed"]

@@ -33,7 +33,11 @@ from research.types import Config, Dataset, UserError
 
 _FLAGS = measure.make_flags("scaling")
 _TURNS = flags.DEFINE_integer(
-    "turns", 5, "Steady turns of every setting.", lower_bound=1, flag_values=_FLAGS
+    "turns",
+    5,
+    "Steady turns of every setting; 0 for bytes only.",
+    lower_bound=0,
+    flag_values=_FLAGS,
 )
 _SCALE = flags.DEFINE_float(
     "scale", 1.0, "Share of the steps and images of a turn.", lower_bound=0.001, flag_values=_FLAGS
@@ -73,28 +77,23 @@ WORKS = {
 def table(results: Mapping[str, Any]) -> str:
     """The results as a Markdown table with its notes; pure."""
     rows: list[list[str]] = []
-    for name, seconds in results["seconds"].items():
-        work, (one, two) = WORKS[name], (seconds[str(devices)] for devices in DEVICES)
+    for name, work in WORKS.items():
+        times = list(results["seconds"].get(name, {}).values())
+        timed = [f"{statistics.median(each):.2f}" for each in times] or ["-", "-"]
+        gained = f"{measure.ratio(*times) / len(DEVICES):.0%}" if times else "-"
         moved = results["bytes"].get(name, {})
         asked = f"{4 * moved['parameters']:,}" if moved else "-"
         found = [_moved(moved["exchanged"][str(n)]) if moved else "-" for n in COMPILED_FOR]
         if not work.together:
             asked = "0"
-        rows.append(
-            [
-                work.label,
-                *(f"{statistics.median(each):.2f}" for each in (one, two)),
-                f"{measure.ratio(one, two) / len(DEVICES):.0%}",
-                *(asked, *found),
-            ]
-        )
+        rows.append([work.label, *timed, gained, asked, *found])
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     numbers = [f"bytes, {n} devices" for n in COMPILED_FOR]
     return measure.markdown(
         ["work of a turn", "1 device (s)", "2 devices (s)", "efficiency", "gradients", *numbers],
         rows,
         "Efficiency: the time of one device over twice that of two, median of the ratios of "
-        f"{len(next(iter(results['seconds'].values()))['1'])} turns. Every setting is pinned to as "
+        f"{results['turns']} turns. Every setting is pinned to as "
         "many cores as it has devices, its pool of threads to as many, but to "
         f"{WAITING} where devices wait for each other.",
         "Gradients: 4 bytes a parameter where a batch is shared. Bytes: results of the collective "
@@ -105,7 +104,7 @@ def table(results: Mapping[str, Any]) -> str:
 
 
 def _moved(found: Mapping[str, int]) -> str:
-    return f"{sum(found.values()):,}"
+    return ", ".join(f"{name} {count:,}" for name, count in found.items()) or "0"
 
 
 def set_up(work: Work, devices: int) -> None:
@@ -236,9 +235,10 @@ def main(argv: list[str]) -> int:
     command = [sys.executable, "-m", "benchmarks.scaling", *same]
     versions = {name: ours.versions()[name] for name in ("jax", "jaxlib")}
     results: dict[str, Any] = {**measure.describe(), "versions": versions, "seconds": {}}
+    results |= {"turns": _TURNS.value, "data": "nothing run"}
     with measure.Paced("bytes", [*command, "--setting=bytes"]) as compiled:
         results["bytes"] = compiled.facts
-    for name in WORKS:
+    for name in WORKS if _TURNS.value else ():
         with contextlib.ExitStack() as stack:
             contestants = {
                 str(devices): stack.enter_context(

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,7 +21,10 @@ from benchmarks import (
     ours,
     ours_cnn,
     ours_masks,
+    plan,
     probe,
+    processes,
+    scaling,
     seeds,
     study,
 )
@@ -393,3 +397,128 @@ def test_the_table_of_layers_has_flops_per_second_and_every_form() -> None:
     label = "MNIST, pool_1 26x26x32: forward and gradient"
     assert cells(table, label) == ["-", "20.0", "-", "4,000.0", "30.0"]
     assert "medians of 3 calls of 4 iterations" in table
+
+
+def processes_results() -> dict[str, Any]:
+    alone = {"seconds": 9.4, "equal": {}, "difference": {}}
+    same = {"arrays": [17, 17], "rows": [2, 2], "digests": [13, 13]}
+    near = {"gradient maxima": 2.4e-5, "losses": 0.0}
+    return {
+        **HEAD,
+        **{"versions": {"jax": "1.2"}, "seeds": 4, "epochs": 2, "images": 10},
+        "depth": {"1": alone, "2": {**alone, "equal": same}},
+        "shared": {"1": alone, "2": {**alone, "difference": near}},
+        "attack": {"1": alone, "4": {**alone, "equal": {"rows": [99, 100], "pictures": [5, 5]}}},
+        "killed": {
+            **{"processes": 2, "process": 1, "then": 4, "epoch": 1, "epochs": 20},
+            **{"seconds": 0.26, "code": 75, "line": "has died", "equal": {"arrays": [17, 17]}},
+        },
+    }
+
+
+def test_the_table_of_processes_says_what_is_equal_and_how_a_killed_one_ended() -> None:
+    table = processes.table(processes_results())
+    rows = [line for line in table.splitlines() if line.startswith("| depth study, seeds")]
+    assert rows[1].endswith("| 2 | 9 | 17 of 17 arrays, 2 of 2 rows, 13 of 13 digests |")
+    assert rows[0].endswith("| 1 | 9 | - |")
+    assert "gradient maxima within 2e-05, losses within 0 |" in table
+    assert "| depth study, a process killed | 2, then 4 | - | 17 of 17 arrays |" in table
+    assert "ended 0.3 s later with code 75 and the line `has died`" in table
+    assert "Abacus, 2 cores; jax 1.2; 2024-02-29." in table
+
+
+def test_what_has_to_be_equal_and_is_not_is_a_failure() -> None:
+    results = processes_results()
+    assert processes.failures(results) == ["attack, 4 processes: 99 of 100 rows are the same"]
+    results["attack"] = {}
+    results["shared"]["2"]["difference"]["losses"] = float("nan")
+    results["killed"] |= {"code": 0, "equal": {"arrays": [16, 17]}}
+    assert processes.failures(results) == [
+        "shared, 2 processes: losses differ by nan",
+        "killed: code 0 after 0.3 s",
+        "killed and resumed: 16 of 17 arrays are the same",
+    ]
+
+
+def test_arrays_agree_to_the_bit_and_a_missing_one_does_not_agree() -> None:
+    one = {"a": np.float32([0.0, np.nan]), "b": np.float32([1.0]), "c": np.float32([1.0])}
+    other = {"a": np.float32([0.0, np.nan]), "b": np.float64([1.0]), "d": np.float32([1.0])}
+    assert processes.agreement(one, other) == [1, 4]
+    assert processes.agreement({"a": np.float32([0.0])}, {"a": np.float32([-0.0])}) == [0, 1]
+    assert processes.difference([2.0, 4.0], [2.0, 3.0]) == 0.25
+
+
+def test_efficiency_is_the_median_of_the_ratios_over_the_number_of_devices() -> None:
+    seconds = {
+        "seeds": {"1": [4.0, 4.0, 90.0], "2": [2.0, 4.0, 50.0]},
+        "shared_mlp": {"1": [1.0], "2": [2.0]},
+        "cells": {"1": [1.0], "2": [1.0]},
+    }
+    moved = {
+        "seeds": {"parameters": 7, "exchanged": {"2": {}, "8": {}}},
+        "shared_mlp": {
+            "parameters": 500,
+            "exchanged": {"2": {"all-reduce": 2004, "all-gather": 6}, "8": {"all-reduce": 2004}},
+        },
+    }
+    facts = {"versions": {"jax": "1.2"}, "seconds": seconds, "bytes": moved, "turns": 3}
+    table = scaling.table({**HEAD, **facts})
+    assert cells(table, "tanh-20, 2 seeds") == ["4.00", "4.00", "90%", "0", "0", "0"]
+    exchanged = ["all-reduce 2,004, all-gather 6", "all-reduce 2,004"]
+    expected = ["1.00", "2.00", "25%", "2,000", *exchanged]
+    assert cells(table, "relu-5, 1 seed, batch of 64 shared") == expected
+    assert cells(table, "attack, 40 images x 10") == ["1.00", "1.00", "50%", "0", "-", "-"]
+    assert cells(table, "mnist, 1 seed, batch of 128 shared") == ["-"] * 6
+    assert "3 turns" in table
+
+
+def test_devices_that_share_a_batch_exchange_all_gradients() -> None:
+    data, caption = scaling.load("", 40)
+    assert caption == "random bytes" and data.images.shape == (40, 28, 28, 1)
+    work = scaling.Work("", "relu-5", 1, 0, together=True)
+    steps = scaling.Steps(work, data, 1, 2)
+    assert scaling.read_bytes(steps)["all-reduce"] >= 4 * steps.parameters
+
+
+FIGURES = {
+    "study": {
+        **{"nets": 2, "flops": 2e6, "layers": 20, "parameters": 2000},
+        **{"batch_size": 64, "epochs": 3},
+    },
+    "picture": {"flops": 1e9, "layers": 9, "parameters": 10**6, "batch_size": 128, "epochs": 8},
+    "cell": {"flops": 4e7, "layers": 4, "gradients": 170.0},
+}
+
+
+def test_the_plan_divides_work_among_devices_and_adds_up_the_parts_of_a_step() -> None:
+    few, many = plan.works(FIGURES, 8), plan.works(FIGURES, 256)
+    # Nets of 1 MFLOP an image and 10 layers; 938 steps an epoch.
+    assert few["twelve nets, 8 seeds"][:5] == (64, 64e6, 100, 0, 2 * 3 * 938)
+    assert many["twelve nets, one seed over all"][:4] == (1, 1e6, 100, 1000)
+    assert few["cifar10-best, batch 128"][:4] == (16, 16e9, 90, 10**6)
+    # 12,500 cells are 12 groups of 1000 and 5 of 100; 391 are 4 of 100.
+    assert few["attack, 10,000 images x 10"].steps == 17 * 170
+    assert many["attack, 10,000 images x 10"][::4][:2] == (100, 4 * 170)
+    assert plan.exchanged(10**6, 8) == 7e6
+    machine = plan.Machine("", 1e12, 1e-6, {8: 7e9}, {8: 2e-6})
+    found = plan.parts(plan.Work(1, 3e6, 5, 10**6, 1, 0.5), machine, 8)
+    expected = {"computing": 6e-6, "starting": 5e-6, "bandwidth": 1e-3, "latency": 2e-6}
+    assert found == pytest.approx(expected)
+
+
+def test_the_table_of_the_plan_names_what_takes_most_of_a_step() -> None:
+    table = plan.table({"date": "2024-02-29", "figures": FIGURES})
+    computing = 64e6 / (67e12 * plan.NARROW)
+    row = cells(table, "8 x H100: twelve nets, 8 seeds")
+    assert row[:6] == ["64", "64", "0", f"{1e6 * computing:.0f}", "500", "0"]
+    assert row[6:] == ["2.9 s", "starting operations (96%)"]
+    row = cells(table, "256 x TPU v5e: twelve nets, one seed over all")
+    assert row[2] == "8" and row[5] == "40"
+    assert "2024-02-29" in table and "https://docs.cloud.google.com/tpu/docs/v5e" in table
+
+
+def test_the_plan_counts_the_nets_that_the_configs_name() -> None:
+    study = plan.count_study()
+    kernels = [(784, 32), *[(32, 32)] * 4, (32, 10)]
+    assert study["nets"] == 12 and study["layers"] == 4 * (6 + 21 + 41)
+    assert study["parameters"] > 4 * sum(a * b + b for a, b in kernels)
