@@ -93,12 +93,17 @@ def table(results: Mapping[str, Any]) -> str:
         ["work of a turn", "1 device (s)", "2 devices (s)", "efficiency", "gradients", *numbers],
         rows,
         "Efficiency: the time of one device over twice that of two, median of the ratios of "
-        f"{results['turns']} turns. Every setting is pinned to as "
-        "many cores as it has devices, its pool of threads to as many, but to "
-        f"{WAITING} where devices wait for each other.",
+        f"{results['turns']} turns. Every setting is pinned to as many cores as it has devices, "
+        "its pool of threads to as many, but to "
+        f"{WAITING} where devices wait for each other."
+        if results["turns"]
+        else "Compiled only; nothing was timed.",
         "Gradients: 4 bytes a parameter where a batch is shared. Bytes: results of the collective "
         "operations that one device takes part in at each step, from the compiled program; of a "
         "ring it sends 2 (n - 1) / n times as many. An attack exchanges nothing until its end.",
+        "A collective-permute moves rows of a batch: to fold the probe's readings of signals, and "
+        "for the pieces in which a CPU takes the batch for the gradient of a kernel of a "
+        "convolution (`conv.py`; accelerators take it as a whole).",
         f"{results['device']}; {versions}; {results['data']}; {results['date']}.",
     )
 
