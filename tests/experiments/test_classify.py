@@ -189,7 +189,7 @@ def test_every_variant_can_be_used_and_its_settings_reach_the_loop(variant, swit
     assert task.name == config.name
     assert task.loop == train.Loop(
         *(config.epochs, config.batch_size, 500, None, task.loop.change, task.loop.harden),
-        *(config.label_smoothing, 0.0, 0, False, config.look_every, True),
+        *(config.label_smoothing, 0.0, 0, False, config.look_every, config.data_devices, True),
     )
     assert (task.loop.change is None) == (config.shift == 0 and not config.mirror)
     assert (task.loop.harden is None) == (variant != "mnist-robust")
@@ -268,7 +268,7 @@ def one_line(task, config, workdir, train_set, test_set):
     """States of the right shapes and a line of metrics, as if there had been an epoch."""
     count = Metrics(*(np.ones(1, np.int32) for _ in range(3)))
     result = train.EpochResult(count, count, {}, np.zeros(1), np.ones(1, bool))
-    record.write_row(workdir, training.row_of(1, result, 1.0))
+    record.write_row(workdir, training.row_of(1, result, 1.0, 1))
     return training.template(task, config.seeds, train_set)
 
 

@@ -419,7 +419,7 @@ def test_every_key_of_the_config_is_read_by_some_code(variant, calls, tmp_path, 
 
 
 def loading(plain):
-    def load(config, name, *, download):
+    def load(config, name, *, download, workdir=None):
         _ = (config.data.dir, config.data.source, config.data.tfds_dir)  # as training.load does
         return plain(config, name, download=download)
 
