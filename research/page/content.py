@@ -103,25 +103,25 @@ def ledger(entries: Sequence[Entry]) -> list[dict[str, Any]]:
 
 
 def numbers(ours: Mapping[str, Any] | None) -> str:
-    """ "94.60 % (sd 0.66, 93.51 to 95.27, 20 seeds)", or "" where nothing was measured."""
+    """ "94.60 % (sd 0.66, 93.51 to 95.27, 20 values)", or "" where nothing was measured."""
     if ours is None:
         return ""
     unit = f" {ours['unit']}" if ours["unit"] else ""
     form = (lambda value: f"{value:.2f}") if unit else (lambda value: f"{value:.4g}")
     if ours["seeds"] < 2 or ours["sd"] is None:
-        return f"{form(ours['mean'])}{unit} (1 seed)"
+        return f"{form(ours['mean'])}{unit} (1 value)"
     spread = f"sd {form(ours['sd'])}, {form(ours['min'])} to {form(ours['max'])}"
-    return f"{form(ours['mean'])}{unit} ({spread}, {ours['seeds']} seeds)"
+    return f"{form(ours['mean'])}{unit} ({spread}, {ours['seeds']} values)"
 
 
 def rank(ours: Mapping[str, Any] | None) -> str:
-    """Where the reported value lies among our seeds, in words; "" where that cannot be said."""
+    """Where the reported value lies among our values, in words; "" where that cannot be said."""
     if ours is None or ours["percentile"] is None or ours["seeds"] < 2:
         return ""
     share = ours["percentile"]
     if share in (0, 100):
-        return f"{'above' if share else 'below'} all of our seeds"
-    return f"{share:.0f} % of our seeds are at or below it"
+        return f"{'above' if share else 'below'} all of our values"
+    return f"{share:.0f} % of our values are at or below it"
 
 
 def slug(verdict: str) -> str:

@@ -24,9 +24,9 @@ def test_a_verdict_that_there_is_none_of_is_refused():
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, "94.60 % (sd 0.66, 93.50 to 95.30, 5 seeds)"),
-        ({"seeds": 1, "sd": None}, "94.60 % (1 seed)"),
-        ({"unit": "", "mean": 0.00012345}, "0.0001234 (sd 0.66, 93.5 to 95.3, 5 seeds)"),
+        ({}, "94.60 % (sd 0.66, 93.50 to 95.30, 5 values)"),
+        ({"seeds": 1, "sd": None}, "94.60 % (1 value)"),
+        ({"unit": "", "mean": 0.00012345}, "0.0001234 (sd 0.66, 93.5 to 95.3, 5 values)"),
     ],
 )
 def test_numbers_are_said_with_their_spread_and_seeds(changes, expected):
@@ -36,9 +36,9 @@ def test_numbers_are_said_with_their_spread_and_seeds(changes, expected):
 @pytest.mark.parametrize(
     ("percentile", "expected"),
     [
-        (100.0, "above all of our seeds"),
-        (0.0, "below all of our seeds"),
-        (40.0, "40 % of our seeds are at or below it"),
+        (100.0, "above all of our values"),
+        (0.0, "below all of our values"),
+        (40.0, "40 % of our values are at or below it"),
         (None, ""),
     ],
 )
