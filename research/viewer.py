@@ -383,22 +383,16 @@ class Attack(Study):
         return Arguments(**{**columns, "linf": _LEVELS * columns["linf"]}, self_target=own)
 
     def matrix(self) -> Any:
-        """Counts for `figures.noise.draw_success`: of the report's attack, or of the run."""
+        """Counts for `figures.noise.draw_success`: of all cells of a run, or those of the grid."""
         if self.workdir is not None:
             net = next(iter(self._summary["nets"].values()))
             return Arguments(**net["success_matrix"], classes=self.classes)
-        kept = self._read("cells.json").get(f"{self.dataset} faithful")
-        if self.dataset != "mnist" or kept is None:
-            return Missing("*The records hold no success of single cells; a run does.*")
+        if self.dataset != "mnist":
+            return Missing("*The records hold the cells of one image: a run has more to count.*")
         won, tried = np.zeros((2, len(self.classes), len(self.classes)), int)
-        for name, group in kept["toward"].items():
-            actual, target = (int(word) for word in name.split("-"))
-            tried[actual, target] = len(group["predicted"])
-            won[actual, target] = group["predicted"].count(target)
-        for name, group in kept["leave"].items():
-            actual, found = int(name), group["predicted"]
-            tried[actual, actual] = len(found)
-            won[actual, actual] = len(found) - found.count(actual)
+        for cell in self.cells("faithful"):
+            tried[cell["actual"], cell["target"]] += 1
+            won[cell["actual"], cell["target"]] += cell["success"]
         # The images are chosen among those that the net has right.
         return Arguments(
             won=won, tried=tried, won_correct=won, tried_correct=tried, classes=self.classes
