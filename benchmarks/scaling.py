@@ -11,7 +11,6 @@ for 2 and 8 devices, which need not run. Without a directory images are random b
 import contextlib
 import functools
 import os
-import re
 import statistics
 import sys
 import time
@@ -174,8 +173,7 @@ class Steps:
 
 def read_bytes(steps: Steps) -> dict[str, int]:
     """{operation: bytes} that a device exchanges in a step, from the compiled program."""
-    text = steps.program.lower(*steps.arguments()).compile().as_text() or ""
-    return costs.collective_bytes(re.sub(r"/\*.*?\*/", "", text))  # without places in long tuples
+    return costs.collective_bytes(steps.program.lower(*steps.arguments()).compile().as_text() or "")
 
 
 def make_attack(data: Dataset, count: int) -> Callable[[], object]:

@@ -55,6 +55,7 @@ _COLLECTIVE = re.compile(
     r"(?P<name>all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)"
     r"(?:-start)?\("
 )
+_COMMENT = re.compile(r"/\*.*?\*/")  # XLA counts in long tuples: /*index=5*/
 _SHAPE = re.compile(r"(?P<kind>pred|[a-z]+)(?P<bits>\d*)\[(?P<sides>[\d,]*)\]")
 
 
@@ -65,7 +66,7 @@ def collective_bytes(program: str) -> dict[str, int]:
     counted once, also where it stands in a loop: for an epoch these are the bytes of a step.
     """
     found: Counter[str] = Counter()
-    for operation in _COLLECTIVE.finditer(program):
+    for operation in _COLLECTIVE.finditer(_COMMENT.sub("", program)):
         for shape in _SHAPE.finditer(operation["shapes"]):
             sides = [int(side) for side in shape["sides"].split(",") if side]
             found[operation["name"]] += math.prod(sides) * max(1, int(shape["bits"] or 8) // 8)

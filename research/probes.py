@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from research.models.conv import on_cpu
 from research.types import Array, PyTree
 
 REDUCTIONS = ("max", "mean", "last")
@@ -98,7 +99,7 @@ def _largest_codes(arrays: Sequence[Array], encode: Callable[[jax.Array], jax.Ar
     found: list[jax.Array] = []
     for positions in by_shape.values():
         group = encode(jnp.stack([jnp.asarray(arrays[i]) for i in positions]))
-        group = _fold(group, 1) if group.ndim > 2 else group
+        group = _fold(group, 1) if group.ndim > 2 and on_cpu() else group
         found.append(jnp.max(group.reshape(len(positions), -1), axis=1))
     return jnp.concatenate(found)[np.argsort(np.concatenate(list(by_shape.values())))]
 
@@ -107,7 +108,8 @@ def _fold(codes: jax.Array, axis: int) -> jax.Array:
     """Maximum over `axis`, kept with length 1: of its halves, until one row is left.
 
     An odd middle row is folded onto itself.  This is elementwise work, which XLA vectorises on the
-    CPU; a full reduction to a scalar it does not.
+    CPU; a full reduction to a scalar it does not.  Elsewhere it would only make devices that share
+    a batch pass rows on.
     """
     rows = codes.shape[axis]
     while rows > 1:

@@ -27,7 +27,7 @@ def test_equal_neighbours_share_a_line_and_the_total_is_last():
 def test_bytes_between_devices_are_those_of_the_results():
     program = """
   %a = f32[784,32]{1,0} all-reduce(%x), channel_id=1, to_apply=%add
-  %b = (f32[32]{0}, s32[], pred[5]{0}) all-reduce(%y, %z, %w), channel_id=2
+  %b = (f32[32]{0}, s32[], /*index=2*/pred[5]{0}) all-reduce(%y, %z, %w), channel_id=2
   ROOT %c = u8[4,28,28,1]{3,2,1,0} all-gather-start(%d), dimensions={0}
   %e = f32[8]{0} add(%all-reduce.1, %all-gather.2)
 """

@@ -52,6 +52,8 @@ def reason(row: Row) -> str:
     """Why a failed cell failed, the first of the known reasons that its numbers show."""
     if row["margin"] > 0:
         return "not counted: it wins after the last check, or by less than is asked"
+    if row["gradient_first"] is None or row["gradient_last"] is None:
+        return "no gradient: it is not finite, the classifier overflows here"
     if row["gradient_first"] == 0 or row["gradient_last"] == 0:
         return "no gradient: the classifier or the clip is flat here"
     if row["gradient_last"] < SATURATED:

@@ -116,6 +116,7 @@ def collect(workdir: Path) -> dict[str, Any]:
     if config["name"] not in masks.VARIANTS[:2]:
         raise UserError(f"{workdir} holds {config['name']!r}, not one of {masks.VARIANTS[:2]}")
     stated = json.loads(masks.get_config(config["name"]).to_json())
+    config = record.complete(config, stated)
     changed = _changed(config, stated, (*_FREE_KEYS, "data"))
     changed += _changed(config["data"], stated["data"], _FREE_DATA_KEYS)
     if changed:

@@ -101,10 +101,13 @@ def test_one_device_and_eight_give_the_same_cells_to_the_bit(method, monkeypatch
     chex.assert_trees_all_equal(walk(**settings), spread)
 
 
-@pytest.mark.parametrize(("cells", "devices"), [(25, 8), (3, 8), (16, 4), (5, 1)])
-def test_cells_are_dealt_like_cards_and_found_again(cells, devices):
-    places, back = generate._deal(cells, devices)
+@pytest.mark.parametrize(
+    ("cells", "devices", "group"), [(25, 8, 1), (3, 8, 2), (16, 4, 3), (5, 1, 5)]
+)
+def test_cells_are_dealt_like_cards_and_found_again(cells, devices, group):
+    places, back = generate._deal(cells, devices, group)
     hands = places.reshape(devices, -1)
+    assert hands.shape[1] % group == 0 and hands.size < cells + devices * group
     assert [len(hand[hand < cells]) for hand in hands] == [
         len(range(device, cells, devices)) for device in range(devices)
     ]

@@ -83,6 +83,14 @@ def test_a_row_has_the_numbers_of_a_source_and_of_both_held_out_sets(tmp_path):
     assert "/home/me" not in json.dumps(result)
 
 
+def test_a_run_of_before_a_key_was_there_is_one_of_the_stated_configuration(tmp_path):
+    path = make_run(tmp_path) / "config.json"
+    config = json.loads(path.read_text())
+    del config["data_devices"]
+    path.write_text(json.dumps(config))
+    assert tables.collect(tmp_path).keys() == {"vgg"}
+
+
 def test_the_counts_follow_every_class_from_annotation_to_split(tmp_path):
     lines = tables.counts_table(tables.collect(make_run(tmp_path))).splitlines()
     assert lines[2:5] == [
