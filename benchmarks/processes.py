@@ -229,7 +229,7 @@ def table(results: Mapping[str, Any]) -> str:
         "that it works, not that it is faster.",
         f"Killed: process {killed['process']} by SIGKILL after epoch {killed['epoch']} of "
         f"{killed['epochs']}; the other one ended {killed['seconds']:.1f} s later with code "
-        f"{killed['code']} and the line `{killed['line']}`. {killed['then']} processes went on "
+        f"{killed['code']} and said: {killed['line']}. {killed['then']} processes went on "
         "from there, and are compared with one process that was not interrupted.",
         f"{results['device']}; {versions}; {results['date']}.",
     )

@@ -423,7 +423,7 @@ def test_the_table_of_processes_says_what_is_equal_and_how_a_killed_one_ended() 
     assert rows[0].endswith("| 1 | 9 | - |")
     assert "gradient maxima within 2e-05, losses within 0 |" in table
     assert "| depth study, a process killed | 2, then 4 | - | 17 of 17 arrays |" in table
-    assert "ended 0.3 s later with code 75 and the line `has died`" in table
+    assert "ended 0.3 s later with code 75 and said: has died" in table
     assert "Abacus, 2 cores; jax 1.2; 2024-02-29." in table
 
 

@@ -107,12 +107,12 @@ def test_time_and_memory_of_a_run_are_summed_up_and_old_rows_have_neither(monkey
 
 
 def test_progress_within_an_epoch_is_said_every_few_seconds_with_the_time_that_is_left(
-    monkeypatch, capsys
+    monkeypatch, capsys, tmp_path
 ):
     """The first look of an epoch comes after compiling, and says nothing; nor does its end."""
     now = [100.0]
     monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
-    between = training._between_steps(task())
+    between = training._between_steps(task(), tmp_path)
     for seconds, number, done, left in (
         *((60, 1, 10, None), (6, 1, 20, 48), (2, 1, 30, None), (2, 1, 40, None), (2, 1, 60, 10)),
         *((50, 1, 100, None), (50, 2, 10, None), (9, 2, 40, 18)),
@@ -123,8 +123,8 @@ def test_progress_within_an_epoch_is_said_every_few_seconds_with_the_time_that_i
         assert capsys.readouterr().err == (line if left else "")
 
 
-def test_a_request_to_stop_ends_an_epoch_at_its_next_look(monkeypatch):
-    between = training._between_steps(task())
+def test_a_request_to_stop_ends_an_epoch_at_its_next_look(monkeypatch, tmp_path):
+    between = training._between_steps(task(), tmp_path)
     between(1, 1, 3)
     monkeypatch.setitem(preemption._state, "received", 15)
     with pytest.raises(preemption.Stopped):

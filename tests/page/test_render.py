@@ -105,7 +105,7 @@ def test_the_page_has_landmarks_a_language_and_its_figures(text, tree):
 def test_a_contradiction_is_shown_with_our_numbers_and_other_settings(text):
     cards = text[text.index('id="contradicted"') : text.index('id="depth"')]
     assert re.search(
-        r"94\.60 % \(sd 0\.66, 93\.50 to 95\.30, 5 seeds\); the report.s is above", cards
+        r"94\.60 % \(sd 0\.66, 93\.50 to 95\.30, 5 values\); the report.s is above", cards
     )
     assert "96.00 %" in cards and "batch-32" in cards
 
