@@ -53,7 +53,7 @@ def reason(row: Row) -> str:
     if row["margin"] > 0:
         return "not counted: it wins after the last check, or by less than is asked"
     if row["gradient_first"] is None or row["gradient_last"] is None:
-        return "no gradient: it is not finite, the classifier overflows here"
+        return "not finite: the gradient overflows here"
     if row["gradient_first"] == 0 or row["gradient_last"] == 0:
         return "no gradient: the classifier or the clip is flat here"
     if row["gradient_last"] < SATURATED:

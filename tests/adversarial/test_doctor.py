@@ -20,7 +20,7 @@ def row(image=0, target=1, **changes):
         ({"margin": 0.0}, "budget"),
         ({"gradient_first": 0.0}, "no gradient"),
         ({"gradient_last": 0.0}, "no gradient"),
-        ({"gradient_last": None}, "no gradient: it is not finite"),
+        ({"gradient_last": None}, "not finite"),
         ({"gradient_last": 9e-7}, "saturated loss"),
         ({"gradient_last": 9e-7, "dead_last": 0.9}, "saturated loss"),
         ({"dead_last": 0.51}, "dead pixels"),
