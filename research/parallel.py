@@ -219,7 +219,7 @@ def place_whole(tree: PyTree, mesh: Mesh) -> PyTree:
 def own_rows(count: int, mesh: Mesh) -> slice:
     """Which of `count` rows this process is to read when they are dealt out to all devices."""
     filled = count + -count % mesh.size
-    dealt = _dealt(mesh).addressable_devices_indices_map((filled,))
+    dealt: Any = _dealt(mesh).addressable_devices_indices_map((filled,))
     return _hull([index[0] for index in dealt.values()], filled, count)
 
 
@@ -230,7 +230,7 @@ def join_rows(tree: PyTree, count: int, mesh: Mesh) -> PyTree:
     filled, own = count + -count % mesh.size, own_rows(count, mesh)
 
     def place(rows: np.ndarray) -> jax.Array:
-        def part(index: tuple[slice, ...]) -> np.ndarray:
+        def part(index: Any) -> np.ndarray:
             first, end, _ = index[0].indices(filled)
             found = rows[first - own.start : end - own.start]
             return np.pad(found, [(0, end - first - len(found)), *[(0, 0)] * (rows.ndim - 1)])
@@ -256,7 +256,7 @@ def place_batches(tree: PyTree, shape: tuple[int, int, int], mesh: Mesh) -> PyTr
     seeds, _, rows = own_batches(shape, mesh)
 
     def place(array: np.ndarray) -> jax.Array:
-        def part(index: tuple[slice, ...]) -> np.ndarray:
+        def part(index: Any) -> np.ndarray:
             first, end, _ = index[0].indices(shape[0])
             left, right, _ = index[2].indices(shape[2])
             return array[

@@ -37,7 +37,7 @@ def _lay(folder: Path, loaded: Loaded) -> dict[str, Any]:
     """Write both splits; returns what is needed to read them."""
     files.make_folder(folder)
     about: dict[str, Any] = {"source": dataclasses.asdict(loaded[2])}
-    for name, data in zip(_SPLITS, loaded, strict=False):
+    for name, data in zip(_SPLITS, loaded[:2], strict=True):
         files.replace(folder / f"{name}.images", np.ascontiguousarray(data.images).tobytes())
         about[name] = {
             "shape": list(data.images.shape),

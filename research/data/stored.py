@@ -56,7 +56,7 @@ class Stored:
             raise IndexError(f"images {wanted.min()} .. {wanted.max()} of {len(self)}")
         images = np.empty((wanted.size, *self.shape[1:]), np.uint8)
         # Of a disk unbuffered, for what is read ahead would not be asked for.
-        buffer = {} if files.stored(self.path) else {"buffering": 0}
+        buffer: Any = {} if files.stored(self.path) else {"buffering": 0}
         with self.path.open("rb", **buffer) as file:
             for run, first in _runs(images, wanted.ravel()):
                 _ = file.seek(first * self._image)
