@@ -490,6 +490,13 @@ def stored(data, folder, name):
     return data.replace(images=Stored(path, data.images.shape))
 
 
+def test_seeds_on_eight_devices_end_as_on_one_to_the_bit(monkeypatch):
+    seeds, all_devices = range(8), jax.devices()
+    spread = fitted(net(), seeds=seeds, epochs=1)
+    monkeypatch.setattr(jax, "devices", lambda: all_devices[:1])
+    chex.assert_trees_all_equal(fitted(net(), seeds=seeds, epochs=1), spread)
+
+
 def test_devices_that_share_a_batch_agree_with_one_within_rounding():
     """Batches of 30 on four devices, which hold eight each; the sums are of other parts."""
     seen = {

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from adversarial import linear_nets
-from research import keys
+from research import keys, parallel
 from research.adversarial import cells, generate, judge
 from research.adversarial.minimal import Minimal
+from research.models.cnn import ResNet
 
 PARAMS, IMAGES, LABELS = linear_nets.draw(1, count=5)
 ROUNDS = 7
@@ -231,3 +232,29 @@ def test_what_does_not_fit_is_refused(changes, said):
 def test_sizes_that_do_not_descend_are_refused(sizes):
     with pytest.raises(ValueError, match=r"sizes: .* do not descend to 1 or more"):
         _ = generate.generate(linear_nets.logits, PARAMS, IMAGES, LABELS, sizes=sizes)
+
+
+@pytest.fixture
+def well_compiled():
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+def test_a_cell_has_the_same_gradient_anywhere_in_its_group(well_compiled):
+    """With groups of 20 some of these differ in their last bits, and devices would disagree."""
+    model = ResNet(
+        widths=(16, 32, 64), residual=(False, True, True), mean=(0.1307,), deviation=(0.3081,)
+    )
+    images = np.random.default_rng(0).random((generate.SIZES["cpu"][0], 28, 28, 1), np.float32)
+    params = model.init(jax.random.key(0), images[:1])["params"]
+    classify = generate.frozen(lambda params, x: model.apply({"params": params}, x), params)
+    gradient = jax.jit(
+        jax.vmap(jax.grad(lambda image: classify(image, None)[3] - classify(image, None)[5])),
+        compiler_options=parallel.compiler_options(),
+    )
+    found = np.asarray(gradient(images))
+    for seed in range(10):
+        order = np.random.default_rng(seed).permutation(len(images))
+        np.testing.assert_array_equal(gradient(images[order]), found[order])
