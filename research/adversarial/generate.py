@@ -27,8 +27,8 @@ from research.types import Array, PyTree
 
 Apply = Callable[..., Any]
 
-# On the CPU one size, a multiple of the numbers in a vector register: then the bits of a cell depend
-# neither on how many cells run nor on its place among them, and so not on the number of devices.
+# On the CPU one size, a multiple of the numbers in a vector register: then the bits of a cell
+# depend neither on how many cells run nor on its place among them, nor on the number of devices.
 SIZES = {"cpu": (16,), "accelerator": (1000, 100)}
 
 
