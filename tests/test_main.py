@@ -260,12 +260,12 @@ def test_seeds_shared_by_two_devices_end_as_on_one(uninterrupted, cache, tmp_pat
     assert np.load(workdir / "gradients.npz")["kernel_abs_max"].shape == (26, 2, 6)
 
 
-# One device each: where devices share a batch the sums are others.
-TOGETHER = ("-m", "research.main", *LONG, "--config.cpu_devices=1")
+# One device each, and no batch shared: its sums would be others.
+APART = ("--config.cpu_devices=1", "--config.data_devices=1")
+TOGETHER = ("-m", "research.main", *LONG, *APART)
 
 
 @pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
-@pytest.mark.slow
 def test_several_processes_end_as_one_and_only_the_first_speaks(
     count, uninterrupted, cache, tmp_path
 ):
@@ -319,9 +319,30 @@ def test_a_signal_to_one_of_several_saves_and_another_number_goes_on(
     assert last == f"stopped by SIGTERM; the same command goes on from {workdir}"
     assert "stopped" not in two.err
     assert final_state(workdir)[0] == len(record.rows(workdir)) >= 3
-    again = run(*LONG, "--config.cpu_devices=1", f"--workdir={workdir}", cache)
+    again = run(*LONG, *APART, f"--workdir={workdir}", cache)
     assert again.returncode == 0, again.stderr
     chex.assert_trees_all_equal(outcome(workdir), uninterrupted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
+def test_several_processes_attack_as_one_does(count, cache, tmp_path):
+    """Against a net that one process has trained, for theirs would differ in its last bits."""
+    config = "--config=configs/noise.py:mnist,smoke"
+    few = ("--config.images=3", "--config.budget.images=0", "--config.data.source=sample")
+    net = run("--config=configs/cnn.py:mnist-best,smoke", f"--workdir={tmp_path / 'net'}", cache)
+    assert net.returncode == 0, net.stderr
+    words = (config, *few, f"--config.run={tmp_path / 'net'}", cache)
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    assert run(*words, f"--workdir={alone}").returncode == 0
+    ended = several.run(
+        count, ("-m", "research.main", *words, f"--workdir={together}"), seconds=300
+    )
+    assert {each.code for each in ended} == {0}, ended[0].err
+    pictures = sorted(path.relative_to(alone) for path in alone.glob("c*/*.png"))
+    assert len(pictures) == 33
+    for name in ("cells.jsonl", *pictures):
+        assert (together / name).read_bytes() == (alone / name).read_bytes()
 
 
 @pytest.mark.slow
