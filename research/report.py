@@ -188,7 +188,7 @@ def main(argv: Sequence[str]) -> int:
     del argv
     try:
         return _act()
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
@@ -208,6 +208,7 @@ def _act() -> int:
         return 0
     if _HTML.value is not None:
         page.write(Path(_HTML.value), ROOT)
+        print(f"the page is in {_HTML.value}; open it in a browser", file=sys.stderr)
         return 0
     for directory in _COLLECT.value:
         workdir = files.locate(directory)

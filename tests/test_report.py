@@ -157,3 +157,13 @@ def test_a_changed_digit_in_a_table_is_noticed(name, begin):
     other = str((int(row[position]) + 1) % 10)
     changed = text.replace(row, row[:position] + other + row[position + 1 :])
     assert report.render(changed, report.ROOT) != changed
+
+
+def test_the_page_is_written_and_where_it_lies_is_said_last(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(report.page, "write", lambda path, root: path.write_text("the page"))
+    assert act(f"--html={tmp_path / 'report.html'}") == 0
+    assert (tmp_path / "report.html").read_text() == "the page"
+    said = capsys.readouterr().err
+    assert said == f"the page is in {tmp_path / 'report.html'}; open it in a browser\n"
+    assert act(f"--html={tmp_path / 'nowhere' / 'report.html'}") == 2
+    assert capsys.readouterr().err.startswith("error: [Errno 2] No such file or directory: ")
