@@ -10,12 +10,13 @@ there only as well, since one whose processes wait for one another would wait fo
 not write or read. Which state is taken is decided by all: each reads it and compares the digests.
 
 On a disk a state is the directory that Orbax makes. In an object store (`research.files`) it is one
-object, `<epoch>.tar`, of the same directory: it is there whole or not at all, and deleted likewise.
+object, `<epoch>.tar.gz`, of that directory: there whole or not at all, and deleted likewise.
 Orbax can write into gs:// by itself, with another package and a file to say that a directory is
 whole, but not into s3://.
 """
 
 import contextlib
+import gzip
 import hashlib
 import io
 import shutil
@@ -34,7 +35,7 @@ from research import files, processes
 from research.types import PyTree, UserError
 
 _TRASH = "trash"
-_PACKED = ".tar"
+_PACKED = ".tar.gz"  # its checksum shows damage before Orbax meets it
 
 
 def by_itself() -> ocp.options.MultiprocessingOptions:
@@ -200,7 +201,8 @@ class Checkpoints:
         content = io.BytesIO()
         with tarfile.open(fileobj=content, mode="w") as packed:
             packed.add(self._directory / str(epoch), arcname=str(epoch))
-        files.replace(store / f"{epoch}{_PACKED}", content.getvalue())
+        packed_up = gzip.compress(content.getvalue(), compresslevel=1, mtime=0)
+        files.replace(store / f"{epoch}{_PACKED}", packed_up)
         earlier = [number for number in before if number < epoch]
         for number in earlier[self._keep - 1 :]:
             files.remove(store / f"{number}{_PACKED}")
@@ -208,7 +210,8 @@ class Checkpoints:
     def _restore(self, epoch: int, template: PyTree) -> PyTree:
         if self._store is None:
             return _read(self._directory / str(epoch), template)
-        content = io.BytesIO((self._store / f"{epoch}{_PACKED}").read_bytes())
+        packed_up = (self._store / f"{epoch}{_PACKED}").read_bytes()
+        content = io.BytesIO(gzip.decompress(packed_up))
         with tempfile.TemporaryDirectory() as folder:
             with tarfile.open(fileobj=content) as packed:
                 packed.extractall(folder, filter="data")
