@@ -17,10 +17,10 @@ import jax
 from absl import flags
 
 from benchmarks import measure, ours
-from research import probes, train
 from research.models.activations import ACTIVATIONS
 from research.models.mlp import INITIALIZERS, MLP
-from research.types import Array, PyTree
+from research.structs import Array, PyTree
+from research.training import probes, train
 
 _FLAGS = measure.make_flags("layers")
 _NET = flags.DEFINE_string("net", "tanh-40", "Net to measure.", flag_values=_FLAGS)

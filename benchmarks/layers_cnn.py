@@ -30,9 +30,9 @@ from jax import lax
 
 from benchmarks import contest, measure, ours
 from configs import cnn, masks
-from research import parallel
 from research.models import conv
-from research.types import Config
+from research.runtime import sharding
+from research.structs import Config
 
 _FLAGS = measure.make_flags("layers_cnn", data=False, peers=True)
 _ROUNDS = flags.DEFINE_integer(
@@ -199,7 +199,7 @@ def make_call(
 
     scan = jax.jit(
         lambda carry: lax.scan(body, carry, length=iterations)[0],
-        compiler_options=parallel.compiler_options() if tuned else None,
+        compiler_options=sharding.compiler_options() if tuned else None,
         donate_argnums=0,
     )
     program = scan.lower(carry).compile()
@@ -246,7 +246,7 @@ def peer_options(rows: Sequence[Row], iterations: int, turns: int) -> list[str]:
 def main(argv: list[str]) -> int:
     output = measure.begin(_FLAGS, argv, __doc__ or "", table)
     missing = [name for name in measure.find_missing(_FLAGS.peer_python) if name == "torch"]
-    parallel.configure(cpu_devices=1, cpu_threads=0, seeds=1)
+    sharding.configure(cpu_devices=1, cpu_threads=0, seeds=1)
     if wrong := sorted(set(_NETS.value) - set(NETS)):
         sys.exit(f"error: nets: {', '.join(wrong)} unknown; valid: {', '.join(NETS)}")
     configs: dict[str, Config] = {

@@ -19,11 +19,12 @@ import optax
 
 from benchmarks import contest
 from configs import mlp
-from research import optim, parallel, train
-from research.data import standard
+from research.data import datasets
 from research.experiments import depth
 from research.models.mlp import MLP
-from research.types import Config, Dataset, UserError
+from research.runtime import sharding
+from research.structs import Config, Dataset, UserError
+from research.training import optim, train
 
 
 class Study(NamedTuple):
@@ -45,10 +46,10 @@ def load(net: str, data_dir: str, *, cpu_devices: int = 1) -> Study:
     config: Config = mlp.get_config()
     try:
         model = depth.make_model(config, net)
-        training, test, source = standard.load_mnist(directory=data_dir, source="idx")
+        training, test, source = datasets.load_mnist(directory=data_dir, source="idx")
     except UserError as error:
         sys.exit(f"error: {error}")
-    parallel.configure(cpu_devices=cpu_devices, cpu_threads=config.cpu_threads, seeds=cpu_devices)
+    sharding.configure(cpu_devices=cpu_devices, cpu_threads=config.cpu_threads, seeds=cpu_devices)
     tx = optim.make_optimizer(config.learning_rate)
     return Study(config, model, tx, training, test, source.caption())
 
@@ -66,11 +67,11 @@ class Nets:
         seeds: Sequence[int],
         *data: Dataset,
     ) -> None:
-        self.mesh = parallel.make_mesh(len(seeds))
-        self.data = parallel.place_whole(data, self.mesh)
-        self.seeds = parallel.place_seeds(np.asarray(seeds, np.uint32), self.mesh)
+        self.mesh = sharding.make_mesh(len(seeds))
+        self.data = sharding.place_whole(data, self.mesh)
+        self.seeds = sharding.place_seeds(np.asarray(seeds, np.uint32), self.mesh)
         states = train.init_states(model, tx, seeds, np.asarray(data[0].images[:1]))
-        self.states = parallel.place_seeds(states, self.mesh)
+        self.states = sharding.place_seeds(states, self.mesh)
 
 
 class Trainer(Nets):
@@ -95,7 +96,7 @@ class Trainer(Nets):
             probe=probe,
         )
         epoch = train.make_epoch(study.model, study.tx, loop)
-        self.program = parallel.over_seeds(epoch, self.mesh, batched=batched)
+        self.program = sharding.over_seeds(epoch, self.mesh, batched=batched)
         self._number = 0
 
     def arguments(self) -> tuple[Any, ...]:
@@ -106,7 +107,7 @@ class Trainer(Nets):
         """Run the next epoch and fetch all that it leaves, as NumPy arrays [S, ...]."""
         self.states, result = self.program(*self.arguments())
         self._number += 1
-        _, fetched = parallel.fetch_seeds((self.states, result), len(self.seeds))
+        _, fetched = sharding.fetch_seeds((self.states, result), len(self.seeds))
         return fetched
 
 

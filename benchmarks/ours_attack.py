@@ -20,14 +20,16 @@ from flax import linen as nn
 
 from benchmarks import contest, ours
 from configs import cnn
-from research import parallel, train
 from research.adversarial import generate
-from research.adversarial.cells import Method
 from research.adversarial.faithful import Faithful
+from research.adversarial.loop import Method
 from research.adversarial.minimal import Minimal
-from research.data import standard
-from research.experiments import classify, nets, training
-from research.types import Config, PyTree, UserError
+from research.data import datasets
+from research.experiments import classifiers, trainer
+from research.experiments.noise import nets
+from research.runtime import sharding
+from research.structs import Config, PyTree, UserError
+from research.training import train
 
 _NET = ("dataset", "net", "precision", "filters", "pools", "dropouts", "dense", "padding")
 METHODS: dict[str, Callable[..., Method]] = {"minimal": Minimal, "faithful": Faithful}
@@ -88,9 +90,9 @@ def export(run: Path, data_dir: str, directory: Path) -> dict[str, Any]:
     Raises UserError for a run or data that cannot be used.
     """
     config = config_of(run)
-    training_set, test_set, source = standard.load_mnist(directory=data_dir, source="idx")
-    task = classify.make_task(config, len(training_set.images))
-    epoch, states = training.restore(task, config.seeds, run, training_set)
+    training_set, test_set, source = datasets.load_mnist(directory=data_dir, source="idx")
+    task = classifiers.make_task(config, len(training_set.images))
+    epoch, states = trainer.restore(task, config.seeds, run, training_set)
     weights: dict[str, Any] = flatten(jax.tree.map(lambda array: array[0], states.params))
     np.savez(directory / "weights.npz", **weights, pools=np.array(config.pools))
     np.savez(directory / "digits.npz", images=test_set.images, labels=test_set.labels)
@@ -121,8 +123,8 @@ def compete(argv: Sequence[str]) -> None:
     """Be the paced contestant."""
     options = contest.parse_attack(argv)
     config: Config = cnn.get_config("mnist")
-    parallel.configure(cpu_devices=1, cpu_threads=config.cpu_threads, seeds=1)
-    model = classify.make_model(config, 10)
+    sharding.configure(cpu_devices=1, cpu_threads=config.cpu_threads, seeds=1)
+    model = classifiers.make_model(config, 10)
     sample, weights = contest.read_attacked(options.directory)
     params = unflatten(weights)
     contest.announce(

@@ -16,27 +16,28 @@ import numpy as np
 
 from benchmarks import contest, ours
 from configs import cnn
-from research import losses, parallel, train
-from research.data import arrays, standard
-from research.experiments import classify, training
-from research.types import Array, Config, Dataset, PyTree, UserError
+from research.data import batching, datasets
+from research.experiments import classifiers, trainer
+from research.runtime import sharding
+from research.structs import Array, Config, Dataset, PyTree, UserError
+from research.training import losses, train
 
 
 class Steps(ours.Nets):
     """One net and its data, trained `count` steps at a turn."""
 
-    def __init__(self, task: training.Task, data: Dataset, count: int) -> None:
+    def __init__(self, task: trainer.Task, data: Dataset, count: int) -> None:
         super().__init__(task.model, task.tx, (0,), data)
-        self.program = parallel.over_seeds(
+        self.program = sharding.over_seeds(
             train.make_steps(task.model, task.tx, task.loop, count),
             self.mesh,
             convolutions=task.loop.convolutions,
         )
         self._count = count
-        self._steps = arrays.steps_per_epoch(len(data.images), task.loop.batch_size)
+        self._steps = batching.steps_per_epoch(len(data.images), task.loop.batch_size)
         self._number, self._first = 1, 0
 
-    def turn(self) -> train.Taken:
+    def turn(self) -> train.StepOutput:
         """Take the next steps, beginning a new epoch where too few are left of this one."""
         if self._first + self._count > self._steps:
             self._number, self._first = self._number + 1, 0
@@ -65,7 +66,7 @@ class Gradients:
 
             return jax.lax.scan(body, jnp.asarray(images), length=count)[0]
 
-        self.program = jax.jit(move, compiler_options=parallel.compiler_options())
+        self.program = jax.jit(move, compiler_options=sharding.compiler_options())
 
     def turn(self) -> jax.Array:
         """Move the images on."""
@@ -77,7 +78,7 @@ def load(config: Config, data_dir: str) -> tuple[Dataset, str]:
     """Training images of MNIST, or random ones in the shape of CIFAR-10; and what they are."""
     if config.dataset == "mnist":
         try:
-            data, _, source = standard.load_mnist(directory=data_dir, source="idx")
+            data, _, source = datasets.load_mnist(directory=data_dir, source="idx")
         except UserError as error:
             sys.exit(f"error: {error}")
         return data, source.caption()
@@ -89,7 +90,7 @@ def make_turn(
     config: Config, data: Dataset, work: str, count: int
 ) -> tuple[Callable[[], object], int]:
     """What a turn of this work does, and the number of the net's parameters."""
-    task = classify.make_task(config, len(data.images))
+    task = classifiers.make_task(config, len(data.images))
     if work == "train":
         steps = Steps(task, data, count)
         return steps.turn, count_parameters(steps.states.params)
@@ -107,7 +108,7 @@ def main(argv: Sequence[str]) -> None:
     options = contest.parse_cnn(argv)
     config: Config = cnn.get_config(options.net["dataset"])
     config.padding = options.net["padding"]
-    parallel.configure(cpu_devices=1, cpu_threads=config.cpu_threads, seeds=1)
+    sharding.configure(cpu_devices=1, cpu_threads=config.cpu_threads, seeds=1)
     data, caption = load(config, options.data_dir)
     turn, parameters = make_turn(config, data, options.work, options.count)
     contest.announce(

@@ -8,12 +8,12 @@ import jax
 import numpy as np
 
 from benchmarks import scenes
-from research import detect
+from research.faces import detection
 
 
 def main(argv: Sequence[str]) -> None:
     names = scenes.parse(argv)
-    detector = detect.make_detector()
+    detector = detection.make_detector()
 
     def find(images: Sequence[np.ndarray], together: bool) -> list[np.ndarray]:
         if together:

@@ -26,10 +26,11 @@ from PIL import Image, ImageEnhance
 
 from benchmarks import ours
 from configs import masks as configs
-from research import augment, optim, parallel, train
-from research.data import annotations, crops, drawn_faces, ingest, masks, photos, splits
-from research.experiments import classify
-from research.types import Box, Config, Face
+from research.experiments import classifiers
+from research.faces import annotations, crops, dataset, drawing, ingest, photos, splits
+from research.runtime import sharding
+from research.structs import Box, Config, Face
+from research.training import augment, optim, train
 
 REPORTED = 12_243  # faces, of which 2,000 were tested on and 1,000 scored
 TEST, SCORE, REAL = 2_000 / REPORTED, 1_000 / REPORTED, 9_000 / REPORTED  # the rest are copies
@@ -44,7 +45,7 @@ def draw(folder: Path, faces: int, size: int) -> dict[str, Any]:
     faces: in the data set, the copies of the smaller class counted, see `masks`.
     """
     drawn = folder / "drawn"
-    _ = drawn_faces.write(drawn, photos=_BASES, seed=0)
+    _ = drawing.write(drawn, photos=_BASES, seed=0)
     bases = _by_photo(annotations.read_voc(drawn / "voc").faces)
     generator = np.random.Generator(np.random.PCG64(0))
     left, number = round(REAL * faces), 0
@@ -69,10 +70,10 @@ def draw(folder: Path, faces: int, size: int) -> dict[str, Any]:
     return {"photographs": number, "annotated": len(found)}
 
 
-def prepare(folder: Path, home: Path) -> tuple[masks.Masks, dict[str, Any]]:
+def prepare(folder: Path, home: Path) -> tuple[dataset.Masks, dict[str, Any]]:
     """The faces of `draw` as a data set below `home`, and what it took."""
     settings = json.loads((folder / "request.json").read_text())
-    request = masks.Request(
+    request = dataset.Request(
         directories={"voc": str(folder / "voc")},
         keep_incorrect=False,
         cut=ingest.Cut(0.0, settings["size"], 1),
@@ -83,7 +84,7 @@ def prepare(folder: Path, home: Path) -> tuple[masks.Masks, dict[str, Any]]:
         detector={},
     )
     began, used = time.monotonic(), time.process_time()
-    found = masks.prepare(request, str(home), _no_detector, _say)
+    found = dataset.prepare(request, str(home), _no_detector, _say)
     seconds = time.monotonic() - began
     return found, {
         "faces": sum(len(each.data.labels) for each in found.splits.values()),
@@ -93,20 +94,20 @@ def prepare(folder: Path, home: Path) -> tuple[masks.Masks, dict[str, Any]]:
     }
 
 
-def run_epoch(found: masks.Masks) -> dict[str, Any]:
+def run_epoch(found: dataset.Masks) -> dict[str, Any]:
     """An epoch of configs/masks.py:vgg with the test faces after it, and the images it took.
 
     images_per_s: of the steps after the first piece, which is compiled.
     """
     config: Config = configs.get_config("vgg")
-    parallel.configure(cpu_devices=1, cpu_threads=config.cpu_threads, seeds=1)
+    sharding.configure(cpu_devices=1, cpu_threads=config.cpu_threads, seeds=1)
     loop = train.Loop(
         epochs=1,
         batch_size=config.batch_size,
         eval_batch_size=config.eval_batch_size,
         change=augment.make_augment(shift_pixels=config.shift, mirrored=config.mirror),
         floor=config.probability_floor,
-        look_every=config.look_every,
+        steps_per_dispatch=config.steps_per_dispatch,
         convolutions=True,
     )
     looks: list[tuple[float, int]] = []
@@ -118,7 +119,7 @@ def run_epoch(found: masks.Masks) -> dict[str, Any]:
 
     began = time.monotonic()
     _ = train.fit(
-        classify.make_model(config, 2),
+        classifiers.make_model(config, 2),
         optim.make_optimizer(config.learning_rate, name=config.optimizer),
         found.splits["train"].data,
         found.splits["test"].data,

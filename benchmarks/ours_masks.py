@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 
 from benchmarks import contest, ours, ours_cnn
-from research import optim, parallel, train
-from research.experiments import training
+from research.experiments import trainer
 from research.models.cnn import CNN
-from research.types import Dataset
+from research.runtime import sharding
+from research.structs import Dataset
+from research.training import optim, train
 
 _OF_THE_MODEL = ("filters", "pools", "dropouts", "dense", "dense_dropouts")
 
 
-def make_task(net: Mapping[str, Any]) -> training.Task:
+def make_task(net: Mapping[str, Any]) -> trainer.Task:
     """The net, its optimiser and its loop, from the values of `masks_net.net`."""
     sizes: dict[str, Any] = {key: tuple(net[key]) for key in _OF_THE_MODEL}
     model = CNN(**sizes, padding=net["padding"], classes=contest.CLASSES[net["dataset"]])
@@ -25,12 +26,12 @@ def make_task(net: Mapping[str, Any]) -> training.Task:
     loop = train.Loop(
         epochs=1, batch_size=batch_size, eval_batch_size=batch_size, convolutions=True
     )
-    return training.Task("masks", model, tx, loop)
+    return trainer.Task("masks", model, tx, loop)
 
 
 def main(argv: Sequence[str]) -> None:
     options = contest.parse_cnn(argv)
-    parallel.configure(cpu_devices=1, cpu_threads=0, seeds=1)
+    sharding.configure(cpu_devices=1, cpu_threads=0, seeds=1)
     images, labels = contest.draw_pictures(options.net["dataset"])
     data = Dataset(images=images, labels=labels.astype(np.int32))
     steps = ours_cnn.Steps(make_task(options.net), data, options.count)

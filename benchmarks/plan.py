@@ -19,9 +19,12 @@ from absl import flags
 
 from benchmarks import measure
 from configs import cnn, mlp
-from research import costs, parallel, train
-from research.experiments import classify, depth, nets, training
-from research.types import Array, Config, Dataset, PyTree
+from research.experiments import classifiers, depth, trainer
+from research.experiments.noise import nets
+from research.models import costs
+from research.runtime import sharding
+from research.structs import Array, Config, Dataset, PyTree
+from research.training import train
 
 _FLAGS = measure.make_flags("plan", data=False)
 _ROWS = flags.DEFINE_integer(
@@ -261,7 +264,7 @@ def count_picture(rows: int) -> dict[str, Any]:
     config: Config = cnn.get_config("cifar10-best")
     with config.unlocked():
         batch, config.batch_size = config.batch_size, rows
-    task = classify.make_task(config, PICTURES)
+    task = classifiers.make_task(config, PICTURES)
     params = _parameters(task.model, (32, 32, 3))
     return {
         "flops": _count_step(task, rows) / rows,
@@ -273,27 +276,27 @@ def count_picture(rows: int) -> dict[str, Any]:
 
 def count_cell(rows: int) -> dict[str, Any]:
     """FLOPs of a cell's gradient under the report's MNIST net, and how many a cell takes."""
-    model = classify.make_model(cnn.get_config("mnist"), CLASSES)
+    model = classifiers.make_model(cnn.get_config("mnist"), CLASSES)
     params, apply_fn = _parameters(model, (28, 28, 1)), nets.apply_of(model)
 
     def gradient(params: PyTree, images: Array) -> Any:
         return jax.grad(lambda images: jnp.sum(apply_fn(params, images)[:, 0]))(images)
 
     images = jax.ShapeDtypeStruct((rows, 28, 28, 1), np.float32)
-    flops = _flops(jax.jit(gradient, compiler_options=parallel.compiler_options()), params, images)
+    flops = _flops(jax.jit(gradient, compiler_options=sharding.compiler_options()), params, images)
     attacks = measure.read(measure.RESULTS / "attacks.json")["contestants"]["ours"]["turns"]
     taken = [turn["gradients"] / turn["cells"] for turn in attacks]
     return {"flops": flops / rows, "layers": _layers(params), "gradients": float(np.mean(taken))}
 
 
-def _count_step(task: training.Task, rows: int) -> float:
+def _count_step(task: trainer.Task, rows: int) -> float:
     """FLOPs of one training step as XLA counts them."""
     one = train.make_steps(task.model, task.tx, task.loop, 1)
     images, shape = np.zeros((1, 32, 32, 3), np.uint8), jax.ShapeDtypeStruct
     state = jax.eval_shape(lambda: train.init_state(task.model, task.tx, 0, images))
     data: Any = (shape((2 * rows, 32, 32, 3), np.uint8), shape((2 * rows,), np.int32))
     seed, number = shape((), np.uint32), shape((), np.int32)
-    program = jax.jit(one, compiler_options=parallel.compiler_options())
+    program = jax.jit(one, compiler_options=sharding.compiler_options())
     return _flops(program, state, seed, number, number, Dataset(*data))
 
 

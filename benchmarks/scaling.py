@@ -23,12 +23,15 @@ from absl import flags
 
 from benchmarks import contest, measure, ours
 from configs import cnn, mlp
-from research import costs, parallel, train
 from research.adversarial import generate
 from research.adversarial.minimal import Minimal
-from research.data import standard
-from research.experiments import classify, depth, nets, training
-from research.types import Config, Dataset, UserError
+from research.data import datasets
+from research.experiments import classifiers, depth, trainer
+from research.experiments.noise import nets
+from research.models import costs
+from research.runtime import sharding
+from research.structs import Config, Dataset, UserError
+from research.training import train
 
 _FLAGS = measure.make_flags("scaling")
 _TURNS = flags.DEFINE_integer(
@@ -120,24 +123,24 @@ def set_up(work: Work, devices: int) -> None:
         sys.exit(f"error: {devices} devices need as many cores, and there are {len(cores)}")
     os.sched_setaffinity(0, cores[:devices])
     together = devices if work.together else 1
-    parallel.configure(
+    sharding.configure(
         cpu_devices=devices, cpu_threads=devices, seeds=devices, data_devices=together
     )
 
 
-def make_task(work: Work) -> training.Task:
+def make_task(work: Work) -> trainer.Task:
     """The net of a workload that trains, and how it is trained."""
     if work.variant in mlp.NETS:
         config: Config = mlp.get_config(work.variant)
         return depth.make_task(config, 1)
-    return classify.make_task(cnn.get_config(work.variant), 60_000)
+    return classifiers.make_task(cnn.get_config(work.variant), 60_000)
 
 
 def load(data_dir: str, count: int = 60_000) -> tuple[Dataset, str]:
     """MNIST's training images, or so many of random bytes; and what they are."""
     if data_dir:
         try:
-            data, _, source = standard.load_mnist(directory=data_dir, source="idx")
+            data, _, source = datasets.load_mnist(directory=data_dir, source="idx")
         except UserError as error:
             sys.exit(f"error: {error}")
         return data, source.caption()
@@ -152,14 +155,14 @@ class Steps:
 
     def __init__(self, work: Work, data: Dataset, count: int, devices: int) -> None:
         task, seeds = make_task(work), range(work.seeds)
-        mesh = parallel.make_mesh(work.seeds, data_devices=devices if work.together else 0)
+        mesh = sharding.make_mesh(work.seeds, data_devices=devices if work.together else 0)
         steps = train.make_steps(task.model, task.tx, task.loop, count)
-        self.program = parallel.over_seeds(steps, mesh, convolutions=task.loop.convolutions)
+        self.program = sharding.over_seeds(steps, mesh, convolutions=task.loop.convolutions)
         states = train.init_states(task.model, task.tx, seeds, np.asarray(data.images[:1]))
-        self.parameters = training.parameter_count(states.params, work.seeds)
-        self._states = parallel.place_seeds(states, mesh)
-        self._seeds = parallel.place_seeds(np.arange(work.seeds, dtype=np.uint32), mesh)
-        self._data = parallel.place_whole(data, mesh)
+        self.parameters = trainer.parameter_count(states.params, work.seeds)
+        self._states = sharding.place_seeds(states, mesh)
+        self._seeds = sharding.place_seeds(np.arange(work.seeds, dtype=np.uint32), mesh)
+        self._data = sharding.place_whole(data, mesh)
 
     def arguments(self) -> tuple[Any, ...]:
         """What the program is called with at the next turn."""
@@ -180,7 +183,7 @@ def make_attack(data: Dataset, count: int) -> Callable[[], object]:
     """A turn that attacks `count` images under a small CNN of random weights."""
     config: Config = cnn.get_config("mnist")
     config.filters, config.dense = (8, 16), (32,)
-    model = classify.make_model(config, 10)
+    model = classifiers.make_model(config, 10)
     params = model.init(jax.random.key(0), train.as_input(data.images[:1]))["params"]
     attack = functools.partial(
         generate.generate,
@@ -210,7 +213,7 @@ def contend(setting: str) -> None:
     name, _, number = setting.partition("/")
     if name == "bytes":
         most = max(COMPILED_FOR)
-        parallel.configure(cpu_devices=most, cpu_threads=0, seeds=most, data_devices=most)
+        sharding.configure(cpu_devices=most, cpu_threads=0, seeds=most, data_devices=most)
         contest.announce(**{each: count_bytes(WORKS[each]) for each in WORKS if WORKS[each].seeds})
         return
     work, devices = WORKS[name], int(number)

@@ -2,7 +2,7 @@
 
     python -m benchmarks.seeds --data_dir=DIR
 
-`lax.map` (what `research.parallel` does on a CPU) against `vmap`, on one and two virtual devices,
+`lax.map` (what `runtime.sharding` does on a CPU) against `vmap`, on one and two virtual devices,
 and the seeds trained alone, each with a program of its own. Every setting is a process; they run
 one epoch each in turn. In the end the parameters of every seed are compared bit for bit with
 those of the seed trained alone.

@@ -22,7 +22,7 @@ def get_config(arg: str = "mnist") -> ConfigDict:
     """The config of one variant; raises ValueError listing the valid ones."""
     variant, switches = parse_variant(arg, VARIANTS, ("smoke",))
     config = ConfigDict()
-    config.experiment = "classify"
+    config.experiment = "classifiers"
     config.name = arg.replace(",", "-")
     config.mode = "train"  # or evaluate: restore what the same command trained, and judge it
     config.dataset = variant.partition("-")[0]
@@ -30,7 +30,7 @@ def get_config(arg: str = "mnist") -> ConfigDict:
     config.seed = 0  # the first seed
     config.seeds = 1  # how many nets, with seeds seed, seed + 1, ...
     config.eval_batch_size = 500  # images at once when judging; may change the last digits
-    config.look_every = 25  # most steps between two looks at the clock and at requests to stop
+    config.steps_per_dispatch = 25  # most steps of one compiled call; a run can stop between two
     config.label_smoothing = 0.0  # share of the target that is spread over all classes
     config.shift = 0  # training images are moved by up to so many pixels
     config.mirror = False  # half of the training images are turned left to right
@@ -62,7 +62,7 @@ def get_config(arg: str = "mnist") -> ConfigDict:
     if "smoke" in switches:
         config.epochs = 2
         config.batch_size = 64
-        config.look_every = 4
+        config.steps_per_dispatch = 4
         config.data.source = "synthetic"
     return config
 

@@ -34,7 +34,9 @@ def get_config(arg: str = "vgg") -> ConfigDict:
     config.seeds = 1  # how many nets, with seeds seed, seed + 1, ...
     # Images at once when judging; may change the last digits. Multiples of 16 are faster on a CPU.
     config.eval_batch_size = 48
-    config.look_every = 25  # most steps between two looks at the clock and at requests to stop
+    config.steps_per_dispatch = (
+        25  # most steps between two looks at the clock and at requests to stop
+    )
     config.keep_best = False  # the net after the epoch of lowest test loss, instead of the last
     # After everything: epochs on the test faces, as the report does in the end. No figure on the
     # test faces says anything of that net; the score faces are all that is held out then.
@@ -123,6 +125,6 @@ def _shorten(config: Any) -> None:
         config.widths = (8, 16, 16, 16)
     config.epochs = 3
     config.final_epochs = 1
-    config.look_every = 4
+    config.steps_per_dispatch = 4
     config.data.drawn = 60
     config.data.size = 100

@@ -29,14 +29,14 @@ from types import ModuleType
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from research import files, parallel, preemption, processes, profiling
-from research.types import Config, UserError
+from research.runtime import distributed, files, preemption, profiling, sharding
+from research.structs import Config, UserError
 
 EXPERIMENTS = {
-    "classify": "research.experiments.classify",
+    "classifiers": "research.experiments.classifiers",
     "depth": "research.experiments.depth",
-    "masks": "research.experiments.masks",
-    "noise": "research.experiments.noise",
+    "masks": "research.experiments.masks.study",
+    "noise": "research.experiments.noise.study",
 }
 
 _LOOKS = 5  # at the work directory, a second apart
@@ -150,21 +150,23 @@ def run_experiment(
     try:
         workdir = files.locate(str(workdir))
         if not dry_run:
-            processes.start(coordinator=coordinator, processes=count, process=number, advice=advice)
+            distributed.initialize(
+                coordinator=coordinator, processes=count, process=number, advice=advice
+            )
             _check_shared(workdir)
         experiment = _set_up(config, cache)
         if dry_run:
             print(experiment.describe(config))
             return 0
         summary = experiment.run(config, workdir)
-        speaks = processes.first()
-        processes.close()
+        speaks = distributed.is_first()
+        distributed.close()
     except (UserError, OSError) as error:  # OSError: a full disk, a directory without permission
         return _end(f"error: {error}", 2, error)
     except preemption.Stopped as stopped:
         return _end(f"{stopped}; {advice}", stopped.exit_code, together=stopped.together)
     except Exception as error:
-        if processes.alone():
+        if distributed.is_single():
             raise
         traceback.print_exc()
         return _end(f"error: {type(error).__name__}: {_one_line(error)}", 1, error)
@@ -176,7 +178,7 @@ def run_experiment(
 
 def _check_shared(workdir: Path) -> None:
     """Raise UserError unless every process reads what the first one writes into `workdir`."""
-    if processes.alone():
+    if distributed.is_single():
         return
     file = workdir / ".shared"
 
@@ -191,25 +193,26 @@ def _check_shared(workdir: Path) -> None:
             ) from error
         return token
 
-    token, seen = processes.told(write), False
+    token, seen = distributed.broadcast_from_first(write), False
     for _ in range(_LOOKS):
         with contextlib.suppress(Exception):  # each store has errors of its own
             seen = file.read_text() == token
         if seen:
             break
         time.sleep(1)  # a file system of a network may be late
-    missed = processes.highest(0 if seen else processes.number() + 1)
+    missed = distributed.max_over_processes(0 if seen else distributed.process_index() + 1)
     files.remove(file)
     if missed:
         raise UserError(
-            f"{workdir} is not the same directory for process {missed - 1} of {processes.count()} "
-            "(from 0) and the first one; give a --workdir on storage that all of them share"
+            f"{workdir} is not the same directory for process {missed - 1} "
+            f"of {distributed.process_count()} (from 0) and the first one; give a --workdir on "
+            "storage that all of them share"
         )
 
 
 def _set_up(config: Config, cache: str) -> ModuleType:
     """The devices, the compiled programs of before, and the module of the experiment."""
-    parallel.configure(
+    sharding.configure(
         cpu_devices=config.cpu_devices,
         cpu_threads=config.cpu_threads,
         seeds=config.seeds if "seeds" in config else 1,
@@ -217,7 +220,7 @@ def _set_up(config: Config, cache: str) -> ModuleType:
         matmul_precision=config.matmul_precision,
     )
     if cache:
-        parallel.cache_programs(cache)
+        sharding.cache_programs(cache)
     if config.experiment not in EXPERIMENTS:
         valid = ", ".join(EXPERIMENTS)
         raise UserError(f"experiment: {config.experiment!r} is not one of {valid}")
@@ -229,11 +232,11 @@ def _end(text: str, code: int, error: Exception | None = None, *, together: bool
 
     together: whether all processes are on their way to this place.
     """
-    speaks = processes.first()
+    speaks = distributed.is_first()
     if together:
-        processes.close()
+        distributed.close()
     else:
-        processes.end(text, code, error)
+        distributed.end(text, code, error)
     if speaks:
         print(text, file=sys.stderr)
     return code

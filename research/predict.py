@@ -20,9 +20,10 @@ from typing import Any
 
 from absl import flags, logging
 
-from research import export, parallel, preemption
-from research.experiments import wearers
-from research.types import UserError
+from research.experiments.predict import annotate
+from research.runtime import preemption, sharding
+from research.storage import export
+from research.structs import UserError
 
 # Not among absl's own, which hold the flags of every door that a process imports.
 _FLAGS = flags.FlagValues()
@@ -98,12 +99,12 @@ def predict(run: Path, given: Sequence[str], out: Path) -> dict[str, Any]:
         precision = str(exported.config["matmul_precision"])
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{run}: its config is none of configs/masks.py ({error!r})") from None
-    parallel.configure(cpu_devices=1, cpu_threads=0, seeds=1, matmul_precision=precision)
+    sharding.configure(cpu_devices=1, cpu_threads=0, seeds=1, matmul_precision=precision)
     if _CACHE.value:
-        parallel.cache_programs(_CACHE.value)
+        sharding.cache_programs(_CACHE.value)
     if _MIN_FACE_PX.value is not None:
         min_face_px = _MIN_FACE_PX.value
-    return wearers.run(exported, given, out, min_face_px=min_face_px, panels=_PANELS.value)
+    return annotate.run(exported, given, out, min_face_px=min_face_px, panels=_PANELS.value)
 
 
 def main(argv: Sequence[str]) -> int:

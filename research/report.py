@@ -19,15 +19,15 @@ from typing import Any
 
 from absl import app, flags
 
-from research import files
-from research.ledger import book, claims, keep, runs, text
+from research.ledger import claims, keep, runs, text, verdicts
+from research.ledger.tables import classifiers as classifier_tables
+from research.ledger.tables import depth as depth_tables
+from research.ledger.tables import masks as mask_tables
+from research.ledger.tables import noise as noise_tables
 from research.page import collect as page_records
 from research.page import render as page
-from research.tables import classify as classifier_tables
-from research.tables import depth as depth_tables
-from research.tables import masks as mask_tables
-from research.tables import noise as noise_tables
-from research.types import UserError
+from research.runtime import files
+from research.structs import UserError
 
 _COLLECT = flags.DEFINE_multi_string(
     "collect", [], "Run directory whose summary goes into results/; may be given several times."
@@ -77,13 +77,13 @@ def _benchmark(name: str, module: str = "") -> Make:
 
 
 def _section(part: str) -> Make:
-    return lambda root: text.section(book.judged(root), part)
+    return lambda root: text.section(verdicts.judged(root), part)
 
 
 # Name of a block: how it is made from the files under the root.
 BLOCKS: dict[str, Make] = {
     "depth": _of("results/depth.json", depth_tables.table),
-    "depth-claims": lambda root: text.rows(book.judged(root), _DEPTH_CLAIMS),
+    "depth-claims": lambda root: text.rows(verdicts.judged(root), _DEPTH_CLAIMS),
     "depth-hypotheses": _of("results/hypotheses.json", depth_tables.hypotheses_table),
     "classifiers": _of("results/classifiers.json", classifier_tables.table),
     "noise": _of("results/noise.json", noise_tables.table),
@@ -91,8 +91,8 @@ BLOCKS: dict[str, Make] = {
     "masks-counts": _of("results/masks.json", mask_tables.counts_table),
     "masks": _of("results/masks.json", mask_tables.table),
     "masks-trends": _of("results/masks.json", mask_tables.trends_table),
-    "ledger": lambda root: text.short(book.judged(root)),
-    **{f"ledger-{part}": _section(part) for part in book.PARTS},
+    "ledger": lambda root: text.short(verdicts.judged(root)),
+    **{f"ledger-{part}": _section(part) for part in verdicts.PARTS},
     **{
         f"benchmark-{name}": _benchmark(name)
         for name in (
@@ -203,8 +203,8 @@ def _act() -> int:
             data=runs.data_directories(_DATA.value),
         )
     if _LEDGER.value:
-        entries = book.judged(ROOT, [files.locate(directory) for directory in _FROM.value])
-        print(book.to_json(entries) if _JSON.value else text.terminal(entries))
+        entries = verdicts.judged(ROOT, [files.locate(directory) for directory in _FROM.value])
+        print(verdicts.to_json(entries) if _JSON.value else text.terminal(entries))
         return 0
     if _HTML.value is not None:
         page.write(Path(_HTML.value), ROOT)
@@ -229,7 +229,7 @@ def _act() -> int:
         return 0
     for path, made in stale.items():
         _ = path.write_text(made)
-    print(text.terminal(book.judged(ROOT)))
+    print(text.terminal(verdicts.judged(ROOT)))
     print(f"made anew: {names or 'nothing, all agrees with its records'}", file=sys.stderr)
     return 0
 

@@ -16,7 +16,7 @@ import fsspec
 from fsspec.implementations.memory import MemoryFile
 from fsspec.spec import AbstractFileSystem
 
-from research import files
+from research.runtime import files
 
 FOLDER = "OBJECT_STORE"  # variable of the environment: where the objects lie, one file each
 BUCKET = "bucket"

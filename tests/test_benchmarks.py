@@ -31,10 +31,10 @@ from benchmarks import (
 from configs import cnn as configs
 from configs import masks
 from configs import mlp as mlp_configs
-from research import optim
-from research.experiments import classify
+from research.experiments import classifiers
 from research.experiments import depth as depth_study
-from research.types import Config, Dataset
+from research.structs import Config, Dataset
+from research.training import optim
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 HEAD = {"device": "Abacus, 2 cores", "date": "2024-02-29", "data": "MNIST"}
@@ -283,7 +283,7 @@ def tiny_data(count: int) -> Dataset:
 
 def test_a_turn_of_ours_is_so_many_steps_and_stays_within_the_epoch() -> None:
     config, data = tiny_config(), tiny_data(20)
-    steps = ours_cnn.Steps(classify.make_task(config, 20), data, count=2)
+    steps = ours_cnn.Steps(classifiers.make_task(config, 20), data, count=2)
     for taken in (2, 4):  # of three steps an epoch: the second turn begins another one
         counted, _ = steps.turn()
         assert counted.count.tolist() == [[8, 8]]

@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmarks import attacks, contest, judge, measure
 from configs import cnn as configs
-from research.experiments import classify
+from research.experiments import classifiers
 
 SHAPE = (6, 6, 1)
 
@@ -73,7 +73,7 @@ def test_the_judges_net_is_the_one_written_out_by_hand():
 def test_the_judges_net_is_the_net_of_the_config():
     config = configs.get_config("mnist")
     config.filters, config.dense = (3, 4), (5,)
-    model = classify.make_model(config, 10)
+    model = classifiers.make_model(config, 10)
     images = np.random.default_rng(1).random((2, 8, 8, 1)).astype(np.float32)
     shapes = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
     draw = np.random.default_rng(2).normal

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from benchmarks import ingest, ours_ingest
-from research import report, train
-from research.data import annotations, masks, photos
-from research.types import Box, Dataset, Face
+from research import report
+from research.faces import annotations, dataset, photos
+from research.structs import Box, Dataset, Face
+from research.training import train
 
 RESULTS = {
     "device": "Abacus, 2 cores",
@@ -119,13 +120,13 @@ def test_an_epoch_counts_all_faces_and_is_timed_without_its_compilation(
         words["on_epoch"](1, None, result, 9.0)
 
     monkeypatch.setattr(train, "fit", fit)
-    monkeypatch.setattr(ours_ingest.parallel, "configure", lambda **_: None)  # once a process
+    monkeypatch.setattr(ours_ingest.sharding, "configure", lambda **_: None)  # once a process
     empty = np.zeros(0, np.int32)
     splits = {
-        split: masks.Faces(Dataset(np.zeros((n, 4, 4, 3), np.uint8), empty), empty, empty, empty)
+        split: dataset.Faces(Dataset(np.zeros((n, 4, 4, 3), np.uint8), empty), empty, empty, empty)
         for split, n in (("train", 90), ("test", 7))
     }
-    found = masks.Masks(splits, ("a", "b"), {}, Path())
+    found = dataset.Masks(splits, ("a", "b"), {}, Path())
     said = ours_ingest.run_epoch(found)
     # Steps 2 and 3, 64 images in 4 s.
     expected = {"trained": 90, "tested": 7, "seconds": 60.0, "images_per_s": 16.0}

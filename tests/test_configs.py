@@ -3,9 +3,10 @@ from ml_collections import ConfigDict
 
 from configs import cnn, common, masks, mlp, noise
 from research.adversarial.faithful import Faithful
-from research.data import standard
-from research.experiments import depth, nets
-from research.experiments import noise as attacks
+from research.data import datasets
+from research.experiments import depth
+from research.experiments.noise import nets
+from research.experiments.noise import study as attacks
 
 
 def test_a_variant_comes_with_its_switches():
@@ -88,7 +89,7 @@ def test_every_attack_is_valid_and_its_smoke_is_the_same_in_small(variant, tmp_p
     for each in (config, smoke):
         attacks.check(each)
         assert each.experiment == "noise" and each.run == each.input == ""
-        classes = len(standard.CLASSES[each.dataset])
+        classes = len(datasets.CLASSES[each.dataset])
         assert set(each.classes) <= set(range(classes)) and list(each.classes)
         assert list(each.budget.levels) == sorted(each.budget.levels)
         for spec in (*each.nets, *each.compare):

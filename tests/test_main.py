@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 import pytest
 import several
 
-from research import checkpoint, record
+from research.storage import checkpoint, run_directory
 
 RUN = (sys.executable, "-m", "research.main")
 NET = "--config=configs/mlp.py:tanh-5,smoke"
@@ -59,7 +59,7 @@ def test_a_run_prints_its_summary_and_says_last_how_good_it_is_and_where_it_lies
         ((NET, "--config.epochs=three"), "invalid literal for int() with base 10: 'three'"),
         ((NET, "--config.epochs=0"), "epochs: 0 is not a positive number"),
         ((NET, "--config.seeds=0"), "seeds: 0 is not a positive number"),
-        ((NET, "--config.experiment=deep"), "experiment: 'deep' is not one of classify, depth"),
+        ((NET, "--config.experiment=deep"), "experiment: 'deep' is not one of classifiers, depth"),
         (
             (NET, "--config.data.dir=/nowhere"),
             "data.dir is '/nowhere', but data source 'synthetic'",
@@ -122,8 +122,10 @@ def final_state(workdir):
 def outcome(workdir):
     """Everything that has to come out the same: digests of the state, metrics, gradients."""
     clocks = {"seconds", "step_ms"}
-    rows = [{k: v for k, v in row.items() if k not in clocks} for row in record.rows(workdir)]
-    return final_state(workdir), rows, record.gradients(workdir)
+    rows = [
+        {k: v for k, v in row.items() if k not in clocks} for row in run_directory.rows(workdir)
+    ]
+    return final_state(workdir), rows, run_directory.gradients(workdir)
 
 
 LONG = (NET, "--config.epochs=25", "--config.seeds=2")
@@ -152,7 +154,7 @@ def wait_until(process, reached):
 
 
 def wait_for_epoch(workdir, epoch, process):
-    wait_until(process, lambda: len(record.rows(workdir)) >= epoch)
+    wait_until(process, lambda: len(run_directory.rows(workdir)) >= epoch)
 
 
 def test_killed_at_random_moments_it_ends_bit_identical_to_a_run_never_interrupted(
@@ -166,7 +168,7 @@ def test_killed_at_random_moments_it_ends_bit_identical_to_a_run_never_interrupt
         if epochs is None:
             wait_until(process, (workdir / "figures").exists)
         elif epochs:
-            wait_until(process, lambda epochs=epochs: len(record.rows(workdir)) >= epochs)
+            wait_until(process, lambda epochs=epochs: len(run_directory.rows(workdir)) >= epochs)
         time.sleep(moments.random() * (3 if epochs == 0 else 0.1))
         process.kill()
         _ = process.communicate()
@@ -192,7 +194,7 @@ def test_a_signal_saves_and_exits_and_the_same_command_goes_on(
     assert process.returncode == code, said
     assert f"the same command goes on from {workdir}" in said.splitlines()[-1]
     epoch, _ = final_state(workdir)
-    assert epoch == len(record.rows(workdir)) >= 3
+    assert epoch == len(run_directory.rows(workdir)) >= 3
     assert run(*LONG, f"--workdir={workdir}", cache).returncode == 0
     chex.assert_trees_all_equal(outcome(workdir), uninterrupted)
 
@@ -235,7 +237,7 @@ def test_a_flipped_bit_in_the_newest_state_falls_back_and_ends_the_same(
 def test_every_experiment_can_be_run_and_described():
     from research import main
 
-    assert set(main.EXPERIMENTS) == {"classify", "depth", "masks", "noise"}
+    assert set(main.EXPERIMENTS) == {"classifiers", "depth", "masks", "noise"}
     for name in main.EXPERIMENTS.values():
         experiment = importlib.import_module(name)
         assert callable(experiment.run) and callable(experiment.describe)
@@ -244,8 +246,8 @@ def test_every_experiment_can_be_run_and_described():
 def test_the_door_imports_neither_tensorflow_nor_torch():
     code = (
         "import sys, research.main\n"
-        "import research.experiments.classify, research.experiments.depth\n"
-        "import research.experiments.noise\n"
+        "import research.experiments.classifiers, research.experiments.depth\n"
+        "import research.experiments.noise.study\n"
         "assert not {'tensorflow', 'torch', 'matplotlib.pyplot'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -287,7 +289,7 @@ def test_one_of_several_is_killed_and_the_same_command_goes_on(
     workdir = tmp_path / "run"
     words = (*TOGETHER, f"--workdir={workdir}", cache)
     with several.Several(2, words) as begun:
-        begun.wait_until(lambda: len(record.rows(workdir)) >= 5)
+        begun.wait_until(lambda: len(run_directory.rows(workdir)) >= 5)
         begun.send(dead)
         sent = begun.seconds()
         ended = begun.finish()
@@ -311,14 +313,14 @@ def test_a_signal_to_one_of_several_saves_and_another_number_goes_on(
     workdir = tmp_path / "run"
     words = (*TOGETHER, f"--workdir={workdir}", cache)
     with several.Several(2, words) as begun:
-        begun.wait_until(lambda: len(record.rows(workdir)) >= 3)
+        begun.wait_until(lambda: len(run_directory.rows(workdir)) >= 3)
         begun.send(1, signal.SIGTERM)
         one, two = begun.finish()
     assert one.code == two.code == 143, one.err + two.err
     last = one.err.splitlines()[-1]
     assert last == f"stopped by SIGTERM; the same command goes on from {workdir}"
     assert "stopped" not in two.err
-    assert final_state(workdir)[0] == len(record.rows(workdir)) >= 3
+    assert final_state(workdir)[0] == len(run_directory.rows(workdir)) >= 3
     again = run(*LONG, *APART, f"--workdir={workdir}", cache)
     assert again.returncode == 0, again.stderr
     chex.assert_trees_all_equal(outcome(workdir), uninterrupted)

@@ -1,6 +1,6 @@
 """The report's formulas and arithmetic, claim by claim, against autodiff and passes by hand.
 
-What research/claims.toml says of the mathematics is shown here or in the tests that it names.
+What research/ledger/claims.toml says of the mathematics is shown here or in the tests it names.
 """
 
 import itertools
@@ -11,10 +11,10 @@ import numpy as np
 import numpy_mlp
 import pytest
 
-from research import losses
 from research.data import synthetic
 from research.models.activations import ACTIVATIONS
 from research.models.mlp import MLP
+from research.training import losses
 
 GRID = jnp.linspace(-6, 6, 2001, dtype=jnp.float32)
 # Report, Exercise 3, Fig. 16: accuracy, validation accuracy and seconds of 14 epochs.

@@ -12,10 +12,13 @@ import toy_attack as toy
 
 from configs import masks as masks_config
 from configs import mlp
-from research import report, viewer
+from research import report
 from research.adversarial import generate
-from research.experiments import depth, masks, nets, training
-from research.experiments import noise as attack
+from research.experiments import depth, trainer
+from research.experiments.masks import study
+from research.experiments.noise import nets
+from research.experiments.noise import study as attack
+from research.page import viewer
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -103,10 +106,10 @@ def make_run(name, root, monkeypatch):
         config = masks_config.get_config("smoke")
         config.data.tfds_dir = str(root / "tfds")
         with jax.numpy_dtype_promotion("standard"):  # Optax promotes by itself
-            _ = masks.run(config, workdir)
+            _ = study.run(config, workdir)
     else:
         found = {"cnn:mnist": toy.net(), "cnn:mnist-best": toy.net("second")}
-        monkeypatch.setattr(training, "load", lambda *_, **__: (toy.data(), toy.data(), toy.SOURCE))
+        monkeypatch.setattr(trainer, "load", lambda *_, **__: (toy.data(), toy.data(), toy.SOURCE))
         monkeypatch.setattr(nets, "locate", lambda spec, *_: found[spec].workdir)
         monkeypatch.setattr(nets, "find", lambda spec, *_: found[spec])
         monkeypatch.setattr(generate, "generate", toy.attack([]))

@@ -10,9 +10,9 @@ import tiny_masks as tiny
 from PIL import Image
 
 from research import predict
-from research.data import drawn_faces
-from research.data.mtcnn_weights import find as find_weights
-from research.types import UserError
+from research.faces import drawing
+from research.faces.mtcnn_weights import find as find_weights
+from research.structs import UserError
 
 RUN = (sys.executable, "-m", "research.predict")
 
@@ -62,8 +62,8 @@ def test_a_mistake_in_the_flags_is_one_line(words, said, capsys):
 def quiet(monkeypatch):
     """What belongs to the whole process is left alone."""
     monkeypatch.setattr(predict.preemption, "install", lambda: None)
-    monkeypatch.setattr(predict.parallel, "configure", lambda **settings: None)
-    monkeypatch.setattr(predict.parallel, "cache_programs", lambda directory: None)
+    monkeypatch.setattr(predict.sharding, "configure", lambda **settings: None)
+    monkeypatch.setattr(predict.sharding, "cache_programs", lambda directory: None)
 
 
 def test_without_a_trained_net_it_says_how_to_get_one(tmp_path, quiet, capsys, monkeypatch):
@@ -99,7 +99,7 @@ def asked(monkeypatch, quiet):
         seen.update(labels=exported.labels, given=given, out=out, **settings)
         return {"photographs": seen["photographs"], "headline": "so many faces"}
 
-    monkeypatch.setattr(predict.wearers, "run", run)
+    monkeypatch.setattr(predict.annotate, "run", run)
     return seen
 
 
@@ -145,7 +145,7 @@ def test_a_photograph_is_marked_from_end_to_end(trained, tmp_path):
         _ = find_weights()
     except UserError as error:
         pytest.skip(str(error))
-    drawn_faces.write(tmp_path / "drawn", photos=drawn_faces.FEWEST, seed=0)
+    drawing.write(tmp_path / "drawn", photos=drawing.FEWEST, seed=0)
     photo = sorted((tmp_path / "drawn/folders/train/without_mask").iterdir())[0]
     (tmp_path / "cut.png").write_bytes(photo.read_bytes()[:50])
     words = (f"--run={trained}", f"--out={tmp_path}/out", "--figures", "--compilation_cache=")

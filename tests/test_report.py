@@ -5,14 +5,14 @@ import sys
 import pytest
 from absl import flags
 from absl.testing import flagsaver
-from tables.test_classify import finished_classifier
-from tables.test_depth import RESULT, finished_study
-from tables.test_noise import make_run as finished_attack
+from ledger.tables.test_classifiers import finished_classifier
+from ledger.tables.test_depth import RESULT, finished_study
+from ledger.tables.test_noise import make_run as finished_attack
 
 from research import report
 from research.ledger import keep
-from research.tables import classify, depth
-from research.types import UserError
+from research.ledger.tables import classifiers, depth
+from research.structs import UserError
 
 
 def write_results(root):
@@ -44,13 +44,13 @@ def test_a_block_that_cannot_be_made_is_named(block, said, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "stale", [f"{depth.FIGURE}.png", f"confusion_{classify.CONFUSION}.png", keep.NOISE]
+    "stale", [f"{depth.FIGURE}.png", f"confusion_{classifiers.CONFUSION}.png", keep.NOISE]
 )
 def test_a_figure_of_another_run_than_its_table_is_noticed(stale, tmp_path):
     results = tmp_path / "results"
     results.mkdir()
     _ = keep.keep(results, finished_study(tmp_path / "study"))
-    _ = keep.keep(results, finished_classifier(tmp_path / "net", classify.CONFUSION))
+    _ = keep.keep(results, finished_classifier(tmp_path / "net", classifiers.CONFUSION))
     (tmp_path / "attack").mkdir()
     _ = keep.keep(results, finished_attack(tmp_path / "attack"))
     assert report.stale_figures(tmp_path) == []

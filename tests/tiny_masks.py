@@ -8,9 +8,9 @@ import json
 import numpy as np
 
 from configs.masks import get_config
-from research import export
-from research.detect import Detections
-from research.experiments.classify import make_model
+from research.experiments.classifiers import make_model
+from research.faces.detection import Detections
+from research.storage import export
 
 LABELS = ("with_mask", "without_mask")
 SIZE = 20

@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from configs import noise as configs
-from research.adversarial.cells import Progress
-from research.data import standard
-from research.experiments.nets import Net
-from research.experiments.samples import Sample
-from research.types import Dataset
+from research.adversarial.loop import Progress
+from research.data import datasets
+from research.experiments.noise.nets import Net
+from research.experiments.noise.samples import Sample
+from research.structs import Dataset
 
 SHAPE, CLASSES, COUNT = (12, 12, 1), 10, 30
 WRONG = (0, 12, 21)  # images that the net takes for the next class
 LABELS = np.arange(COUNT, dtype=np.int32) % CLASSES
 GAPS = 21 + 4 * np.arange(COUNT)  # levels between the brightest of the ten pixels and the others
-SOURCE = standard.Source("toy", "toy", COUNT, COUNT, "0" * 64, full=False, dataset="mnist")
+SOURCE = datasets.Source("toy", "toy", COUNT, COUNT, "0" * 64, full=False, dataset="mnist")
 
 BIAS = np.array([0.0] * 9 + [-100.0], np.float32)
 

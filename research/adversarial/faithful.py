@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from research import keys, optim
-from research.adversarial import judge
-from research.adversarial.cells import Cell, Classify, State, consider, count_step, no_progress
-from research.types import Array, PyTree
+from research import prng
+from research.adversarial import criterion
+from research.adversarial.loop import Cell, Classify, State, consider, count_step, no_progress
+from research.structs import Array, PyTree
+from research.training import optim
 
 
 @flax.struct.dataclass
@@ -49,7 +50,7 @@ class Faithful:
         del classify
         drawn = jax.random.normal(cell.key, cell.image.shape, jnp.float32)
         noise = self.deviation * drawn
-        start_l2 = judge.l2(_candidate(cell, noise), cell.image)
+        start_l2 = criterion.l2(_candidate(cell, noise), cell.image)
         progress = dataclasses.replace(no_progress(cell), start_l2=start_l2)
         return State(progress, _Noise(noise, self._optimiser().init(noise)))
 
@@ -63,8 +64,8 @@ class Faithful:
         count = jnp.where(number == 0, 1, jnp.minimum(self.check_every, self.steps - done))
         state = jax.lax.fori_loop(0, count, lambda _, s: self.step(classify, cell, s), state)
         candidate = _candidate(cell, state.inner.noise)
-        logits = classify(judge.decode(candidate), None)
-        margin = judge.margin(logits, cell.actual, cell.target)
+        logits = classify(criterion.decode(candidate), None)
+        margin = criterion.margin(logits, cell.actual, cell.target)
         seen = consider(state.progress, cell, candidate, margin, self.required)
         due = seen.steps == 1 + number * self.check_every
         progress = jax.tree.map(lambda new, old: jnp.where(due, new, old), seen, state.progress)
@@ -74,8 +75,8 @@ class Faithful:
 
     def step(self, classify: Classify, cell: Cell, state: State) -> State:
         """One update of Adam."""
-        clean, noise = judge.decode(cell.image), state.inner.noise
-        key = keys.after(cell.key, "dropout", state.progress.steps) if self.dropout else None
+        clean, noise = criterion.decode(cell.image), state.inner.noise
+        key = prng.after(cell.key, "dropout", state.progress.steps) if self.dropout else None
 
         def loss(noise: Array) -> jax.Array:
             return squared_error(classify(clip(clean + noise), key), cell.actual, cell.target)
@@ -115,5 +116,5 @@ def squared_error(logits: Array, actual: Array, target: Array) -> jax.Array:
 
 def _candidate(cell: Cell, noise: Array) -> jax.Array:
     """The noise rounded to 8-bit levels, added to the image and clipped, as bytes."""
-    levels = jnp.round(noise * judge.LEVELS)
-    return judge.quantise(judge.decode(cell.image) + levels / judge.LEVELS)
+    levels = jnp.round(noise * criterion.LEVELS)
+    return criterion.quantise(criterion.decode(cell.image) + levels / criterion.LEVELS)

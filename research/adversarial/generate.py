@@ -15,15 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from research import keys, parallel
-from research.adversarial import cells as driver
-from research.adversarial import judge
-from research.adversarial.cells import Cell, Classify, Method, Progress, State
+from research import prng
+from research.adversarial import criterion
+from research.adversarial import loop as driver
+from research.adversarial.loop import Cell, Classify, Method, Progress, State
 from research.adversarial.minimal import Minimal
 from research.adversarial.polish import Polish
-from research.data import arrays
+from research.data import batching
 from research.models.conv import on_cpu
-from research.types import Array, PyTree
+from research.runtime import sharding
+from research.structs import Array, PyTree
 
 Apply = Callable[..., Any]
 
@@ -78,8 +79,8 @@ def generate(
     if not sizes or list(sizes) != sorted(set(sizes), reverse=True) or sizes[-1] < 1:
         raise ValueError(f"sizes: {sizes} do not descend to 1 or more")
     finish = Polish(polish, method.required) if isinstance(method, Minimal) and polish else None
-    mesh = parallel.make_mesh(targets.size)
-    shared = parallel.place_whole(
+    mesh = sharding.make_mesh(targets.size)
+    shared = sharding.place_whole(
         (params, images, labels, targets, np.uint32(seed), np.asarray(numbers, np.int32)), mesh
     )
     return _program(mesh)(*shared, apply_fn=apply_fn, method=method, finish=finish, sizes=sizes)
@@ -88,7 +89,7 @@ def generate(
 def logits_of(apply_fn: Apply, params: PyTree, images: Array, *, batch_size: int) -> np.ndarray:
     """Logits [N, K] float32 of images [N, H, W, C] uint8, all in batches of one size."""
     chex.assert_type(images, jnp.uint8)
-    indices, _ = arrays.pad_batches(len(images), batch_size)
+    indices, _ = batching.pad_batches(len(images), batch_size)
     program = _classifier()
     found = [np.asarray(program(params, images[rows], apply_fn=apply_fn)) for rows in indices]
     return np.concatenate(found)[: len(images)]
@@ -103,9 +104,9 @@ def classes_of(apply_fn: Apply, params: PyTree, images: Array) -> int:
 @functools.cache
 def _classifier() -> Callable[..., jax.Array]:
     return jax.jit(
-        lambda params, images, *, apply_fn: apply_fn(params, judge.decode(images)),
+        lambda params, images, *, apply_fn: apply_fn(params, criterion.decode(images)),
         static_argnames="apply_fn",
-        compiler_options=parallel.compiler_options(),
+        compiler_options=sharding.compiler_options(),
     )
 
 
@@ -115,7 +116,7 @@ def _program(mesh: jax.sharding.Mesh) -> Callable[..., Progress]:
         functools.partial(_generate, mesh),
         static_argnames=("apply_fn", "finish", "sizes"),
         out_shardings=jax.sharding.NamedSharding(mesh, PartitionSpec()),
-        compiler_options=parallel.compiler_options(),
+        compiler_options=sharding.compiler_options(),
     )
 
 
@@ -142,7 +143,7 @@ def _generate(
         def begin(entry: tuple[Array, Array]) -> tuple[Cell, State]:
             place, exists = entry
             row, target = place // targets.shape[1], targets.reshape(-1)[place]
-            key = keys.stream(seed, "noise", numbers[row], target)
+            key = prng.stream(seed, "noise", numbers[row], target)
             cell = Cell(images[row], labels[row], target, key)
             state = method.start(classify, cell)
             running = state.progress.running & exists

@@ -19,9 +19,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from research.adversarial import judge
-from research.adversarial.cells import Cell, Classify, State, consider, count_step, no_progress
-from research.types import Array
+from research.adversarial import criterion
+from research.adversarial.loop import Cell, Classify, State, consider, count_step, no_progress
+from research.structs import Array
 
 _FACTOR = 2.0  # of the norm that the linear model asks for
 _GROWTH = 0.1  # most that the norm grows after a failure, as a share
@@ -81,13 +81,13 @@ class Minimal:
 
     def step(self, classify: Classify, cell: Cell, state: State) -> State:
         """Judge, turn the noise along the gradient, and bring it to its new norm."""
-        clean = judge.decode(cell.image)
-        candidate = judge.quantise(clean + state.inner.noise)
+        clean = criterion.decode(cell.image)
+        candidate = criterion.quantise(clean + state.inner.noise)
 
         def objective(image: Array) -> jax.Array:
-            return judge.margin(classify(image, None), cell.actual, cell.target)
+            return criterion.margin(classify(image, None), cell.actual, cell.target)
 
-        margin, gradient = jax.value_and_grad(objective)(judge.decode(candidate))
+        margin, gradient = jax.value_and_grad(objective)(criterion.decode(candidate))
         progress = consider(state.progress, cell, candidate, margin, self.required)
         progress = count_step(progress, gradient, 0.0)
         clock = state.inner.clock + jnp.asarray(progress.success, jnp.int32)

@@ -10,10 +10,10 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from research import keys
-from research.adversarial import judge
-from research.adversarial.cells import Cell, Classify, State, consider, count_step, no_progress
-from research.types import Array
+from research import prng
+from research.adversarial import criterion
+from research.adversarial.loop import Cell, Classify, State, consider, count_step, no_progress
+from research.structs import Array
 
 NORMS = ("linf", "l2")
 _ROUND = 5  # steps between two gatherings of the running cells
@@ -49,9 +49,11 @@ class PGD:
     def start(self, classify: Classify, cell: Cell) -> State:
         """The image itself is judged first: one that is taken for another class needs no noise."""
         noise = self._drawn(cell, jnp.zeros((), jnp.int32))
-        margin = judge.margin(classify(judge.decode(cell.image), None), cell.actual, cell.target)
+        margin = criterion.margin(
+            classify(criterion.decode(cell.image), None), cell.actual, cell.target
+        )
         progress = consider(no_progress(cell), cell, cell.image, margin, self.required)
-        start_l2 = judge.l2(toward(cell.image, noise), cell.image)
+        start_l2 = criterion.l2(toward(cell.image, noise), cell.image)
         progress = dataclasses.replace(progress, running=~progress.success, start_l2=start_l2)
         return State(progress, _Noise(noise, jnp.zeros((), jnp.int32)))
 
@@ -71,13 +73,13 @@ class PGD:
         candidate = toward(cell.image, state.inner.noise)
 
         def objective(image: Array) -> jax.Array:
-            return judge.margin(classify(image, None), cell.actual, cell.target)
+            return criterion.margin(classify(image, None), cell.actual, cell.target)
 
-        margin, gradient = jax.value_and_grad(objective)(judge.decode(candidate))
+        margin, gradient = jax.value_and_grad(objective)(criterion.decode(candidate))
         progress = consider(state.progress, cell, candidate, margin, self.required)
         progress = count_step(progress, gradient, 0.0)
         moved = state.inner.noise + _REACH * self.radius / self.steps * self._steepest(gradient)
-        noise = self._within(judge.decode(cell.image), moved)
+        noise = self._within(criterion.decode(cell.image), moved)
 
         restart = progress.steps // self.steps
         fresh = restart > state.inner.restart
@@ -99,7 +101,7 @@ class PGD:
 
     def _drawn(self, cell: Cell, restart: Array) -> jax.Array:
         """A random point of the ball, inside the box."""
-        key = keys.after(cell.key, "start", restart)
+        key = prng.after(cell.key, "start", restart)
         if self.norm == "linf":
             noise = jax.random.uniform(
                 key, cell.image.shape, jnp.float32, -self.radius, self.radius
@@ -108,7 +110,7 @@ class PGD:
             noise = self.radius * self._steepest(
                 jax.random.normal(key, cell.image.shape, jnp.float32)
             )
-        return self._within(judge.decode(cell.image), noise)
+        return self._within(criterion.decode(cell.image), noise)
 
 
 def toward(image: Array, noise: Array) -> jax.Array:
@@ -116,6 +118,6 @@ def toward(image: Array, noise: Array) -> jax.Array:
 
     A noise of k / 255 is k levels, in spite of its own rounding.
     """
-    levels = jnp.trunc(noise * judge.LEVELS * (1 + 1e-6))
+    levels = jnp.trunc(noise * criterion.LEVELS * (1 + 1e-6))
     moved = jnp.asarray(image, jnp.float32) + levels
-    return jnp.clip(moved, 0.0, judge.LEVELS).astype(jnp.uint8)
+    return jnp.clip(moved, 0.0, criterion.LEVELS).astype(jnp.uint8)

@@ -12,9 +12,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from research.adversarial import judge
-from research.adversarial.cells import Cell, Classify, State, consider, count_step
-from research.types import Array
+from research.adversarial import criterion
+from research.adversarial.loop import Cell, Classify, State, consider, count_step
+from research.structs import Array
 
 _APPETITE = 0.75  # share of the spare margin that is first spent
 
@@ -63,9 +63,9 @@ class Polish:
         trial, before = state.inner, state.progress
 
         def objective(image: Array) -> jax.Array:
-            return judge.margin(classify(image, None), cell.actual, cell.target)
+            return criterion.margin(classify(image, None), cell.actual, cell.target)
 
-        margin, gradient = jax.value_and_grad(objective)(judge.decode(trial.candidate))
+        margin, gradient = jax.value_and_grad(objective)(criterion.decode(trial.candidate))
         progress = consider(before, cell, trial.candidate, margin, self.required)
         progress = count_step(progress, gradient, 0.0)
         first = trial.rounds == 0  # this candidate is the best itself, whose gradient was missing
@@ -90,7 +90,7 @@ def lighten(best: Array, clean: Array, gradient: Array, spare: Array) -> jax.Arr
     """
     difference = jnp.asarray(best, jnp.int32) - jnp.asarray(clean, jnp.int32)
     away = jnp.sign(difference)
-    cost = jnp.asarray(away, jnp.float32) * gradient / judge.LEVELS
+    cost = jnp.asarray(away, jnp.float32) * gradient / criterion.LEVELS
     saved = jnp.asarray(2 * jnp.abs(difference) - 1, jnp.float32)
     movable = difference != 0
     price = jnp.where(movable, cost / jnp.maximum(saved, 1.0), jnp.inf)

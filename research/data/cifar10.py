@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from research.data import batches, pictures, prepared, store, synthetic
-from research.data.source import (
+from research.data import cache, cifar10_batches, pictures, prepared, synthetic
+from research.data.provenance import (
     Absent,
     DataError,
     Loaded,
@@ -24,7 +24,7 @@ from research.data.source import (
     finish,
 )
 
-EXPECTED = f"{batches.EXPECTED}; or {pictures.EXPECTED}"
+EXPECTED = f"{cifar10_batches.EXPECTED}; or {pictures.EXPECTED}"
 _NAME = "cifar10"
 
 
@@ -55,24 +55,27 @@ def load_cifar10(
     if source == "synthetic":
         train, test = synthetic.objects()
         return train, test, describe(_NAME, train, test, "synthetic", name="synthetic")
-    if source in (*batches.FORMS, "folders") or (source == "auto" and directory):
+    if source in (*cifar10_batches.FORMS, "folders") or (source == "auto" and directory):
         if not directory:
             raise DataError(f"data source {source!r} needs a directory with {EXPECTED}")
         found = _find(directory, source)
-        if isinstance(found, batches.Found):
+        if isinstance(found, cifar10_batches.Found):
             return _from_batches(found, say)
         return _from_pictures(found, say)
     return prepared.load(_recipe(), tfds_dir, directory, download, say)
 
 
-def _find(directory: str, source: str) -> batches.Found | dict[str, Path]:
+def _find(directory: str, source: str) -> cifar10_batches.Found | dict[str, Path]:
     if source == "folders":
         return pictures.find(directory)
-    if source in batches.FORMS:
-        return batches.find(directory, source)
+    if source in cifar10_batches.FORMS:
+        return cifar10_batches.find(directory, source)
     root = existing_directory(directory, EXPECTED)
     incomplete: DataError | None = None
-    for find in (partial(batches.find, root, *batches.FORMS), partial(pictures.find, root)):
+    for find in (
+        partial(cifar10_batches.find, root, *cifar10_batches.FORMS),
+        partial(pictures.find, root),
+    ):
         try:
             return find()
         except Absent:
@@ -82,7 +85,7 @@ def _find(directory: str, source: str) -> batches.Found | dict[str, Path]:
     raise incomplete or Absent(f"{root} holds no CIFAR-10; expected {EXPECTED}")
 
 
-def _from_batches(found: batches.Found, say: Callable[[str], None]) -> Loaded:
+def _from_batches(found: cifar10_batches.Found, say: Callable[[str], None]) -> Loaded:
     first = found.paths[0]
     form = first.name if found.archived else f"{found.form} batches"
     source = f"{form} in {first.parent.resolve()}"
@@ -90,11 +93,11 @@ def _from_batches(found: batches.Found, say: Callable[[str], None]) -> Loaded:
     def make() -> Loaded:
         if found.archived:
             say(f"reading {first} (once, a few seconds)")
-        arrays, published = batches.read(found)
+        arrays, published = cifar10_batches.read(found)
         return finish(_NAME, arrays, source, "published" if published else "unknown")
 
     # Unpacked batches are read as fast as a cache would be.
-    return _cached(make, source, store.key_of(found.paths), say) if found.archived else make()
+    return _cached(make, source, cache.key_of(found.paths), say) if found.archived else make()
 
 
 def _from_pictures(found: Mapping[str, Path], say: Callable[[str], None]) -> Loaded:
@@ -115,9 +118,9 @@ def _cached(
 ) -> Loaded:
     # One cache for each place: new files replace those made from the old.
     place = hashlib.sha256(source.encode()).hexdigest()[:16]
-    path = store.cache_folder() / f"{_NAME}-{place}.npz"
+    path = cache.cache_folder() / f"{_NAME}-{place}.npz"
     lock = path.with_suffix(".lock")
-    return store.cached(path, make, dataset=_NAME, source=source, lock=lock, say=say, key=key)
+    return cache.cached(path, make, dataset=_NAME, source=source, lock=lock, say=say, key=key)
 
 
 def _recipe() -> prepared.Recipe:
@@ -129,8 +132,8 @@ def _recipe() -> prepared.Recipe:
     return prepared.Recipe(
         dataset=_NAME,
         version="cifar10/3.0.2",
-        url=batches.URL,
-        check_files=lambda directory: batches.find(directory, *batches.FORMS),
+        url=cifar10_batches.URL,
+        check_files=lambda directory: cifar10_batches.find(directory, *cifar10_batches.FORMS),
         advice=(
             "there is no sample of it either. Name a directory with data.dir that holds "
             f"{EXPECTED}; or put the batches or one of their archives into {{manual}}"

@@ -16,8 +16,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from research.data import batches
-from research.data.source import PUBLISHED, DataError, finish
+from research.data import cifar10_batches
+from research.data.provenance import PUBLISHED, DataError, finish
 from research.data.tfds_store import DIGEST
 
 
@@ -25,16 +25,16 @@ class Cifar10(tfds.image_classification.Cifar10, skip_registration=True):
     """The stock data set `cifar10`, made from the published batches without TensorFlow."""
 
     name = "cifar10"
-    URL = batches.URL
-    MANUAL_DOWNLOAD_INSTRUCTIONS = f"Optional: {batches.EXPECTED}."
+    URL = cifar10_batches.URL
+    MANUAL_DOWNLOAD_INSTRUCTIONS = f"Optional: {cifar10_batches.EXPECTED}."
 
     def _split_generators(self, dl_manager: Any) -> Any:
         try:
-            found = batches.find(dl_manager.manual_dir, *batches.FORMS)
+            found = cifar10_batches.find(dl_manager.manual_dir, *cifar10_batches.FORMS)
         except (AssertionError, DataError):  # nothing there: TFDS asserts, batches explains
             archive = Path(dl_manager.download(self.URL))
-            found = batches.Found("binary", (archive,), archived=True)
-        arrays, published = batches.read(found)
+            found = cifar10_batches.Found("binary", (archive,), archived=True)
+        arrays, published = cifar10_batches.read(found)
         if not published:
             raise DataError(
                 f"{found.paths[0]}: not known to be CIFAR-10 as published, which is proved by the "

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from research.data.source import DataError, existing_directory
+from research.data.provenance import DataError, existing_directory
 
 URL = "https://storage.googleapis.com/cvdf-datasets/mnist/"
 

@@ -22,8 +22,8 @@ import numpy as np
 from PIL import JpegImagePlugin, PngImagePlugin
 from PIL.ImageFile import ImageFile
 
-from research.data import store, tar
-from research.data.source import PUBLISHED, Absent, Arrays, DataError, existing_directory
+from research.data import cache, tar
+from research.data.provenance import PUBLISHED, Absent, Arrays, DataError, existing_directory
 
 EXPECTED = (
     "train and test, or train.tar and test.tar, each with <class>/NAME.png or .jpg for the classes "
@@ -76,7 +76,7 @@ def key(found: Mapping[str, Path]) -> str:
     for path in found.values():
         folder = os.path.isdir(path)
         files += [picture.where for picture in _in_folder(path)] if folder else [str(path)]
-    return store.key_of(files)
+    return cache.key_of(files)
 
 
 def read(found: Mapping[str, Path], say: Callable[[str], None]) -> tuple[Arrays, bool]:

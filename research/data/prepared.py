@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from research.data import store
-from research.data.source import PUBLISHED, DataError, Loaded, Unavailable, finish
+from research.data import cache
+from research.data.provenance import PUBLISHED, DataError, Loaded, Unavailable, finish
 
 _CACHE = "arrays.npz"
 _PROBE_S = 3.0
@@ -62,7 +62,7 @@ def load(
     def make() -> Loaded:
         return _prepare_and_read(recipe, root, source, directory, say)
 
-    return store.cached(
+    return cache.cached(
         version / _CACHE,
         make,
         dataset=recipe.dataset,

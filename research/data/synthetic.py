@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from research.types import Dataset
+from research.structs import Dataset
 
 _SIDE_PX = 28
 _OBJECT_SIDE_PX = 32

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
-from research.data.source import DataError
+from research.data.provenance import DataError
 
 _BLOCK = 512
 

@@ -25,7 +25,7 @@ from tensorflow_datasets.core.download import downloader
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 from tensorflow_datasets.core.hashing import Hasher
 
-from research.data.source import PUBLISHED, DataError, Unavailable
+from research.data.provenance import PUBLISHED, DataError, Unavailable
 
 DIGEST = "sha256.txt"  # beside the records: the checksum of what they were made from
 _TIMEOUT_S = 20.0

@@ -14,18 +14,20 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from research import costs, optim, probes, record, train
-from research.data import arrays
-from research.experiments import training
+from research.data import batching
+from research.experiments import trainer
 from research.figures.curves import draw_learning_curves
 from research.figures.depth import (
     draw_gradient_comparison,
     draw_gradient_maxima,
     draw_net_gradients,
 )
+from research.models import costs
 from research.models.activations import ACTIVATIONS
 from research.models.mlp import MLP
-from research.types import Array, Config, Dataset, PyTree, UserError
+from research.storage import run_directory
+from research.structs import Array, Config, Dataset, PyTree, UserError
+from research.training import optim, probes, train
 
 REPORT_EPOCHS = (0, 1, 2, 3)  # the report trains Part C for three epochs; 0 is initialisation
 
@@ -38,40 +40,40 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
     for a loss that is not finite.
     """
     check(config)
-    train_set, test_set, source = training.load(
+    train_set, test_set, source = trainer.load(
         config, "mnist", download=config.data.download, workdir=workdir
     )
-    training.say(f"data: {source.caption()}")
-    versions = record.describe_versions(training.describe_data(source))
+    trainer.say(f"data: {source.caption()}")
+    versions = run_directory.describe_versions(trainer.describe_data(source))
     if len(config.nets) == 1:
         return _run_net(config, workdir, train_set, test_set, versions)
-    with record.locked(workdir):
+    with run_directory.locked(workdir):
         began = time.monotonic()
-        record.begin(workdir, config, versions)
+        run_directory.begin(workdir, config, versions)
         results = {
             net: _run_net(net_config(config, net), workdir / net, train_set, test_set, versions)
             for net in config.nets
         }
-        rows = {net: record.rows(workdir / net) for net in config.nets}
+        rows = {net: run_directory.rows(workdir / net) for net in config.nets}
         caption = _caption(config, source.caption())
-        record.save_figures(workdir, lambda: _draw_study(workdir, rows, caption))
+        run_directory.save_figures(workdir, lambda: _draw_study(workdir, rows, caption))
         summary = {"nets": results, "data": versions["data"], "device": versions["device"]}
-        training.say(f"{len(results)} nets in {time.monotonic() - began:.0f} s")
+        trainer.say(f"{len(results)} nets in {time.monotonic() - began:.0f} s")
         best = max(results, key=lambda net: np.mean(results[net]["test_accuracy"]))
         summary["headline"] = (
             f"{len(results)} nets, {config.seeds} seed(s) each, on {source.caption()}; "
             f"best: {results[best]['headline']}"
         )
-        record.write_json(workdir / "summary.json", summary)
+        run_directory.write_json(workdir / "summary.json", summary)
         return summary
 
 
 def describe(config: Config) -> str:
     """What `run` would do: config, data, and for every net its layers, steps, FLOPs and memory."""
     check(config)
-    train_set, test_set, source = training.load(config, "mnist", download=False)
+    train_set, test_set, source = trainer.load(config, "mnist", download=False)
     if config.data.download and not source.full and config.data.source in ("auto", "tfds"):
-        training.say("the run itself would try to download the full set first")
+        trainer.say("the run itself would try to download the full set first")
     lines = [json.dumps(json.loads(config.to_json_best_effort()), indent=2)]
     lines += [f"data: {source.caption()}"]
     for net in config.nets:
@@ -81,7 +83,7 @@ def describe(config: Config) -> str:
 
 def check(config: Config) -> None:
     """Raise UserError naming the first key whose value cannot be used."""
-    training.check(config)
+    trainer.check(config)
     if not config.nets:
         raise UserError("nets: empty; give names such as 'tanh-40'")
     for net in config.nets:
@@ -114,17 +116,17 @@ def _run_net(
     versions: Mapping[str, Any],
 ) -> dict[str, Any]:
     (net,) = config.nets
-    with record.locked(workdir):
-        finished = record.finished_summary(workdir)
-        record.begin(workdir, config, versions, resuming=finished is None)
+    with run_directory.locked(workdir):
+        finished = run_directory.finished_summary(workdir)
+        run_directory.begin(workdir, config, versions, resuming=finished is None)
         if finished is not None:
-            training.say(f"{net}: all {config.epochs} epochs are done already")
+            trainer.say(f"{net}: all {config.epochs} epochs are done already")
             return finished
-        _ = training.train_net(make_task(config, 1), config, workdir, train_set, test_set)
+        _ = trainer.train_net(make_task(config, 1), config, workdir, train_set, test_set)
         return _finish(config, net, workdir, len(test_set.images), versions)
 
 
-def make_task(config: Config, train_count: int) -> training.Task:
+def make_task(config: Config, train_count: int) -> trainer.Task:
     """The one net of a config, its optimiser, and how it is trained."""
     del train_count  # the learning rate is constant
     (net,) = config.nets
@@ -136,40 +138,40 @@ def make_task(config: Config, train_count: int) -> training.Task:
         data_devices=config.data_devices,
         probe=make_probe(model) if config.probe else None,
     )
-    return training.Task(net, model, optim.make_optimizer(config.learning_rate), loop)
+    return trainer.Task(net, model, optim.make_optimizer(config.learning_rate), loop)
 
 
 def _finish(
     config: Config, net: str, workdir: Path, test_count: int, versions: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Draw the figures of one net and write its summary."""
-    rows = record.rows(workdir)
+    rows = run_directory.rows(workdir)
 
     def draw() -> Mapping[str, Any]:
         caption = _caption(config, versions["data"]["caption"])
         drawn = {"learning_curves": draw_learning_curves({net: rows}, title=net, caption=caption)}
-        if gradients := record.gradients(workdir):
+        if gradients := run_directory.gradients(workdir):
             drawn["gradients"] = draw_net_gradients(gradients, label=net, caption=caption)
         return drawn
 
-    record.save_figures(workdir, draw)
+    run_directory.save_figures(workdir, draw)
     last = rows[-1]
     summary = {
         "net": net,
         **last,
-        "seeds": list(training.seeds_of(config)),
-        **training.costs_of(rows),
+        "seeds": list(trainer.seeds_of(config)),
+        **trainer.costs_of(rows),
         "data": versions["data"],
         "device": versions["device"],
-        "headline": f"{net}: test accuracy {training.spread(last['test_accuracy'], test_count)}",
+        "headline": f"{net}: test accuracy {trainer.spread(last['test_accuracy'], test_count)}",
     }
-    record.write_json(workdir / "summary.json", summary)
+    run_directory.write_json(workdir / "summary.json", summary)
     return summary
 
 
 def _draw_study(workdir: Path, rows: Mapping[str, Any], caption: str) -> Mapping[str, Any]:
     """Figures 1-5 of the report, as far as the nets of this run allow."""
-    gradients = {net: record.gradients(workdir / net) for net in rows}
+    gradients = {net: run_directory.gradients(workdir / net) for net in rows}
     gradients = {net: arrays_ for net, arrays_ in gradients.items() if arrays_}
     drawn: dict[str, Any] = {}
     for number, depth in enumerate((5, 20, 40), start=1):
@@ -231,7 +233,7 @@ def _describe_net(config: Config, net: str, train_set: Dataset, test_set: Datase
         np.zeros((), np.uint32),
     )
     kernels = {name: state.params[name]["kernel"].shape for name in model.layer_names}
-    steps = arrays.steps_per_epoch(len(train_set.images), config.batch_size)
+    steps = batching.steps_per_epoch(len(train_set.images), config.batch_size)
     statistics = len(probes.STATISTICS) if config.probe else 0
     epochs = config.epochs + config.probe  # the initial net is probed over an epoch of its own
     flops = costs.flops_per_image(kernels) * len(train_set.images) * epochs * config.seeds

@@ -27,7 +27,7 @@ from matplotlib.ticker import NullFormatter
 from numpy.typing import ArrayLike
 
 from research.figures.style import STYLE, WIDTH_IN, frame
-from research.scores import wilson_interval
+from research.training.scores import wilson_interval
 
 MOST_PICTURES = 10  # rows of a grid, examples of noise: what a page holds
 MOST_CLASSES = 10  # targets beside each other at the width of a page

@@ -1,4 +1,4 @@
-"""What the report claims: `research/claims.toml`, read and checked."""
+"""What the report claims: `research/ledger/claims.toml`, read and checked."""
 
 import dataclasses
 import re
@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from research.types import UserError
+from research.structs import UserError
 
-FILE = Path(__file__).parents[1] / "claims.toml"
+FILE = Path(__file__).with_name("claims.toml")
 VERDICTS = ("REPRODUCED", "TREND-ONLY", "CONTRADICTED", "UNTESTABLE", "NOT RUN")
 KINDS = ("N", "Q", "M", "C", "X")
 SECTIONS = {

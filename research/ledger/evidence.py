@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from research import record
-from research.tables import cells, classify, depth
-from research.tables import masks as mask_tables
-from research.tables import noise as noise_tables
-from research.types import UserError
+from research.ledger.tables import cells, classifiers, depth
+from research.ledger.tables import masks as mask_tables
+from research.ledger.tables import noise as noise_tables
+from research.storage import run_directory
+from research.structs import UserError
 
 Records = Mapping[str, Mapping[str, Any]]
 WHOLE = ("depth", "gradients")  # files that are one record; others hold one an entry
@@ -51,7 +51,7 @@ def of_run(workdir: Path, *, any_data: bool = True) -> dict[str, dict[str, Any]]
     any_data: whether a run on the sample or on drawn images is taken; nothing is judged by it.
     Raises UserError if there is no finished run, or it is of no configuration that has records.
     """
-    summary = record.finished_summary(workdir) or {}
+    summary = run_directory.finished_summary(workdir) or {}
     if "method" in summary:
         found: dict[str, dict[str, Any]] = {}
         if summary["method"] == "faithful" and "mlp" not in summary.get("name", ""):
@@ -65,7 +65,7 @@ def of_run(workdir: Path, *, any_data: bool = True) -> dict[str, dict[str, Any]]
         return {f"masks.{name}": content for name, content in kept.items()}
     if "nets" in summary:
         return depth.collect(workdir, any_data=any_data)
-    return classify.collect(workdir, any_data=any_data)
+    return classifiers.collect(workdir, any_data=any_data)
 
 
 def counts(content: Mapping[str, Any]) -> bool:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from research import record
 from research.ledger import evidence
-from research.tables import classify, depth
-from research.tables import masks as mask_tables
-from research.tables import noise as noise_tables
+from research.ledger.tables import classifiers, depth
+from research.ledger.tables import masks as mask_tables
+from research.ledger.tables import noise as noise_tables
+from research.storage import run_directory
 
 NOISE = "noise_distributions.png"  # in results/: what an adversarial image takes
 
@@ -21,7 +21,7 @@ def keep(results: Path, workdir: Path) -> list[str]:
     Raises UserError if the run is not finished, or not of a configuration and data that are
     published.
     """
-    summary = record.finished_summary(workdir) or {}
+    summary = run_directory.finished_summary(workdir) or {}
     if mask_tables.picture_of(workdir, summary) is not None:
         mask_tables.collect_picture(results, workdir, summary)
         return []
@@ -32,7 +32,7 @@ def keep(results: Path, workdir: Path) -> list[str]:
         if entry:
             before = json.loads(path.read_text()) if path.exists() else {}
             content = before | {entry: content}
-        record.replace(path, compact(content))
+        run_directory.replace(path, compact(content))
         _keep_figure(results, workdir, name)
     return list(found)
 
@@ -41,9 +41,9 @@ def _keep_figure(results: Path, workdir: Path, name: str) -> None:
     """Copy the figure that README.md shows of a record, if it is the one shown."""
     figures = {
         "depth": (f"figures/{depth.FIGURE}.png", f"{depth.FIGURE}.png"),
-        f"classifiers.{classify.CONFUSION}": (
+        f"classifiers.{classifiers.CONFUSION}": (
             "figures/confusion.png",
-            f"confusion_{classify.CONFUSION}.png",
+            f"confusion_{classifiers.CONFUSION}.png",
         ),
         f"noise.{noise_tables.SHOWN}": (noise_tables.FIGURE, NOISE),
     }

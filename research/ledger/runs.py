@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from research import record
 from research.ledger import evidence
 from research.ledger.claims import Book, Run
 from research.ledger.keep import keep
 from research.ledger.text import duration
-from research.types import UserError
+from research.storage import run_directory
+from research.structs import UserError
 
 Start = Callable[[Sequence[str]], int]
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -69,7 +69,9 @@ def estimate(run: Run, workdir: Path) -> float:
         return run.seconds
     # A study of several nets has a directory each.
     files = [workdir, *(path for path in workdir.iterdir() if path.is_dir())]
-    seconds = [row["seconds"] for file in files for row in record.rows(file) if "seconds" in row]
+    seconds = [
+        row["seconds"] for file in files for row in run_directory.rows(file) if "seconds" in row
+    ]
     total = begun.get("epochs", 0) * len(begun.get("nets", ("one",)))
     if not seconds or not total:
         return run.seconds

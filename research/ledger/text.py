@@ -4,8 +4,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from research.ledger.book import PARTS, counts, part_of
 from research.ledger.claims import VERDICTS
+from research.ledger.verdicts import PARTS, counts, part_of
 
 _WIDTH = 100
 _NAMES = {

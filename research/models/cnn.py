@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from research.models import conv
-from research.types import UserError
+from research.structs import UserError
 
 GLOROT = nn.initializers.glorot_uniform()  # the Keras default that the report ran on
 HEADS = ("softmax", "sigmoid")

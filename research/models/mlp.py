@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 
 from research.models.activations import ACTIVATIONS
-from research.types import UserError
+from research.structs import UserError
 
 # Glorot-uniform is the Keras default that the report ran on; Flax's own is lecun_normal.
 INITIALIZERS: dict[str, jax.nn.initializers.Initializer] = {

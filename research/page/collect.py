@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 
 from configs import noise
-from research import gallery, record
-from research.types import UserError
+from research.storage import attack_files, run_directory
+from research.structs import UserError
 
 GRIDS = "grids.json"
 PICTURES = "masks_pictures.json"
@@ -44,7 +44,7 @@ def collect(results: Path, workdir: Path) -> bool:
     Raises UserError for a run of such a kind that differs from the stated configuration, or
     was not made on the full data set.
     """
-    summary = record.finished_summary(workdir)
+    summary = run_directory.finished_summary(workdir)
     if summary is None:
         return False
     if "photographs" in summary:
@@ -73,9 +73,9 @@ def _keep_picture(results: Path, name: str, file: Path, headline: str) -> bool:
     stream = io.BytesIO()
     Image.open(file).convert("RGB").save(stream, "WEBP", quality=_QUALITY, method=6)
     content = stream.getvalue()
-    record.replace(results / name, content)
+    run_directory.replace(results / name, content)
     about = {"sha256": hashlib.sha256(content).hexdigest(), "headline": headline}
-    record.write_json(path, kept | {name: about})
+    run_directory.write_json(path, kept | {name: about})
     return True
 
 
@@ -97,7 +97,7 @@ def _keep_grid(
     rows = [sorted(row, key=lambda cell: cell["target"]) for row in rows]
     content = _sheet(workdir, rows)
     name = f"{config['dataset']}-{config['method']}"
-    record.replace(results / f"grid_{name}.png", content)
+    run_directory.replace(results / f"grid_{name}.png", content)
     kept = {
         "command": _command(config, stated),
         "dataset": config["dataset"],
@@ -114,14 +114,16 @@ def _keep_grid(
         "git_commit": versions["git_commit"],
     }
     path = results / GRIDS
-    record.write_json(path, (json.loads(path.read_text()) if path.exists() else {}) | {name: kept})
+    run_directory.write_json(
+        path, (json.loads(path.read_text()) if path.exists() else {}) | {name: kept}
+    )
 
 
 def _sheet(workdir: Path, rows: Sequence[Sequence[Mapping[str, Any]]]) -> bytes:
     """All pictures of the rows as one PNG, originals in the first column."""
     lines = [
-        [gallery.read_png(workdir / "clean" / f"{row[0]['image']:05d}.png")]
-        + [gallery.read_png(workdir / cell["file"]) for cell in row]
+        [attack_files.read_png(workdir / "clean" / f"{row[0]['image']:05d}.png")]
+        + [attack_files.read_png(workdir / cell["file"]) for cell in row]
         for row in rows
     ]
     pixels = np.concatenate([np.concatenate(line, axis=1) for line in lines])

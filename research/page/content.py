@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from research.types import UserError
+from research.structs import UserError
 
 Entry = Mapping[str, Any]
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import jinja2
 
-from research import record
-from research.ledger import book
+from research.ledger import verdicts
+from research.ledger.tables.depth import REPORTED
 from research.page import charts, collect, content, drawings
-from research.tables.depth import REPORTED
-from research.types import UserError
+from research.storage import run_directory
+from research.structs import UserError
 
 FOLDER = Path(__file__).parent
 MOST_BYTES = 10_000_000
@@ -22,11 +22,11 @@ def write(path: Path, root: Path) -> None:
     Raises UserError for a record that is missing, cannot be read, or is not of its pictures, and
     for a page that is too large to be sent to anybody.
     """
-    made = page(gather(root, book.judged(root))).encode()
+    made = page(gather(root, verdicts.judged(root))).encode()
     if len(made) > MOST_BYTES:
         said = f"the page has {len(made):,} bytes, {MOST_BYTES:,} at most"
         raise UserError(f"{said}: collect fewer or smaller pictures into results/")
-    record.replace(path, made)
+    run_directory.replace(path, made)
 
 
 def gather(root: Path, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

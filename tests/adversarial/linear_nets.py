@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import minimize
 
-from research.adversarial import cells
+from research.adversarial import loop
 
 SHAPE = (8, 8, 1)
 CLASSES = 5
@@ -86,7 +86,7 @@ def _program(clean, rows, now, required):
 def every_cell(images, labels, classes=CLASSES):
     """Each image toward each class: cells [N x T] with keys of their own."""
     count = len(images) * classes
-    return cells.Cell(
+    return loop.Cell(
         image=np.repeat(images, classes, axis=0),
         actual=np.repeat(labels, classes).astype(np.int32),
         target=np.tile(np.arange(classes, dtype=np.int32), len(images)),
@@ -109,7 +109,7 @@ def attack(method, params, cells_, sizes=None):
     """States of all cells after the method."""
     classify = of_one(params)
     states = jax.vmap(lambda cell: method.start(classify, cell))(cells_)
-    return cells.run(method, classify, cells_, states, sizes or (len(cells_.actual),))
+    return loop.run(method, classify, cells_, states, sizes or (len(cells_.actual),))
 
 
 def check_claims(params, images, labels, found, required):

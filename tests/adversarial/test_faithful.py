@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from adversarial import linear_nets
-from research.adversarial import judge
+from research.adversarial import criterion
 from research.adversarial.faithful import Faithful, clip, squared_error
 
 PARAMS, IMAGES, LABELS = linear_nets.draw(2, count=5)
@@ -173,13 +173,13 @@ def test_an_overconfident_net_has_no_gradient_left_though_its_margin_has(begun):
     shares, slopes = [], []
 
     def margin(image, params):
-        return judge.margin(linear_nets.of_one(params)(image, None), cell.actual, cell.target)
+        return criterion.margin(linear_nets.of_one(params)(image, None), cell.actual, cell.target)
 
     for scale in (1, 10):
         params = jax.tree.map(lambda leaf, by=scale: leaf * np.float32(by), PARAMS)
         gradient = np.asarray(step(params, EVERY, begun).progress.gradient_first)
         shares.append(np.mean(gradient[away] < 1e-6))
-        slope = jax.jit(jax.grad(margin))(judge.decode(cell.image), params)
+        slope = jax.jit(jax.grad(margin))(criterion.decode(cell.image), params)
         slopes.append(np.linalg.norm(np.asarray(slope).reshape(-1)))
     assert shares[0] == 0 and shares[1] > 0.5
     assert slopes[1] == pytest.approx(10 * slopes[0], rel=1e-4)

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from adversarial import linear_nets
-from research import keys, parallel
-from research.adversarial import cells, generate, judge
+from research import prng
+from research.adversarial import criterion, generate, loop
 from research.adversarial.minimal import Minimal
 from research.models.cnn import ResNet
+from research.runtime import sharding
 
 PARAMS, IMAGES, LABELS = linear_nets.draw(1, count=5)
 ROUNDS = 7
@@ -26,13 +27,13 @@ class Walk:
     required: float = 0.0
 
     def start(self, classify, cell):
-        return cells.State(cells.no_progress(cell), jnp.uint32(0))
+        return loop.State(loop.no_progress(cell), jnp.uint32(0))
 
     def advance(self, classify, cell, state, number):
         steps = state.progress.steps
-        drawn = jax.random.bits(keys.after(cell.key, "walk", steps), (), jnp.uint32)
+        drawn = jax.random.bits(prng.after(cell.key, "walk", steps), (), jnp.uint32)
         wanted = jnp.arange(linear_nets.CLASSES) == cell.target
-        seen = classify(judge.decode(cell.image), None)
+        seen = classify(criterion.decode(cell.image), None)
         value = jnp.sum(jnp.where(wanted, seen, 0.0)) + jnp.where(cell.actual == 1, 0.5, 0.0)
         lives = (cell.target + jnp.asarray(cell.image[0, 0, 0], jnp.int32)) % ROUNDS
         inner = state.inner * jnp.uint32(31) + drawn
@@ -46,7 +47,7 @@ class Walk:
             running=steps < lives,
             success=jnp.ones((), bool),
         )
-        return cells.State(progress, inner)
+        return loop.State(progress, inner)
 
 
 def first_pixel(params, images, *, dropout=None):
@@ -140,7 +141,7 @@ def test_rounds_of_polish_are_for_the_search_for_small_noise_only(walked):
 def test_a_method_with_dropout_gives_its_key_to_the_net_and_others_give_none(walked):
     plain = IMAGES.reshape(5, -1)[:, :5] / 255 * SCALE + (LABELS == 1)[:, None] * 0.5
     np.testing.assert_allclose(walked.last_margin, plain, rtol=1e-5)
-    classify, image = generate.frozen(first_pixel, SCALE), judge.decode(IMAGES[2])
+    classify, image = generate.frozen(first_pixel, SCALE), criterion.decode(IMAGES[2])
     found = [np.asarray(classify(image, key)) for key in jax.random.split(jax.random.key(0))]
     assert (found[0] != found[1]).all() and (found[0] != classify(image, None)).all()
 
@@ -200,7 +201,7 @@ def test_no_gradient_reaches_the_parameters_and_nothing_changes_them(default):
     def total(params, image):
         return jnp.sum(generate.frozen(linear_nets.logits, params)(image, None))
 
-    of_params, of_image = jax.grad(total, argnums=(0, 1))(PARAMS, judge.decode(IMAGES[2]))
+    of_params, of_image = jax.grad(total, argnums=(0, 1))(PARAMS, criterion.decode(IMAGES[2]))
     assert not any(leaf.any() for leaf in jax.tree.leaves(of_params))
     assert of_image.all()
 
@@ -252,7 +253,7 @@ def test_a_cell_has_the_same_gradient_anywhere_in_its_group(well_compiled):
     classify = generate.frozen(lambda params, x: model.apply({"params": params}, x), params)
     gradient = jax.jit(
         jax.vmap(jax.grad(lambda image: classify(image, None)[3] - classify(image, None)[5])),
-        compiler_options=parallel.compiler_options(),
+        compiler_options=sharding.compiler_options(),
     )
     found = np.asarray(gradient(images))
     for seed in range(10):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from adversarial import linear_nets
-from research.adversarial import generate, judge
+from research.adversarial import criterion, generate
 from research.adversarial.minimal import Minimal
 
 METHOD = Minimal()
@@ -82,7 +82,7 @@ def test_the_noise_shrinks_after_a_success_and_grows_after_a_failure_by_less_and
         else:
             expected = float(before.inner.norm) * (1 + min(change, 0.1))
         assert float(after.inner.norm) == pytest.approx(expected, rel=1e-4)
-        length = float(judge.l2(later.progress.last, cell.image))
+        length = float(criterion.l2(later.progress.last, cell.image))
         assert length == pytest.approx(expected, abs=rounding)
     assert 0.1 < np.mean(outcomes) < 0.9
 
@@ -133,7 +133,7 @@ def test_a_search_without_success_begins_anew_every_40_steps_elsewhere(followed)
     starts = []
     for number in (40, 80, 120, 160):
         start, then = states[number + 1].progress.last, states[number + 1].inner.norm
-        assert float(judge.l2(start, cell.image)) == pytest.approx(1, abs=0.02)
+        assert float(criterion.l2(start, cell.image)) == pytest.approx(1, abs=0.02)
         assert float(then) == pytest.approx(1.1 * 0.1 * 8, rel=1e-5)  # the most that is asked for
         starts.append((np.asarray(start, float) - 128).reshape(-1) / 255)
     alike = np.corrcoef(starts) - np.eye(len(starts))
@@ -144,7 +144,7 @@ def test_a_search_without_success_begins_anew_every_40_steps_elsewhere(followed)
 
 def test_a_success_ends_the_search_for_other_starts(followed):
     cell, easy = followed
-    far = [float(judge.l2(state.progress.last, cell.image)) for state in easy[3:]]
+    far = [float(criterion.l2(state.progress.last, cell.image)) for state in easy[3:]]
     assert max(far) < 1.5 * float(easy[-1].progress.best_l2) < 0.9
 
 

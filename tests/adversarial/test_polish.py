@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adversarial import linear_nets
-from research.adversarial import cells, judge
+from research.adversarial import criterion, loop
 from research.adversarial.polish import Polish, lighten
 
 PARAMS, IMAGES, _ = linear_nets.draw(4, count=5)
@@ -67,11 +67,11 @@ def polish(rounds, cells_, progress, extra, reference):
     method, plain = Polish(rounds), linear_nets.of_one(PARAMS)
 
     def classify(image, key):
-        same = jnp.all(image == judge.decode(reference))
+        same = jnp.all(image == criterion.decode(reference))
         return plain(image, key) + jnp.where(same, extra, 0.0)
 
-    states = jax.vmap(method.resume)(cells.State(progress, None))
-    return cells.run(method, classify, cells_, states, (len(EVERY.actual),)).progress
+    states = jax.vmap(method.resume)(loop.State(progress, None))
+    return loop.run(method, classify, cells_, states, (len(EVERY.actual),)).progress
 
 
 def after(rounds, progress, extra=(0, 0, 0, 0, 0), reference=IMAGES[0]):
@@ -83,8 +83,8 @@ def begun(images, margins=None):
     if margins is None:
         found = zip(images, EVERY.actual, EVERY.target, strict=True)
         margins = [linear_nets.exact_margin(PARAMS, *cell) for cell in found]
-    start = jax.vmap(lambda cell, image, margin: cells.consider(
-        cells.no_progress(cell), cell, image, margin, 0.01
+    start = jax.vmap(lambda cell, image, margin: loop.consider(
+        loop.no_progress(cell), cell, image, margin, 0.01
     ))  # fmt: skip
     return jax.jit(start)(EVERY, images, np.float32(margins))
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from research.data import batches
-from research.data.source import PUBLISHED
+from research.data import cifar10_batches
+from research.data.provenance import PUBLISHED
 
 CLASSES = PUBLISHED["cifar10"].classes
 
@@ -61,10 +61,10 @@ def batch_files(form: str, arrays: dict[str, np.ndarray]) -> dict[str, bytes]:
         *zip(np.split(arrays["train_images"], 5), np.split(arrays["train_labels"], 5), strict=True),
         (arrays["test_images"], arrays["test_labels"]),
     ]
-    end = batches.FORMS[form][0]
+    end = cifar10_batches.FORMS[form][0]
     return {
         f"{name}{end}": write(images, labels.tolist())
-        for name, (images, labels) in zip(batches.BATCHES, parts, strict=True)
+        for name, (images, labels) in zip(cifar10_batches.BATCHES, parts, strict=True)
     }
 
 
@@ -72,7 +72,7 @@ def write_batches(folder: Path, form: str, *, packed: bool = False) -> Path:
     """The six batches in `folder`, or their archive."""
     folder.mkdir(parents=True, exist_ok=True)
     files = batch_files(form, some_arrays())
-    _, inside, archive = batches.FORMS[form]
+    _, inside, archive = cifar10_batches.FORMS[form]
     if packed:
         write_tar(folder / archive, {f"{inside}/{n}": c for n, c in files.items()}, "w:gz")
     else:
@@ -124,6 +124,6 @@ def publish(monkeypatch: pytest.MonkeyPatch, *paths: Path) -> None:
     """Lets these files, and as few images as they hold, pass for the published during one test."""
     for path in paths:
         digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-        monkeypatch.setitem(batches.MD5, path.name, digest)
+        monkeypatch.setitem(cifar10_batches.MD5, path.name, digest)
     changed = dataclasses.replace(PUBLISHED["cifar10"], counts=(20, 10))
     monkeypatch.setitem(PUBLISHED, "cifar10", changed)

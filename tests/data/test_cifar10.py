@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cifar_files import publish, some_arrays, write_batches, write_pictures, write_tar
 
-from research.data import batches, pictures, source
+from data.cifar_files import publish, some_arrays, write_batches, write_pictures, write_tar
+from research.data import cifar10_batches, pictures, provenance
 from research.data.cifar10 import load_cifar10
-from research.data.source import DataError, Loaded
+from research.data.provenance import DataError, Loaded
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "cifar10"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no pictures of CIFAR-10 in {REAL}")
@@ -30,7 +30,7 @@ FORMS = {
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of its own for every test, and no network."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(batches, "URL", "http://127.0.0.1:9/cifar-10-binary.tar.gz")
+    monkeypatch.setattr(cifar10_batches, "URL", "http://127.0.0.1:9/cifar-10-binary.tar.gz")
     return tmp_path / "cache" / "small-net-laboratory"
 
 
@@ -58,7 +58,7 @@ def test_every_form_gives_the_same_arrays(tmp_path: Path, form: str) -> None:
             np.testing.assert_array_equal(data.labels, some_arrays()[f"{split}_labels"])
             assert (data.images.dtype, data.labels.dtype) == (np.uint8, np.int32)
         assert found.source == f"{FORMS[form]} in {folder}"
-        assert found.sha256 == source.finish("cifar10", some_arrays(), "")[2].sha256
+        assert found.sha256 == provenance.finish("cifar10", some_arrays(), "")[2].sha256
         assert found.caption() == (
             f"CIFAR-10 SUBSET, 20 train / 10 test of 60,000 ({FORMS[form]}), "
             f"sha256 {found.sha256[:8]}"
@@ -98,7 +98,7 @@ def test_a_second_start_decodes_nothing(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
     calls: list[str] = []
-    for module, name in ((pictures, "decode"), (batches, "read_binary")):
+    for module, name in ((pictures, "decode"), (cifar10_batches, "read_binary")):
         original = getattr(module, name)
 
         def counted(content: bytes, where: str, original=original) -> object:

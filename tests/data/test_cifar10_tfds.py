@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cifar_files import publish, some_arrays, write_batches, write_pictures
 
-from research.data import batches, cifar10, prepared
+from data.cifar_files import publish, some_arrays, write_batches, write_pictures
+from research.data import cifar10, cifar10_batches, prepared
 from research.data.cifar10 import load_cifar10
-from research.data.source import DataError, Loaded, Unavailable
+from research.data.provenance import DataError, Loaded, Unavailable
 
 CLOSED = "http://127.0.0.1:9/"  # nobody listens on the discard port
 
@@ -24,7 +24,7 @@ CLOSED = "http://127.0.0.1:9/"  # nobody listens on the discard port
 def set_url(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     from research.data import cifar10_tfds
 
-    monkeypatch.setattr(batches, "URL", f"{url}cifar-10-binary.tar.gz")
+    monkeypatch.setattr(cifar10_batches, "URL", f"{url}cifar-10-binary.tar.gz")
     monkeypatch.setattr(cifar10_tfds.Cifar10, "URL", f"{url}cifar-10-binary.tar.gz")
 
 
@@ -183,7 +183,7 @@ def test_with_a_network_the_archive_is_downloaded_once_and_its_digest_checked(
     set_url(monkeypatch, CLOSED)
     assert_published(load_cifar10(tfds_dir=str(root), say=lambda line: None))
     shutil.rmtree(root)
-    monkeypatch.setitem(batches.MD5, "cifar-10-binary.tar.gz", "0" * 32)
+    monkeypatch.setitem(cifar10_batches.MD5, "cifar-10-binary.tar.gz", "0" * 32)
     set_url(monkeypatch, f"http://127.0.0.1:{server.server_port}/")
     with pytest.raises(DataError, match="not known to be CIFAR-10 as published"):
         load_cifar10(tfds_dir=str(root), say=lambda line: None)

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cifar_files import CLASSES, picture, pictures_of, some_arrays, write_pictures, write_tar
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from data.cifar_files import CLASSES, picture, pictures_of, some_arrays, write_pictures, write_tar
 from research.data import pictures
-from research.data.source import Absent, DataError
+from research.data.provenance import Absent, DataError
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "cifar10"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no pictures of CIFAR-10 in {REAL}")

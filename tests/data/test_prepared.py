@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from research.data import prepared
-from research.data.source import Absent, Loaded, Unavailable
+from research.data.provenance import Absent, Loaded, Unavailable
 
 
 def refuse(directory: str | Path) -> None:

@@ -7,12 +7,12 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from cifar_files import write_tar
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data.cifar_files import write_tar
 from research.data import tar
-from research.data.source import DataError
+from research.data.provenance import DataError
 
 FILES = {"cat/1.png": b"one", "cat/2.png": bytes(700), "dog/1.png": b"three"}
 

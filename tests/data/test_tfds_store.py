@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tensorflow_datasets.core.download import downloader
 
 from research.data import tfds_store
-from research.data.source import DataError
+from research.data.provenance import DataError
 
 
 @given(records=st.lists(st.binary(max_size=40), max_size=5))

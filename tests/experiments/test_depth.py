@@ -8,9 +8,10 @@ import pytest
 from recording import READ, Recording
 
 from configs import mlp as configs
-from research import checkpoint, probes, record, train
 from research.experiments import depth
-from research.types import UserError
+from research.storage import checkpoint, run_directory
+from research.structs import UserError
+from research.training import probes, train
 
 
 def smoke(variant, **changes):
@@ -54,7 +55,7 @@ def test_every_net_leaves_a_complete_record(study):
 
 
 def check_record(workdir, net, result):
-    (row,) = record.rows(workdir)
+    (row,) = run_directory.rows(workdir)
     assert list(row) == [
         *("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"),
         *("step_ms", "device_memory_mib"),
@@ -62,7 +63,7 @@ def check_record(workdir, net, result):
     assert len(row["test_accuracy"]) == 2
     assert all(0 <= value <= 1 for value in row["train_accuracy"] + row["test_accuracy"])
     assert result["test_accuracy"] == row["test_accuracy"]
-    arrays = record.gradients(workdir)
+    arrays = run_directory.gradients(workdir)
     layers = int(net.split("-")[1]) + 1
     for statistic in probes.STATISTICS:
         for reduction in probes.REDUCTIONS:
@@ -77,7 +78,7 @@ def check_record(workdir, net, result):
 
 
 def test_the_signal_of_sigmoid_40_is_recorded_far_below_the_root_of_the_smallest_float(study):
-    arrays = record.gradients(study[1] / "sigmoid-40")
+    arrays = run_directory.gradients(study[1] / "sigmoid-40")
     first = arrays["signal_abs_max"][0, :, 0]
     assert (first > 0).all() and (first < 1e-19).all()
 
@@ -105,7 +106,7 @@ def test_numbers_are_plain_with_one_seed_and_the_data_are_named_everywhere(tmp_p
 
 def test_figures_are_captioned_with_data_and_settings(tmp_path, monkeypatch):
     captions = []
-    monkeypatch.setattr(record, "save_figures", lambda _, draw: captions.extend(
+    monkeypatch.setattr(run_directory, "save_figures", lambda _, draw: captions.extend(
         text.get_text() for figure in draw().values() for text in figure.texts
     ))  # fmt: skip
     _ = depth.run(smoke("relu-5", epochs=1, init="he", batch_size=128), tmp_path)
@@ -115,7 +116,7 @@ def test_figures_are_captioned_with_data_and_settings(tmp_path, monkeypatch):
 
 def test_without_the_probe_there_are_metrics_but_no_gradients(tmp_path):
     _ = depth.run(smoke("relu-5", epochs=1, probe=False), tmp_path)
-    assert len(record.rows(tmp_path)) == 1
+    assert len(run_directory.rows(tmp_path)) == 1
     assert not (tmp_path / "gradients.npz").exists()
 
 
@@ -123,7 +124,7 @@ def test_a_run_that_diverges_at_once_says_where_and_that_nothing_was_finished(tm
     said = r"relu-5: the loss of seed 0 is not finite at step \d+ .*No epoch was finished"
     with pytest.raises(UserError, match=said):
         _ = depth.run(smoke("relu-5", learning_rate=1e20), tmp_path)
-    assert record.rows(tmp_path) == []
+    assert run_directory.rows(tmp_path) == []
 
 
 def test_a_run_that_diverges_later_keeps_its_last_good_epoch(tmp_path, monkeypatch):
@@ -133,10 +134,10 @@ def test_a_run_that_diverges_later_keeps_its_last_good_epoch(tmp_path, monkeypat
     )
     with pytest.raises(UserError, match=r"\(epoch 3\).*epoch 2 is kept in"):
         _ = depth.run(smoke("relu-5", epochs=4), tmp_path)
-    assert [row["epoch"] for row in record.rows(tmp_path)] == [1, 2]
+    assert [row["epoch"] for row in run_directory.rows(tmp_path)] == [1, 2]
     monkeypatch.setattr(train, "_diverged_seed", before)
     _ = depth.run(smoke("relu-5", epochs=4), tmp_path)
-    assert [row["epoch"] for row in record.rows(tmp_path)] == [1, 2, 3, 4]
+    assert [row["epoch"] for row in run_directory.rows(tmp_path)] == [1, 2, 3, 4]
 
 
 def test_a_run_in_a_store_that_is_killed_and_goes_on_has_the_records_of_a_disk(
@@ -155,17 +156,19 @@ def test_a_run_in_a_store_that_is_killed_and_goes_on_has_the_records_of_a_disk(
     with pytest.raises(KeyboardInterrupt):
         _ = depth.run(config, store)
     monkeypatch.setattr(checkpoint.Checkpoints, "save", save)
-    assert [row["epoch"] for row in record.rows(store)] == [1, 2]
+    assert [row["epoch"] for row in run_directory.rows(store)] == [1, 2]
     there, here = depth.run(config, store), depth.run(config, tmp_path / "disk")
     timed = ("seconds", "step_ms", "peak_memory_mib")
     for one, other in [
         (there, here),
-        *zip(record.rows(store), record.rows(tmp_path / "disk"), strict=True),
+        *zip(run_directory.rows(store), run_directory.rows(tmp_path / "disk"), strict=True),
     ]:
         assert {k: one[k] for k in one if k not in timed} == {
             k: other[k] for k in other if k not in timed
         }
-    np.testing.assert_equal(record.gradients(store), record.gradients(tmp_path / "disk"))
+    np.testing.assert_equal(
+        run_directory.gradients(store), run_directory.gradients(tmp_path / "disk")
+    )
     drawn = {path.name for path in (tmp_path / "disk/figures").iterdir()}
     assert {path.name for path in (store / "figures").iterdir()} == drawn
 
@@ -176,7 +179,7 @@ def test_the_first_seed_is_that_of_the_config(study, tmp_path):
     both = study[0]["nets"]["tanh-5"]
     assert alone["seeds"] == [1] and both["seeds"] == [0, 1]
     assert alone["test_loss"] == both["test_loss"][1]
-    ours, theirs = record.gradients(tmp_path), record.gradients(study[1] / "tanh-5")
+    ours, theirs = run_directory.gradients(tmp_path), run_directory.gradients(study[1] / "tanh-5")
     np.testing.assert_array_equal(ours["kernel_abs_mean"][:, 0], theirs["kernel_abs_mean"][:, 1])
 
 
@@ -190,7 +193,7 @@ def test_the_batch_size_is_that_of_the_config(tmp_path, monkeypatch):
 
 
 def test_a_net_of_a_study_cannot_be_trained_twice_at_once(tmp_path):
-    with record.locked(tmp_path), pytest.raises(UserError, match="in use by process"):
+    with run_directory.locked(tmp_path), pytest.raises(UserError, match="in use by process"):
         _ = depth.run(smoke("relu-5"), tmp_path)
 
 
@@ -232,11 +235,13 @@ def test_every_key_of_the_config_is_read_by_some_code(tmp_path, monkeypatch):
     plain = smoke("relu-5", epochs=1)
     config = Recording(plain.to_dict())
     config.data = Recording(plain.data.to_dict())
-    monkeypatch.setattr(record, "begin", lambda *_, **__: None)  # writes every key, uses none
+    monkeypatch.setattr(
+        run_directory, "begin", lambda *_, **__: None
+    )  # writes every key, uses none
     READ.clear()
     _ = depth.run(config, tmp_path)
-    monkeypatch.setattr(main.parallel, "configure", lambda **_: None)
-    monkeypatch.setattr(main.parallel, "cache_programs", lambda *_: None)
+    monkeypatch.setattr(main.sharding, "configure", lambda **_: None)
+    monkeypatch.setattr(main.sharding, "cache_programs", lambda *_: None)
     monkeypatch.setattr(main.preemption, "install", lambda: None)
     monkeypatch.setattr(depth, "run", lambda *_: {"headline": ""})
     with contextlib.suppress(SystemExit):

@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 
 from figures.reading import CAPTION, LONG_CAPTION, bands, check_layout, texts, x_of, y_of
 from research.figures import noise
-from research.scores import wilson_interval
+from research.training.scores import wilson_interval
 
 NAMES = (
     *("airplane", "automobile", "bird", "cat", "deer"),

@@ -6,10 +6,10 @@ import pytest
 
 from ledger import small
 from research.ledger import claims
-from research.tables.classify import HYPOTHESES as OF_CLASSIFIERS
-from research.tables.classify import REPORTED as CLASSIFIERS
-from research.tables.depth import HYPOTHESES, REPORTED
-from research.types import UserError
+from research.ledger.tables.classifiers import HYPOTHESES as OF_CLASSIFIERS
+from research.ledger.tables.classifiers import REPORTED as CLASSIFIERS
+from research.ledger.tables.depth import HYPOTHESES, REPORTED
+from research.structs import UserError
 
 ROOT = Path(__file__).parents[2]
 

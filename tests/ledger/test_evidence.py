@@ -2,13 +2,13 @@ import json
 
 import numpy as np
 import pytest
-from tables.test_cells import finished_attack
-from tables.test_classify import finished_classifier
-from tables.test_depth import finished_study
 
 from ledger import small
+from ledger.tables.test_cells import finished_attack
+from ledger.tables.test_classifiers import finished_classifier
+from ledger.tables.test_depth import finished_study
 from research.ledger import evidence
-from research.types import UserError
+from research.structs import UserError
 
 RECORDS = {
     "masks.vgg": {

@@ -1,15 +1,15 @@
 import json
 
 import pytest
-from tables.test_cells import finished_attack
-from tables.test_classify import finished_classifier
-from tables.test_depth import finished_study
-from tables.test_noise import make_run
 
+from ledger.tables.test_cells import finished_attack
+from ledger.tables.test_classifiers import finished_classifier
+from ledger.tables.test_depth import finished_study
+from ledger.tables.test_noise import make_run
 from research.ledger import evidence
 from research.ledger.keep import NOISE, compact, keep
-from research.tables import classify, depth
-from research.types import UserError
+from research.ledger.tables import classifiers, depth
+from research.structs import UserError
 
 
 def test_a_study_is_kept_with_its_gradients_and_its_figure(tmp_path):
@@ -19,13 +19,13 @@ def test_a_study_is_kept_with_its_gradients_and_its_figure(tmp_path):
 
 
 def test_entries_of_a_file_stay_when_another_is_kept(tmp_path):
-    for name in ("cifar10", classify.CONFUSION):
+    for name in ("cifar10", classifiers.CONFUSION):
         _ = keep(tmp_path, finished_classifier(tmp_path / name, name))
     assert set(json.loads((tmp_path / "classifiers.json").read_text())) == {
         "cifar10",
-        classify.CONFUSION,
+        classifiers.CONFUSION,
     }
-    assert (tmp_path / f"confusion_{classify.CONFUSION}.png").read_bytes() == b"matrix"
+    assert (tmp_path / f"confusion_{classifiers.CONFUSION}.png").read_bytes() == b"matrix"
     run = finished_attack(tmp_path / "horse", "cifar10", rows=[], classes=())
     assert keep(tmp_path, run) == ["cells.cifar10 faithful"]
     (tmp_path / "attack").mkdir()

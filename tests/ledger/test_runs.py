@@ -5,14 +5,14 @@ import time
 from pathlib import Path
 
 import pytest
-from tables.test_cells import HORSE
-from tables.test_cells import finished_attack as attack
-from tables.test_depth import finished_study
 
 from ledger import small
-from research import record
+from ledger.tables.test_cells import HORSE
+from ledger.tables.test_cells import finished_attack as attack
+from ledger.tables.test_depth import finished_study
 from research.ledger import evidence, runs
-from research.types import UserError
+from research.storage import run_directory
+from research.structs import UserError
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def write(results, records):
         file, _, entry = name.partition(".")
         path = results / f"{file}.json"
         before = json.loads(path.read_text()) if path.exists() else {}
-        record.write_json(path, before | {entry: content} if entry else content)
+        run_directory.write_json(path, before | {entry: content} if entry else content)
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ import numpy_cnn
 import pytest
 
 from configs import cnn as configs
-from research.experiments import classify
+from research.experiments import classifiers
 from research.models import cnn
 from research.models.cnn import CNN, Dropout, ResNet
-from research.types import UserError
+from research.structs import UserError
 
 IMAGES = np.random.default_rng(0).random((4, 9, 8, 2), np.float32)
 
@@ -62,7 +62,9 @@ def size_of(model, shape):
 
 def test_the_net_for_mnist_has_the_known_number_of_parameters():
     """By arithmetic: 3 x 3 x 1 x 32, 3 x 3 x 32 x 64, 12 x 12 x 64 x 128, 128 x 10, and biases."""
-    assert size_of(classify.make_model(configs.get_config("mnist"), 10), (28, 28, 1)) == 1_199_882
+    assert (
+        size_of(classifiers.make_model(configs.get_config("mnist"), 10), (28, 28, 1)) == 1_199_882
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,13 +79,13 @@ def test_the_net_for_mnist_has_the_known_number_of_parameters():
 def test_the_net_for_cifar10_has_the_known_number_of_parameters(padding, pools, parameters):
     config = configs.get_config("cifar10")
     config.padding, config.pools = padding, pools
-    assert size_of(classify.make_model(config, 10), (32, 32, 3)) == parameters
+    assert size_of(classifiers.make_model(config, 10), (32, 32, 3)) == parameters
 
 
 @pytest.mark.parametrize("variant", configs.VARIANTS)
 def test_layers_are_named_in_the_order_of_their_calls_and_start_as_their_net_does(variant):
     config = configs.get_config(variant)
-    model, called = classify.make_model(config, 10), []
+    model, called = classifiers.make_model(config, 10), []
 
     def note(call, arguments, options, context):
         if isinstance(context.module, cnn.Conv | cnn.Dense):

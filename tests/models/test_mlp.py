@@ -6,7 +6,7 @@ import pytest
 from configs import mlp as configs
 from research.experiments import depth
 from research.models.mlp import INITIALIZERS, MLP
-from research.types import UserError
+from research.structs import UserError
 
 PARAMETERS = {5: 29_674, 20: 45_514, 40: 66_634}  # 784-32xL-10 with biases, by arithmetic
 IMAGES = jnp.zeros((1, 28, 28, 1))

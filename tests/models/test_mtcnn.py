@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from research.data import mtcnn_weights
+from research.faces import mtcnn_weights
 from research.models import mtcnn
 
 pytestmark = pytest.mark.skipif(

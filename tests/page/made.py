@@ -7,9 +7,9 @@ import json
 import numpy as np
 from PIL import Image
 
-from research.ledger import book
+from research.ledger import verdicts
+from research.ledger.tables.depth import REPORTED
 from research.page import collect, content
-from research.tables.depth import REPORTED
 
 ORIGIN = {
     "command": "python -m research.main --config=configs/some.py",
@@ -57,7 +57,7 @@ def entries():
     """A claim of each verdict, in three sections, and one that would like to be HTML."""
     claims = [
         entry(f"B{i:02d}", verdict=verdict, kind=kind)
-        for i, (verdict, kind) in enumerate(zip(book.VERDICTS, "NQMCX", strict=True))
+        for i, (verdict, kind) in enumerate(zip(verdicts.VERDICTS, "NQMCX", strict=True))
     ]
     other = {"name": "batch-32", "text": "batches of 32", "command": "", "ours": ours(mean=96.0)}
     claims[2] |= {"ours": ours(), "hypotheses": [{**other, "reason": ""}]}

@@ -22,7 +22,7 @@ def file(tmp_path_factory):
     """A page of made-up records, with Vega in it."""
     folder = made.root(tmp_path_factory.mktemp("page"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(render.book, "judged", lambda root: made.entries())
+        patch.setattr(render.verdicts, "judged", lambda root: made.entries())
         patch.setattr(drawings, "panel", lambda *_, **__: '<svg viewBox="0 0 30 20"></svg>')
         patch.setattr(drawings, "strips", lambda *_: '<svg viewBox="0 0 30 20"></svg>')
         render.write(folder / "report.html", folder)

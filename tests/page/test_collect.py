@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from configs import noise
-from research import gallery
 from research.page import collect
-from research.types import UserError
+from research.storage import attack_files
+from research.structs import UserError
 
 CELL = {
     "success": True, "steps": 3, "predicted": 1, "probability": 0.123456, "l0": 9, "l2": 0.5,
@@ -26,10 +26,10 @@ def make_attack(folder, *, full=True, **changes):
         config.update(changes)
     rows = []
     for image, actual in ((3, 7), (5, 0)):
-        gallery.write_png(folder / "clean" / f"{image:05d}.png", grey(10 * image))
+        attack_files.write_png(folder / "clean" / f"{image:05d}.png", grey(10 * image))
         for target in (1, 0, *range(2, 10)):
             file = f"cells/{image:05d}-to-{target}.png"
-            gallery.write_png(folder / file, grey(10 * image + 1 + target))
+            attack_files.write_png(folder / file, grey(10 * image + 1 + target))
             rows.append(CELL | {"image": image, "actual": actual, "target": target, "file": file})
     data = {"full": full, "caption": "MNIST, all of it", "source": "/home/me"}
     versions = {"data": data, "device": "a device", "packages": {}, "git_commit": "abc"}

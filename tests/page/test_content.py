@@ -6,12 +6,12 @@ import pytest
 
 from page import made
 from research.page import content
-from research.types import UserError
+from research.structs import UserError
 
 
 def test_every_verdict_of_the_ledger_has_a_sign_of_its_own():
     shown = content.verdicts(made.entries())
-    assert [verdict["name"] for verdict in shown] == list(made.book.VERDICTS)
+    assert [verdict["name"] for verdict in shown] == list(made.verdicts.VERDICTS)
     assert len({verdict["sign"] for verdict in shown}) == 5
     assert [verdict["count"] for verdict in shown] == [2, 1, 2, 1, 1]
 

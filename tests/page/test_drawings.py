@@ -3,8 +3,8 @@
 import pytest
 
 from page import made
+from research.ledger.tables.depth import REPORTED
 from research.page import charts, drawings
-from research.tables.depth import REPORTED
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import pytest
 
 from page import made
 from research.page import charts, drawings, render
-from research.types import UserError
+from research.structs import UserError
 
 VOID = {"meta", "link", "img", "input", "br"}
 
@@ -112,7 +112,7 @@ def test_a_contradiction_is_shown_with_our_numbers_and_other_settings(text):
 
 def test_the_page_is_written_for_the_judged_ledger(tmp_path, monkeypatch):
     monkeypatch.setattr(render, "gather", lambda root, entries: {"root": root, "n": entries})
-    monkeypatch.setattr(render.book, "judged", lambda root: [root.name])
+    monkeypatch.setattr(render.verdicts, "judged", lambda root: [root.name])
     monkeypatch.setattr(render, "page", lambda values: f"{values['root'].name} {values['n']}")
     render.write(tmp_path / "report.html", tmp_path)
     assert (tmp_path / "report.html").read_text() == f"{tmp_path.name} ['{tmp_path.name}']"

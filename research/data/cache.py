@@ -1,0 +1,139 @@
+"""Were these arrays made before, and are they still what they were?
+
+A cache is an uncompressed .npz of the four arrays and of `about`: their checksum, the name that
+they earned, and the key of the files that they were made from. It is read back in a fraction of a
+second; a damaged one is noticed by its checksum and made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from research.data.provenance import KEYS, PUBLISHED, DataError, Loaded, finish
+
+_FOLDER = "small-net-laboratory"
+_FORMAT = 1  # another number where the same files shall give other arrays
+
+
+def cache_folder() -> Path:
+    """Where caches of files lie that are not ours to write beside: $XDG_CACHE_HOME or ~/.cache."""
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    # The specification of XDG has relative paths ignored.
+    return (Path(home) if os.path.isabs(home) else Path.home() / ".cache") / _FOLDER
+
+
+def key_of(files: Iterable[str | Path]) -> str:
+    """A digest that changes when one of `files` is another, by path, size or time of change.
+
+    Raises DataError for a file that is not there.
+    """
+    listing: list[tuple[str, int, int]] = []
+    for path in files:
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        listing.append((os.path.abspath(path), status.st_size, status.st_mtime_ns))
+    return hashlib.sha256(json.dumps([_FORMAT, *listing]).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def locked(lock: Path, what: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Lets one process at a time make `what`; the file `lock` stays behind, empty.
+
+    The lock dies with its process. A read-only directory is not locked: nobody writes there.
+    """
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        handle = lock.open("w")
+    except OSError:
+        yield
+        return
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for another process that prepares {what} in {lock.parent}")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def cached(
+    path: Path,
+    make: Callable[[], Loaded],
+    *,
+    dataset: str,
+    source: str,
+    lock: Path,
+    say: Callable[[str], None],
+    key: str = "",
+    sha256: str = "",
+) -> Loaded:
+    """What the cache at `path` holds, else what `make` gives, which is then cached.
+
+    source: where the arrays come from, for `Source.source`.
+    key: names the files behind the cache; a cache with another key is made again.
+    sha256: the checksum that the cached arrays must have; "" for the one stored with them.
+    A cache that is damaged, or that cannot be written, is told to `say` and is no error.
+    """
+    loaded = _read(path, dataset, source, key, sha256, say)
+    if loaded is not None:
+        return loaded
+    with locked(lock, PUBLISHED[dataset].name, say):
+        # Another process may have made it meanwhile; what was wrong with it has been said.
+        loaded = _read(path, dataset, source, key, sha256, lambda line: None)
+        if loaded is None:
+            loaded = make()
+            _write(path, loaded, key, say)
+    return loaded
+
+
+def _read(
+    path: Path, dataset: str, source: str, key: str, sha256: str, say: Callable[[str], None]
+) -> Loaded | None:
+    if not os.path.exists(path):
+        return None
+    try:
+        # Opened here, because np.load leaves a damaged file open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            about = json.loads(str(stored["about"]))
+            if about["key"] != key:
+                say(f"{path} was made from other files; making it again")
+                return None
+            arrays = {name: stored[name] for name in KEYS}
+        train, test, found = finish(dataset, arrays, source)
+        if found.sha256 == (sha256 or about["sha256"]):
+            return train, test, dataclasses.replace(found, name=about["name"])
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        pass
+    say(f"{path} is damaged or of an earlier version; making it again")
+    return None
+
+
+def _write(path: Path, loaded: Loaded, key: str, say: Callable[[str], None]) -> None:
+    train, test, source = loaded
+    about = json.dumps({"sha256": source.sha256, "name": source.name, "key": key})
+    arrays = dict(zip(KEYS, (train.images, train.labels, test.images, test.labels), strict=True))
+    temporary = path.with_suffix(".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, about=np.array(about), **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        say(
+            f"{PUBLISHED[source.dataset].name} is not cached ({error}); the next start will read "
+            "it again"
+        )

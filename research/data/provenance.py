@@ -1,0 +1,222 @@
+"""What is this data set, and how can nobody mistake it for another?
+
+A data set is known by the key of `PUBLISHED`. However it was read, `finish` checks it once against
+the same contract and gives it the name that it has earned:
+
+* the plain name ("CIFAR-10") is for the published pixels, proved by a digest;
+* "(unknown digest)" has as many images, and nobody knows whether they are the published;
+* "(JPEG copies)" went through JPEG on its way. Such copies look the same and train to other
+  numbers, since compression removes the noise and the fine colour that a net can hold on to: what
+  was decoded from JPEG never passes for the original pixels, whatever else is true of it;
+* "subset" has fewer images.
+
+Sources: Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits", 1998;
+A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from research.structs import Dataset, UserError
+
+Arrays = Mapping[str, np.ndarray]  # {train,test}_{images,labels}
+KEYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+# `checksum` of the published data set.
+MNIST_SHA256 = "14d9c3d643efeecdc6449d86469a514a2a0bbb9a8c8cc6c45ef299881f0fc72d"
+
+
+class DataError(UserError, ValueError):
+    """Data that are missing, damaged, or not what they should be."""
+
+
+class Absent(DataError):
+    """Nothing of the kind is in the directory; if a part of it is, that is another DataError."""
+
+
+class Unavailable(DataError):
+    """The data are not on this machine and cannot be fetched; nothing is damaged."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What is known of a data set as it was published.
+
+    shape: [H, W, C] of an image.  counts: training and test images.  classes: names, by label.
+    sources: where `standard.load` can take it from.  drawn: what stands in for it in tests.
+    spans: whether any part of it worth the name has pixels 0 and 255.
+    sha256: `checksum` of the whole; "" if it is known by the digests of its files only.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    counts: tuple[int, int]
+    classes: tuple[str, ...]
+    sources: tuple[str, ...]
+    drawn: str
+    spans: bool
+    sha256: str
+
+
+PUBLISHED = {
+    "mnist": Published(
+        name="MNIST",
+        shape=(28, 28, 1),
+        counts=(60_000, 10_000),
+        classes=tuple("0123456789"),
+        sources=("auto", "idx", "tfds", "sample", "synthetic"),
+        drawn="DIGITS",
+        spans=True,
+        sha256=MNIST_SHA256,
+    ),
+    "cifar10": Published(
+        name="CIFAR-10",
+        shape=(32, 32, 3),
+        counts=(50_000, 10_000),
+        classes=tuple(
+            "airplane automobile bird cat deer dog frog horse ship truck".split(),
+        ),
+        sources=("auto", "python", "binary", "folders", "tfds", "synthetic"),
+        drawn="OBJECTS",
+        spans=False,
+        sha256="",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a run prints, stores and shows in every figure and table made from the data.
+
+    name: "MNIST", "MNIST (unknown digest)", "MNIST subset", "MNIST sample" or "synthetic"; the
+        same with "CIFAR-10", and "CIFAR-10 (JPEG copies)" or "CIFAR-10 subset (JPEG copies)".
+    source: where the arrays came from, with the directory.
+    sha256: `checksum` of the arrays, equal for equal data whatever the source.
+    full: True only with as many training and test images as were published.
+    dataset: its key in `PUBLISHED`.
+    """
+
+    name: str
+    source: str
+    train_count: int
+    test_count: int
+    sha256: str
+    full: bool
+    dataset: str = "mnist"
+
+    def caption(self) -> str:
+        """One short line for a figure or a table: no path of a machine, partial data in capitals.
+
+        Example: "MNIST, 60,000 train / 10,000 test (IDX files), sha256 1a2b3c4d".
+        """
+        published = PUBLISHED[self.dataset]
+        counts = f"{self.train_count:,} train / {self.test_count:,} test"
+        if self.name == "synthetic":
+            drawn = f"SYNTHETIC {published.drawn}, not {published.name}"
+            return f"{drawn}, {counts}, sha256 {self.sha256[:8]}"
+        name = self.name if self.full else self.name.upper()
+        of = "" if self.full else f" of {sum(published.counts):,}"
+        origin = self.source.partition(" in ")[0].removesuffix(" sample")
+        return f"{name}, {counts}{of} ({origin}), sha256 {self.sha256[:8]}"
+
+
+Loaded = tuple[Dataset, Dataset, Source]
+
+
+def checksum(train: Dataset, test: Dataset) -> str:
+    """SHA-256 over shapes and bytes of the four arrays, in one canonical order and type."""
+    digest = hashlib.sha256()
+    for data in (train, test):
+        for array, dtype in ((data.images, "u1"), (data.labels, "<i4")):
+            canonical = np.ascontiguousarray(array, dtype)
+            digest.update(f"{dtype}{canonical.shape}".encode())
+            digest.update(canonical.data)
+    return digest.hexdigest()
+
+
+def finish(dataset: str, arrays: Arrays, source: str, pixels: str = "unknown") -> Loaded:
+    """The contract of every data set, checked once: what leaves here needs no second look.
+
+    arrays: images [N, H, W] or [N, H, W, C] uint8, labels [N] of any integer type.
+    pixels: "published" if a digest of the files has proved it, "jpeg" if any image was a JPEG,
+        else "unknown", which the checksum may turn into "published".
+    Raises DataError for another type or shape, for values that were scaled, and for other labels.
+    """
+    train, test = (_dataset(dataset, arrays, split, source) for split in ("train", "test"))
+    sha256 = checksum(train, test)
+    pixels = "published" if sha256 == PUBLISHED[dataset].sha256 else pixels
+    return train, test, describe(dataset, train, test, source, pixels=pixels, sha256=sha256)
+
+
+def describe(
+    dataset: str,
+    train: Dataset,
+    test: Dataset,
+    source: str,
+    *,
+    name: str = "",
+    pixels: str = "unknown",
+    sha256: str = "",
+) -> Source:
+    """The truth about two sets: under `name`, which is then never full, or the one they earned."""
+    published = PUBLISHED[dataset]
+    counts = (len(train.labels), len(test.labels))
+    full = not name and counts == published.counts
+    if not name:
+        part = published.name if full else f"{published.name} subset"
+        unproved = f"{part} (unknown digest)" if full else part
+        name = {"published": part, "unknown": unproved, "jpeg": f"{part} (JPEG copies)"}[pixels]
+    return Source(name, source, *counts, sha256 or checksum(train, test), full, dataset)
+
+
+def check_request(dataset: str, source: str, directory: str) -> None:
+    """Raises DataError for a source that `dataset` has not, or one that reads no directory."""
+    published = PUBLISHED[dataset]
+    if source not in published.sources:
+        raise DataError(
+            f"data source {source!r} is unknown; expected one of {', '.join(published.sources)} "
+            f"for {published.name}"
+        )
+    if directory and source in ("sample", "synthetic"):
+        raise DataError(
+            f"data.dir is {directory!r}, but data source {source!r} reads no directory; leave one "
+            "of the two out"
+        )
+
+
+def existing_directory(directory: str | Path, expected: str) -> Path:
+    """`directory` with "~" expanded. Raises DataError if it is none, with what was expected."""
+    root = Path(directory).expanduser()
+    # os.path says False where pathlib raises: for folders that one may not enter.
+    if not os.path.isdir(root):
+        found = "is not a directory" if os.path.exists(root) else "does not exist"
+        raise DataError(f"{root} {found}; expected a directory with {expected}")
+    return root
+
+
+def _dataset(dataset: str, arrays: Arrays, split: str, source: str) -> Dataset:
+    published = PUBLISHED[dataset]
+    images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+    images = images[..., None] if images.ndim == 3 else images
+    expected = (len(labels), *published.shape)
+    low, high = (int(images.min()), int(images.max())) if images.size else (0, 0)
+    scaled = (low, high) != (0, 255) if published.spans else high <= 1
+    if images.dtype != np.uint8 or images.shape != expected or scaled:
+        values = "values from 0 to 255" if published.spans else "values above 1"
+        raise DataError(
+            f"{source}: {split} images have dtype, shape and range {images.dtype}, {images.shape}, "
+            f"({low}, {high}); expected uint8, {expected} and {values}"
+        )
+    if not 0 <= labels.min() <= labels.max() < len(published.classes):
+        last = len(published.classes) - 1
+        raise DataError(
+            f"{source}: {split} labels reach {labels.max()}, expected labels 0 to {last}"
+        )
+    return Dataset(images=images, labels=labels.astype(np.int32))

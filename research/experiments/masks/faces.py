@@ -1,0 +1,166 @@
+"""The faces of a config: found, cut, shared out, and said what they are."""
+
+import functools
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from research.data.cache import cache_folder
+from research.experiments import trainer
+from research.faces import annotations, dataset, detection, drawing, ingest, splits
+from research.runtime import distributed, files
+from research.structs import Config, UserError
+
+_DRAWN_SEED = 0
+WHERE = (
+    "name at least one directory: --config.data.voc=... (images/ and annotations/*.xml), "
+    "--config.data.json=... (images/ and annotations/*.json) or --config.data.folders=... "
+    "(folders with_mask/ and without_mask/). Data sets: kaggle.com/andrewmvd/face-mask-detection, "
+    "humansintheloop.org (Medical Mask Dataset, on request), "
+    "kaggle.com/prithwirajmitra/covid-face-mask-detection-dataset. configs/masks.py:smoke draws "
+    "faces of its own"
+)
+
+
+def check(config: Config) -> None:
+    """Raise UserError naming the first key under `data` whose value cannot be used."""
+    data = config.data
+    given = [layout for layout in annotations.LAYOUTS if data[layout]]
+    if not given and not data.drawn:
+        raise UserError(f"data: {WHERE}")
+    if given and data.drawn:
+        raise UserError(f"data.drawn: {data.drawn} drawn photographs, and data.{given[0]} as well")
+    if data.drawn and data.drawn < drawing.FEWEST:
+        raise UserError(f"data.drawn: {data.drawn} is below {drawing.FEWEST}")
+    for layout in given:
+        if not os.path.isdir(os.path.expanduser(data[layout])):
+            raise UserError(f"data.{layout}: {data[layout]} is no directory")
+    for key, least in (("size", 8), ("min_side", 1), ("margin", 0), ("balance", 0)):
+        if not data[key] >= least:
+            raise UserError(f"data.{key}: {data[key]} is below {least}")
+    if data.margin > 1 or data.balance > 1:
+        key = "margin" if data.margin > 1 else "balance"
+        raise UserError(f"data.{key}: {data[key]} is above 1, the whole")
+
+
+def load(config: Config, workdir: Path) -> dataset.Masks:
+    """The faces that `config` asks for, made now if they were not before.
+
+    Drawn photographs and what is made of them lie in `workdir`, or on this machine if that is in a
+    store.  The first process makes them.  Raises what `masks.prepare` does, and UserError for
+    problems in the files if config.strict, or if there is only one class.
+    """
+    data = config.data
+    directories = {layout: data[layout] for layout in annotations.LAYOUTS if data[layout]}
+    tfds_dir = data.tfds_dir
+    here = cache_folder() / "drawn" if files.stored(workdir) else workdir
+    if data.drawn:
+        corpus = here / "corpus"
+        directories = {layout: str(corpus / layout) for layout in annotations.LAYOUTS}
+        tfds_dir = str(here)
+    request = dataset.Request(
+        directories=directories,
+        keep_incorrect=data.keep_incorrect,
+        cut=ingest.Cut(data.margin, data.size, data.min_side),
+        test=data.test,
+        score=data.score,
+        balance=data.balance,
+        seed=data.seed,
+        detector={"min_face_px": data.min_face_px},
+    )
+    find = functools.partial(_finder, data.min_face_px)
+    with distributed.first_process_first():
+        if data.drawn:
+            _draw(here / "corpus", data.drawn)
+        found = dataset.prepare(request, tfds_dir, find, trainer.say)
+    for line in lines(found):
+        trainer.say(line)
+    names = list(found.names)
+    if len(names) < 2:
+        raise UserError(f"{found.folder}: all faces are {names[0]}; two classes are needed")
+    problems = found.about["problems"]
+    if config.strict and problems:
+        where = found.folder / dataset.PROBLEMS
+        raise UserError(f"strict: {_problems(problems)} in the files; {where} names each")
+    return found
+
+
+def lines(found: dataset.Masks) -> list[str]:
+    """What is in the data set, for the person at the terminal."""
+    about = found.about
+    told: list[str] = []
+    for split in splits.SPLITS:
+        shown = "; ".join(
+            f"{source} " + ", ".join(f"{n:,} {label}" for label, n in counts.items())
+            for source, counts in about["splits"][split].items()
+        )
+        told.append(f"{split}: {len(found.splits[split].data.labels):,} faces ({shown})")
+    copies = sum(sum(counts.values()) for counts in about["copies"].values())
+    if copies:
+        told[0] += f", {copies:,} of them varied copies of the smaller class"
+    if about["too_small"]:
+        told.append(f"{about['too_small']:,} faces were smaller than min_side and left out")
+    if about["problems"]:
+        where = found.folder / dataset.PROBLEMS
+        told.append(f"{_problems(about['problems'])} in the files of the data: see {where}")
+    if about["near_duplicates"]:
+        where = found.folder / dataset.NEAR
+        told.append(
+            f"{about['near_duplicates']:,} pairs of photographs look alike across splits: {where}"
+        )
+    return told
+
+
+def caption(found: dataset.Masks) -> str:
+    """One short line for a figure or a table: no path of a machine."""
+    about = found.about
+    usable: Mapping[str, Mapping[str, int]] = about["usable"]
+    counts = {split: len(faces.data.labels) for split, faces in found.splits.items()}
+    copies = int(found.splits["train"].synthetic.sum())
+    total = sum(sum(labels.values()) for labels in usable.values())
+    kind = "DRAWN FACES, no photographs" if _is_drawn(about) else "Face masks"
+    return (
+        f"{kind}, {total:,} faces ({', '.join(usable)}): {counts['train'] - copies:,} train + "
+        f"{copies:,} copies / {counts['test']:,} test / {counts['score']:,} score, "
+        f"sha256 {about['sha256'][:8]}"
+    )
+
+
+def describe_data(found: dataset.Masks) -> dict[str, Any]:
+    """What versions.json and summary.json say of the data."""
+    about = {key: value for key, value in found.about.items() if key not in ("request", "sha256")}
+    return {"caption": caption(found), "sha256": found.about["sha256"], "about": about}
+
+
+def _problems(count: int) -> str:
+    return f"{count:,} problem{'' if count == 1 else 's'}"
+
+
+def _is_drawn(about: Mapping[str, Any]) -> bool:
+    directories = about["request"]["directories"].values()
+    return all((Path(directory).parent / "drawn.json").exists() for directory in directories)
+
+
+def _draw(corpus: Path, photos: int) -> None:
+    """Draw the photographs, unless they are there; the file that says so is written last."""
+    mark, content = corpus / "drawn.json", {"photos": photos, "seed": _DRAWN_SEED}
+    if mark.exists() and json.loads(mark.read_text()) == content:
+        return
+    corpus.mkdir(parents=True, exist_ok=True)
+    trainer.say(f"drawing {photos:,} photographs in {corpus}")
+    _ = drawing.write(corpus, photos=photos, seed=_DRAWN_SEED)
+    _ = mark.write_text(json.dumps(content) + "\n")
+
+
+def _finder(min_face_px: float) -> ingest.FindFaces:
+    """The face detector as `ingest` wants it."""
+    detector = detection.make_detector(min_face_px=min_face_px)
+
+    def find(images: Any) -> list[np.ndarray]:
+        return [found.boxes for found in detector(images)]
+
+    return find

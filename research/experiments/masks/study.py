@@ -1,0 +1,209 @@
+"""Face masks: from annotated photographs to a classifier that is judged, exported and explained.
+
+Report, Exercise 3: three data sets, a small VGG with early stopping, a score on unseen faces.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from research.data import batching
+from research.experiments import classifiers, trainer
+from research.experiments.masks import evaluation, faces
+from research.experiments.masks.model_card import card
+from research.faces import dataset as data
+from research.runtime import files
+from research.storage import export, run_directory
+from research.structs import Config, EarlyStoppingState, PyTree, TrainState, UserError
+from research.training import augment, optim, train
+
+MODES = ("train", "ingest")
+
+
+def run(config: Config, workdir: Path) -> dict[str, Any]:
+    """Make the faces, train the net of `config` in `workdir`, judge it and export it.
+
+    Goes on where a killed run stopped.  With mode "ingest" it ends when the faces are made.
+    Returns the content of summary.json.  Raises UserError for a config, data or a directory that
+    cannot be used, and for a loss that is not finite.
+    """
+    check(config)
+    with run_directory.locked(workdir):
+        if config.mode == "train" and run_directory.read_json(workdir / "config.json") is not None:
+            run_directory.check_same(workdir, config, but=())
+        found = faces.load(config, workdir)
+        described = faces.describe_data(found)
+        if config.mode == "ingest":
+            headline = f"{described['caption']}; the faces are in {found.folder}"
+            return {"data": described, "folder": str(found.folder), "headline": headline}
+        task = make_task(config, len(found.splits["train"].data.labels), found.names)
+        _ = trainer.template(task, config.seeds, found.splits["train"].data)  # refuses a misfit
+        versions = run_directory.describe_versions(described)
+        finished = run_directory.finished_summary(workdir)
+        run_directory.begin(workdir, config, versions, resuming=finished is None)
+        if finished is not None:
+            trainer.say(f"{config.name}: all is done already")
+            return finished
+        files.copy(found.folder / data.PROBLEMS, workdir / data.PROBLEMS)
+        return _train_and_judge(config, workdir, task, found, versions)
+
+
+def describe(config: Config) -> str:
+    """What `run` would do: the config, the net and its parameters; no photograph is read."""
+    check(config)
+    lines = [json.dumps(json.loads(config.to_json_best_effort()), indent=2)]
+    names = data.LABELS if config.data.keep_incorrect else data.LABELS[:2]
+    model = make_task(config, 1, names).model
+    size = config.data.size
+    shapes = jax.eval_shape(
+        model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
+    )["params"]
+    return "\n".join([*lines, config.name, *trainer.parameter_lines(shapes)])
+
+
+def check(config: Config) -> None:
+    """Raise UserError naming the first key whose value cannot be used."""
+    trainer.check(config)
+    if config.mode not in MODES:
+        raise UserError(f"mode: {config.mode!r} is not one of {', '.join(MODES)}")
+    for key in ("steps_per_dispatch", "patience", "final_epochs"):
+        if config[key] < 0:
+            raise UserError(f"{key}: {config[key]} is negative")
+    for key in ("label_smoothing", "probability_floor"):
+        if not 0.0 <= config[key] < 0.5:
+            raise UserError(f"{key}: {config[key]} is not in [0, 0.5)")
+    faces.check(config)
+    _ = make_task(config, 1, data.LABELS[:2])
+
+
+def make_task(config: Config, train_count: int, names: tuple[str, ...]) -> trainer.Task:
+    """The net of a config, its optimiser for `train_count` faces, and how it is trained."""
+    tx = optim.make_optimizer(
+        config.learning_rate,
+        name=config.optimizer,
+        schedule=config.schedule,
+        steps=config.epochs * batching.steps_per_epoch(train_count, config.batch_size),
+        weight_decay=config.weight_decay,
+    )
+    loop = train.Loop(
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        eval_batch_size=config.eval_batch_size,
+        data_devices=config.data_devices,
+        change=augment.make_augment(shift_pixels=config.shift, mirrored=config.mirror),
+        smoothing=config.label_smoothing,
+        floor=config.probability_floor,
+        patience=config.patience,
+        keep_best=config.keep_best,
+        steps_per_dispatch=config.steps_per_dispatch,
+        convolutions=True,
+    )
+    return trainer.Task(config.name, classifiers.make_model(config, len(names)), tx, loop)
+
+
+def _train_and_judge(
+    config: Config,
+    workdir: Path,
+    task: trainer.Task,
+    found: data.Masks,
+    versions: Mapping[str, Any],
+) -> dict[str, Any]:
+    parts = {split: faces_of.data for split, faces_of in found.splits.items()}
+    states = trainer.train_net(task, config, workdir, parts["train"], parts["test"])
+    params = _params(config, states)
+    told = faces.caption(found)
+    judged = evaluation.judge(task, params, config.seeds, found, workdir)
+    evaluation.draw(task, judged, workdir, told, f"{told}. {_settings(config)}")
+    final: dict[str, Any] = {}
+    if config.final_epochs:
+        params, final = _train_on(config, workdir, task, found, states)
+    rows = run_directory.rows(workdir)
+    epochs = np.array([np.atleast_1d(row["test_loss"]) for row in rows], np.float64)
+    summary = {
+        "net": task.name,
+        "names": list(found.names),
+        "seeds": list(trainer.seeds_of(config)),
+        "epochs_trained": np.isfinite(epochs).sum(axis=0).tolist(),
+        "best_epoch": (1 + np.nanargmin(epochs, axis=0)).tolist(),
+        "test": judged.groups("test"),
+        "score": judged.groups("score"),
+        "final": final,
+        "parameters": trainer.parameter_count(params, config.seeds),
+        **trainer.costs_of(rows),
+        "data": versions["data"],
+        "device": versions["device"],
+    }
+    summary["headline"] = _headline(task.name, summary)
+    first = jax.tree.map(lambda leaf: np.asarray(leaf)[0], params)
+    settings = json.loads(config.to_json_best_effort())
+    # What is handed on says nothing of where somebody keeps photographs.
+    settings["data"] |= {key: "" for key in ("voc", "json", "folders", "tfds_dir")}
+    export.write(
+        workdir / "export",
+        model=task.model,
+        params=first,
+        config=settings,
+        labels=found.names,
+        card=card(summary, settings),
+    )
+    run_directory.write_json(workdir / "summary.json", summary)
+    return summary
+
+
+def _train_on(
+    config: Config,
+    workdir: Path,
+    task: trainer.Task,
+    found: data.Masks,
+    states: TrainState,
+) -> tuple[PyTree, dict[str, Any]]:
+    """The report's last step: some epochs on the test faces, judged by the score faces alone."""
+    trainer.say(
+        f"{task.name}: {config.final_epochs} more epochs, on the test faces. No figure on them "
+        "says anything of this net; only the score faces are still held out"
+    )
+    params = _params(config, states)
+    start = TrainState(step=states.step, params=params, opt_state=states.opt_state)
+    loop = task.loop._replace(epochs=config.final_epochs, patience=0, keep_best=False)
+    last = task._replace(name=f"{task.name} final", loop=loop)
+    test, score = found.splits["test"].data, found.splits["score"].data
+    held_out = score if len(score.labels) else test
+    into = workdir / "final"
+    files.make_folder(into)
+    ended = trainer.train_net(last, config, into, test, held_out, start=start)
+    if not len(score.labels):
+        return ended.params, {"epochs": config.final_epochs, "score": {}}
+    judged = evaluation.judge(last, ended.params, config.seeds, found, into, only=("score",))
+    return ended.params, {"epochs": config.final_epochs, "score": judged.groups("score")}
+
+
+def _params(config: Config, states: TrainState) -> PyTree:
+    """The parameters that the training leaves: the last, or the best if they are kept."""
+    if not config.keep_best:
+        return states.params
+    assert isinstance(states, EarlyStoppingState)
+    return states.kept.params
+
+
+def _settings(config: Config) -> str:
+    """The settings that a figure names."""
+    stop = f", stopped after {config.patience} without a lower test loss" if config.patience else ""
+    return (
+        f"{config.optimizer} {config.learning_rate:g}, batches of {config.batch_size}, at most "
+        f"{config.epochs} epochs{stop}"
+    )
+
+
+def _headline(name: str, summary: Mapping[str, Any]) -> str:
+    def words(group: Mapping[str, Any]) -> str:
+        said = trainer.spread(trainer.plain(np.array(group["accuracies"])), group["count"])
+        return f"{said}, majority {group['majority']:.2%}"
+
+    told = f"{name}: test accuracy {words(summary['test']['all'])}"
+    if summary["score"]:
+        told += f"; score accuracy {words(summary['score']['all'])}"
+    return told

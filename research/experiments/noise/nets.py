@@ -1,0 +1,167 @@
+"""Trained classifiers for other experiments: found in their run directories, or trained there."""
+
+import importlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from research.experiments import classifiers, depth, trainer
+from research.runtime import files
+from research.storage import run_directory
+from research.structs import Array, Config, Dataset, PyTree, UserError
+
+_EXPERIMENTS = {"classifiers": classifiers, "depth": depth}
+
+
+class Net(NamedTuple):
+    """A trained net: its first seed's parameters, and apply_fn(params, images) -> logits.
+
+    images: [B, H, W, C] float32 in [0, 1].  With `dropout=key` its dropout is on.
+    """
+
+    name: str
+    apply_fn: Callable[..., jax.Array]
+    params: PyTree
+    workdir: Path
+    epochs: int
+
+
+def locate(spec: str, run: str, dataset: str) -> Path | None:
+    """Where the run of the net "file:variant", as "cnn:mnist", lies, or None if there is none.
+
+    run: "", for a run that has come to its end, in the directory where its own command puts it; or
+    the directory of a run at any epoch, or one that holds it by its name.
+    Raises UserError for a name of no net or of one for another data set, and for a directory that
+    cannot be used.
+    """
+    _check_dataset(spec, _stated(spec), dataset)
+    for workdir in _places(spec, run):
+        begun = _begun(workdir)
+        if begun is None:
+            continue
+        same = begun.get("name") == name_of(spec)
+        if same and (run or run_directory.finished_summary(workdir) is not None):
+            return workdir
+    return None
+
+
+def find(spec: str, run: str, train_set: Dataset, dataset: str) -> Net | None:
+    """The net that `locate` finds, at the newest epoch of its run.
+
+    Raises what `locate` raises, and UserError for a run without a checkpoint.
+    """
+    workdir = locate(spec, run, dataset)
+    return None if workdir is None else _restore(spec, workdir, train_set, dataset)
+
+
+def train(spec: str, data: Config, train_set: Dataset, dataset: str) -> Net:
+    """The same net, trained now to its end, on the data that `data` names.
+
+    Raises what `locate` and the net's experiment raise.
+    """
+    config = _stated(spec)
+    config.data = ConfigDict(data)
+    workdir = _places(spec, "")[0]
+    _check_dataset(spec, config, dataset)
+    if _begun(workdir) is not None:
+        trainer.say(
+            f"{config.name} is not trained to its end: going on in {workdir} first; "
+            f"--config.run={workdir} takes it as it is"
+        )
+    else:
+        trainer.say(f"{config.name} is not trained yet: training it in {workdir} first")
+    _ = _EXPERIMENTS[config.experiment].run(config, workdir)
+    return _restore(spec, workdir, train_set, dataset)
+
+
+def name_of(spec: str) -> str:
+    """ "mnist" of "cnn:mnist"."""
+    return spec.partition(":")[2].replace(",", "-")
+
+
+def _stated(spec: str) -> Config:
+    file, _, variant = spec.partition(":")
+    try:
+        module = importlib.import_module(f"configs.{file}")
+    except ImportError:
+        raise UserError(
+            f"nets: {spec!r} is not the name of a config file of configs/, a colon and a variant, "
+            "such as 'cnn:mnist'"
+        ) from None
+    try:
+        config: Config = module.get_config(variant)
+    except AttributeError:
+        raise UserError(f"nets: {spec!r} trains no classifier") from None
+    except ValueError as error:
+        raise UserError(f"nets: {spec!r}: {error}") from None
+    if config.experiment not in _EXPERIMENTS:
+        raise UserError(f"nets: {spec!r} trains no classifier")
+    if config.experiment == "depth" and len(config.nets) > 1:
+        raise UserError(f"nets: {spec!r} is a study of several; name one, as 'mlp:tanh-5'")
+    return config
+
+
+def _places(spec: str, run: str) -> Sequence[Path]:
+    """Where the run of a net may lie; of those of no given `run` the first is where it is made."""
+    file, name = spec.partition(":")[0], name_of(spec)
+    if run:
+        return files.locate(run) / name, files.locate(run)
+    return Path("runs") / file / name, Path("runs") / file / "all" / name
+
+
+def _restore(spec: str, workdir: Path, train_set: Dataset, dataset: str) -> Net:
+    begun = _begun(workdir) or {}
+    try:
+        # Keys that are younger than the run have their stated values.
+        config: Config = ConfigDict(
+            run_directory.complete(begun, json.loads(_stated(spec).to_json()))
+        )
+        experiment = _EXPERIMENTS[config.experiment]
+        task = experiment.make_task(config, len(train_set.images))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _unusable(workdir, error) from error
+    _check_dataset(spec, config, dataset)
+    epoch, states = trainer.restore(task, config.seeds, workdir, train_set)
+    if run_directory.finished_summary(workdir) is None:
+        trainer.say(f"{workdir}: its training is not finished; going on with epoch {epoch}")
+    params = jax.tree.map(lambda leaf: np.asarray(leaf)[0], states.params)
+    return Net(name_of(spec), apply_of(task.model), params, workdir, epoch)
+
+
+def _begun(workdir: Path) -> dict[str, Any] | None:
+    """The config with which a run was begun, or None if there is no run."""
+    try:
+        begun = run_directory.read_json(workdir / "config.json")
+        return None if begun is None else dict(begun)
+    except (ValueError, TypeError, UserError) as error:
+        raise _unusable(workdir, error) from error
+
+
+def _unusable(workdir: Path, error: Exception) -> UserError:
+    return UserError(
+        f"{workdir} holds no classifier of this version ({error}); give another, or remove it "
+        "to have it trained anew"
+    )
+
+
+def _check_dataset(spec: str, config: Config, dataset: str) -> None:
+    own = config.dataset if config.experiment == "classifiers" else "mnist"
+    if own != dataset:
+        raise UserError(f"nets: {spec!r} is a net for {own}, but the images are of {dataset}")
+
+
+def apply_of(model: nn.Module) -> Callable[..., jax.Array]:
+    """apply_fn(params, images, dropout=None) of a model."""
+
+    def apply_fn(params: PyTree, images: Array, dropout: jax.Array | None = None) -> Any:
+        if dropout is None:
+            return model.apply({"params": params}, images)
+        return model.apply({"params": params}, images, train=True, rngs={"dropout": dropout})
+
+    return apply_fn

@@ -1,0 +1,1 @@
+"""Masks found in photographs of the user."""

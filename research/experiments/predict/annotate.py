@@ -1,0 +1,366 @@
+"""Who wears a mask in somebody's photographs? Faces are found, classified, marked and written down.
+
+Report, Exercise 3, figures 19 and 20. The work behind `research.predict`.
+
+faces.jsonl     one line per face                        replaced every few seconds and at the end
+summary.json    counts, settings, what was not readable  written last
+<photograph>    the copy with boxes, classes, chances    each in one move
+
+Copies show the photograph upright and carry none of its metadata. A group of photographs is in
+memory at a time: small ones together, large ones alone.
+"""
+
+import io
+import json
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from PIL import Image
+
+from research.experiments import classifiers, trainer
+from research.experiments.predict.photographs import (
+    FACES,
+    JPEG_ENDS,
+    SUMMARY,
+    Photograph,
+    find,
+    open_out,
+)
+from research.faces import crops, detection, ingest
+from research.figures import masks as figures
+from research.runtime import preemption, sharding
+from research.storage import export, run_directory
+from research.structs import Box, Config, Problem, PyTree, UserError
+
+FindFaces = Callable[[Sequence[np.ndarray]], Sequence[detection.Detections]]
+
+BATCHES = (4, 32)  # faces in a call of the net: two programs, whatever is in the photographs
+_AT_ONCE, _AT_ONCE_PX = 16, 2**22  # photographs that are in memory together; one may be larger
+_SAVE_EVERY_S = 10.0
+_QUALITY = 92  # of JPEG copies
+_JPEG_SIDE = 65_500  # a JPEG has no longer one
+_DPI = 160
+_PANEL_PX = 800  # of the longer side of a panel
+_TOLD = 3  # faces that are told one by one
+
+
+class Classifier(NamedTuple):
+    """A net that is ready for faces.
+
+    program: (params, faces [B, S, S, 3] uint8) -> probabilities [B, K] float32, compiled.
+    labels: K names.  margin, size, min_side: how the faces were cut that it was trained on, see
+    `ingest.Cut`.
+    """
+
+    program: jax.stages.Wrapped
+    params: PyTree
+    labels: tuple[str, ...]
+    margin: float
+    size: int
+    min_side: int
+
+    def __call__(self, faces: Sequence[np.ndarray]) -> np.ndarray:
+        """Probabilities [n, K] float32 of faces [S, S, 3] uint8, in calls of BATCHES.
+
+        They are the softmax of the logits. Where each output is a sigmoid p of its own the logits
+        are log p, so that this is p / sum p: what Keras's categorical cross-entropy makes of such
+        outputs, and what the net was trained by. The two sigmoids themselves need not sum to 1.
+        """
+        parts = [np.zeros((0, len(self.labels)), np.float32)]
+        done = 0
+        while done < len(faces):
+            count = BATCHES[len(faces) - done > BATCHES[1] // 2]
+            batch = np.zeros((count, self.size, self.size, 3), np.uint8)
+            some = faces[done : done + count]
+            batch[: len(some)] = some
+            parts.append(np.asarray(self.program(self.params, batch))[: len(some)])
+            done += len(some)
+        return np.concatenate(parts)
+
+
+class Seen(NamedTuple):
+    """The faces of one photograph, best first, in its pixels.
+
+    boxes: n of them.  scores: [n] float32, of the detector.  probabilities: [n, K] float32.
+    """
+
+    boxes: list[Box]
+    scores: np.ndarray
+    probabilities: np.ndarray
+
+
+def make_classifier(exported: export.Exported) -> Classifier:
+    """The net of an export.  Raises UserError if its files do not fit one another."""
+    if len(exported.labels) < 2:
+        raise UserError(f"{export.LABELS}: {len(exported.labels)} classes; expected two or more")
+    config: Config = ConfigDict(exported.config)
+    try:
+        cut = config.data
+        margin, size, min_side = float(cut.margin), int(cut.size), int(cut.min_side)
+        model = classifiers.make_model(config, len(exported.labels))
+        faces = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
+        expected = jax.eval_shape(model.init, jax.random.key(0), faces)["params"]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[:1]
+        raise UserError(
+            f"{export.CONFIG}: describes no net ({' '.join(reason)}); export the net again"
+        ) from None
+    shapes = jax.tree.map(lambda leaf: (leaf.shape, np.dtype(leaf.dtype)), expected)
+    if shapes != jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), exported.params):
+        raise UserError(
+            f"{export.WEIGHTS}: its arrays are not those of the net in {export.CONFIG}; export the "
+            "net again"
+        )
+    program = jax.jit(
+        lambda params, faces: jax.nn.softmax(export.apply(model, params, faces)),
+        compiler_options=sharding.compiler_options(),
+    )
+    return Classifier(program, exported.params, exported.labels, margin, size, min_side)
+
+
+def look(images: Sequence[np.ndarray], find_faces: FindFaces, classifier: Classifier) -> list[Seen]:
+    """Find and classify the faces of photographs [H, W, 3] uint8."""
+    found = find_faces(images)
+    boxes = [
+        [ingest.whole_box(corners, image.shape) for corners in each.boxes]
+        for image, each in zip(images, found, strict=True)
+    ]
+    places = [(i, box) for i, some in enumerate(boxes) for box in some]
+    parts = [classifier([])]
+    for start in range(0, len(places), BATCHES[1]):  # cut when needed: a crowd is many pixels
+        parts.append(
+            classifier(
+                [
+                    crops.crop(images[i], box, margin=classifier.margin, size=classifier.size)
+                    for i, box in places[start : start + BATCHES[1]]
+                ]
+            )
+        )
+    ends = np.cumsum([len(some) for some in boxes])[:-1]
+    each = np.split(np.concatenate(parts), ends)
+    scores = [np.clip(one.scores, 0, 1) for one in found]
+    return [Seen(*one) for one in zip(boxes, scores, each, strict=True)]
+
+
+def run(
+    exported: export.Exported,
+    given: Sequence[str],
+    out: Path,
+    *,
+    min_face_px: float,
+    panels: bool = False,
+    find_faces: FindFaces | None = None,
+) -> dict[str, Any]:
+    """Mark the faces in the photographs that `given` names, and write everything into `out`.
+
+    min_face_px: see `detect.make_detector`.  panels: draw the figure of three panels as well.
+    find_faces: a detector in its place.  Returns the content of summary.json.
+    Raises UserError for an export, a detector or a folder that cannot be used, preemption.Stopped
+    when told to stop; the files are whole then, and faces.jsonl holds what was done.
+    """
+    began = time.monotonic()
+    classifier = make_classifier(exported)
+    photographs, problems = find(given, out)
+    find_faces = find_faces or detection.make_detector(min_face_px=min_face_px)
+    open_out(out)
+    trainer.say(
+        f"{len(photographs):,} photographs; faces of at least {min_face_px:g} pixels, "
+        f"{' or '.join(classifier.labels)}"
+    )
+    log = _Log(out, len(photographs))
+    for problem in problems:
+        log.refuse(problem)
+    draw = _Draw(classifier.labels, min_face_px, panels, out)
+    with preemption.deferred(), ThreadPoolExecutor(ingest.cores()) as pool:
+        try:
+            for group in ingest.fitting(
+                photographs, lambda each: each.path, most=_AT_ONCE, most_px=_AT_ONCE_PX
+            ):
+                paths = [photograph.path for photograph in group]
+                read = dict(zip(group, pool.map(ingest.read_photo, paths), strict=True))
+                images = {k: v for k, v in read.items() if isinstance(v, np.ndarray)}
+                seen = look(list(images.values()), find_faces, classifier) if images else []
+                faces = dict(zip(images, seen, strict=True))
+                for photograph, image in read.items():
+                    if isinstance(image, Problem):
+                        log.refuse(image, counted=True)
+                        continue
+                    draw(photograph, image, faces[photograph])
+                    log.enter(photograph, image, faces[photograph], classifier)
+                    preemption.raise_if_requested()
+        finally:
+            log.save()
+    summary = {
+        **log.counts(classifier.labels),
+        "net": str(exported.config["name"]) if "name" in exported.config else "",
+        "min_face_px": min_face_px,
+        "seconds": round(time.monotonic() - began, 3),
+        "device": run_directory.describe_device(),
+        "out": str(out),
+    }
+    summary["headline"] = _headline(summary)
+    run_directory.write_json(out / SUMMARY, summary)
+    return summary
+
+
+def warn_of(box: Box, image: np.ndarray, min_side: int) -> list[str]:
+    """Why the answer on a face deserves less trust; sentences without a full stop.
+
+    min_side: of the faces that the net was trained on, in pixels of the shorter side.
+    """
+    height, width = image.shape[:2]
+    found: list[str] = []
+    if (side := min(box.width, box.height)) < min_side:
+        found.append(f"{side} pixels on the shorter side, below the {min_side} of the training")
+    if box.left == 0 or box.top == 0 or box.right == width or box.bottom == height:
+        found.append("reaches the edge of the photograph, a part of the face may be missing")
+    return found
+
+
+class _Draw(NamedTuple):
+    """Writes the pictures of one photograph."""
+
+    labels: tuple[str, ...]
+    min_face_px: float
+    panels: bool
+    out: Path
+
+    def __call__(self, photograph: Photograph, image: np.ndarray, seen: Seen) -> None:
+        boxes = np.array(
+            [(box.left, box.top, box.right, box.bottom) for box in seen.boxes], np.int64
+        ).reshape(-1, 4)
+        classes, chances = seen.probabilities.argmax(axis=1), seen.probabilities.max(axis=1)
+        marked = figures.draw_annotated(image, boxes, classes, chances, self.labels)
+        _write_picture(self.out / photograph.copy, marked)
+        if not self.panels:
+            return
+        image, boxes = _shrunk(image, boxes)  # so that the texts can be read in small panels
+        found = figures.draw_detected(image, boxes, seen.scores)
+        marked = figures.draw_annotated(image, boxes, classes, chances, self.labels)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of letters that the font does not have
+            stream = io.BytesIO()
+            figures.draw_three_panels(
+                image,
+                found,
+                marked,
+                title=Path(photograph.path).name.replace("$", r"\$"),
+                caption=f"the photograph named above, faces found: {len(boxes)}, of at least "
+                f"{self.min_face_px:g} pixels.",
+            ).savefig(stream, format="png", dpi=_DPI)
+        run_directory.replace(self.out / photograph.panels, stream.getvalue())
+
+
+class _Log:
+    """What was found so far, in memory and in faces.jsonl, and told line by line."""
+
+    def __init__(self, out: Path, total: int) -> None:
+        self._out, self._total, self._done = out, total, 0
+        self._lines: list[str] = []
+        self._classes: Counter[str] = Counter()
+        self._problems: list[Problem] = []
+        self._read = self._faceless = self._warned = 0
+        self.save()
+
+    def enter(
+        self, photograph: Photograph, image: np.ndarray, seen: Seen, classifier: Classifier
+    ) -> None:
+        """A photograph is done: its pictures are on the disk."""
+        names = [classifier.labels[k] for k in seen.probabilities.argmax(axis=1)]
+        for i, (box, score) in enumerate(zip(seen.boxes, seen.scores, strict=True)):
+            warned = warn_of(box, image, classifier.min_side)
+            each = [round(float(chance), 6) for chance in seen.probabilities[i]]
+            row = {
+                "photo": photograph.path,
+                "annotated": photograph.copy,
+                "box": [box.left, box.top, box.right, box.bottom],
+                "score": round(float(score), 6),
+                "class": names[i],
+                "probabilities": dict(zip(classifier.labels, each, strict=True)),
+                "warnings": warned,
+            }
+            self._lines.append(json.dumps(row) + "\n")
+            self._warned += bool(warned)
+        self._classes.update(names)
+        self._read += 1
+        self._faceless += not names
+        self._tell(f"{photograph.path}: {_faces_in_words(names, seen.probabilities.max(axis=1))}")
+        if time.monotonic() - self._saved > _SAVE_EVERY_S:
+            self.save()
+
+    def refuse(self, problem: Problem, *, counted: bool = False) -> None:
+        """Something cannot be read.  counted: whether it is one of the photographs."""
+        self._problems.append(problem)
+        line = f"{problem.file}: {problem.what}; {problem.done}"
+        self._tell(line) if counted else trainer.say(line)
+
+    def save(self) -> None:
+        """Replace faces.jsonl by all lines so far."""
+        run_directory.replace(self._out / FACES, "".join(self._lines))
+        self._saved = time.monotonic()
+
+    def counts(self, labels: Sequence[str]) -> dict[str, Any]:
+        """What summary.json counts."""
+        return {
+            "photographs": self._read,
+            "faces": len(self._lines),
+            "classes": {label: self._classes[label] for label in labels},
+            "without_faces": self._faceless,
+            "with_warnings": self._warned,
+            "unreadable": [{"file": p.file, "what": p.what} for p in self._problems],
+        }
+
+    def _tell(self, line: str) -> None:
+        self._done += 1
+        trainer.say(f"{self._done}/{self._total} {line}" if self._total > 1 else line)
+
+
+def _write_picture(path: Path, image: np.ndarray) -> None:
+    """A JPEG or a PNG, by its name, in one move."""
+    stream = io.BytesIO()
+    if path.suffix.lower() in JPEG_ENDS and max(image.shape) <= _JPEG_SIDE:
+        Image.fromarray(image).save(stream, "JPEG", quality=_QUALITY)
+    else:
+        Image.fromarray(image).save(stream, "PNG", compress_level=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    run_directory.replace(path, stream.getvalue())
+
+
+def _shrunk(image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A large photograph and its boxes [n, 4], made smaller."""
+    height, width = image.shape[:2]
+    factor = min(1.0, _PANEL_PX / max(height, width))
+    if factor == 1.0:
+        return image, boxes
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    small = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return np.asarray(small), boxes * np.tile(np.array(size) / (width, height), 2)
+
+
+def _faces_in_words(names: Sequence[str], chances: np.ndarray) -> str:
+    if not names:
+        return "no face found"
+    count = f"{len(names):,} face{'s' if len(names) > 1 else ''}"
+    if len(names) <= _TOLD:
+        told = [f"{name} {chance:.0%}" for name, chance in zip(names, chances, strict=True)]
+    else:
+        told = [f"{n:,} {name}" for name, n in sorted(Counter(names).items())]
+    return f"{count}: {', '.join(told)}"
+
+
+def _headline(summary: Mapping[str, Any]) -> str:
+    classes = ", ".join(f"{n:,} {name}" for name, n in summary["classes"].items())
+    ends = ["" if summary[key] == 1 else "s" for key in ("faces", "photographs")]
+    told = f"{summary['faces']:,} face{ends[0]} ({classes}) in "
+    told += f"{summary['photographs']:,} photograph{ends[1]}"
+    if summary["unreadable"]:
+        told += f", {len(summary['unreadable']):,} could not be read"
+    return told

@@ -1,0 +1,317 @@
+"""What every experiment that trains nets shares: settings, checkpoints, records, progress."""
+
+import dataclasses
+import math
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+
+from research.data import batching, broadcast, datasets
+from research.runtime import distributed, preemption, profiling
+from research.storage import checkpoint, run_directory
+from research.structs import Config, Dataset, Metrics, PyTree, TrainState, UserError
+from research.training import train
+
+_SAY_EVERY_S = 5.0
+
+
+class Layered(Protocol):
+    """A net that names its layers."""
+
+    @property
+    def layer_names(self) -> tuple[str, ...]: ...
+
+
+class Task(NamedTuple):
+    """One net to be trained: its name in messages, model, optimiser and the settings of `fit`."""
+
+    name: str
+    model: nn.Module
+    tx: optax.GradientTransformation
+    loop: train.Loop
+
+
+def check(config: Config) -> None:
+    """Raise UserError naming the first common key whose value cannot be used."""
+    for key in ("epochs", "batch_size", "eval_batch_size", "seeds"):
+        if config[key] < 1:
+            raise UserError(f"{key}: {config[key]} is not a positive number")
+    if not 0 <= config.seed <= 2**32 - config.seeds:
+        raise UserError(f"seed: {config.seed} is not in 0 .. 2**32 - seeds")
+
+
+def seeds_of(config: Config) -> range:
+    """The seeds of a run."""
+    return range(config.seed, config.seed + config.seeds)
+
+
+def load(
+    config: Config, name: str, *, download: bool, workdir: Path | None = None
+) -> datasets.Loaded:
+    """The data set `name` from where config.data says.
+
+    workdir: of the run; where it has several processes, they share the data through it.
+    """
+    load_all = partial(
+        datasets.load,
+        name,
+        directory=config.data.dir,
+        source=config.data.source,
+        tfds_dir=config.data.tfds_dir,
+        download=download,
+        say=say,
+    )
+    if workdir is None or distributed.is_single():
+        return load_all()
+    return broadcast.load(workdir / "data", load_all)
+
+
+def describe_data(source: datasets.Source) -> dict[str, Any]:
+    """What versions.json and summary.json say of the data."""
+    return {**dataclasses.asdict(source), "caption": source.caption()}
+
+
+def train_net(
+    task: Task,
+    config: Config,
+    workdir: Path,
+    training: Dataset,
+    test: Dataset,
+    *,
+    start: TrainState | None = None,
+) -> TrainState:
+    """Train one net, or go on with it, until its records hold every epoch or it stops early.
+
+    start: the states [S, ...] to begin with, of an earlier training; None for fresh ones.
+    Returns the states [S, ...] after the last.  Raises UserError for a loss that is not finite,
+    preemption.Stopped when told to stop.
+    """
+    seeds = seeds_of(config)
+    probed = task.loop.probe is not None
+    with (
+        preemption.deferred(),
+        checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints,
+        run_directory.EpochLog(workdir, _layers(task.model), probed=probed) as log,
+    ):
+        found = checkpoints.restore_newest(
+            template(task, len(seeds), training), say=say, usable=log.covers
+        )
+        log.continue_after(found[0] if found else None)
+        if found:
+            say(f"{task.name}: going on after epoch {found[0]}")
+
+        def on_epoch(
+            number: int, states: PyTree, result: train.EpochResult, seconds: float
+        ) -> None:
+            steps = batching.steps_per_epoch(len(training.labels), task.loop.batch_size)
+            row = row_of(number, result, seconds, steps) if number else None
+            log.write(number, row, result.probe)
+            if row is not None:
+                checkpoints.save(number, states)
+                say(_progress(task.name, task.loop.epochs, row))
+                preemption.raise_if_requested()
+
+        try:
+            return train.fit(
+                task.model,
+                task.tx,
+                training,
+                test,
+                _to_be_traced(task.loop),
+                seeds=seeds,
+                resume=found or (start and (0, start)),
+                on_epoch=on_epoch,
+                on_steps=_between_steps(task, workdir),
+            )
+        except train.Diverged as error:
+            kept = f"epoch {error.epoch - 1} is kept in {workdir}" if error.epoch > 1 else ""
+            raise UserError(
+                f"{task.name}: {error}. {kept or 'No epoch was finished'}; "
+                "a smaller learning_rate may help"
+            ) from error
+
+
+def restore(task: Task, seeds: int, workdir: Path, training: Dataset) -> tuple[int, TrainState]:
+    """The newest (epoch, states [S, ...]) of the run in `workdir`.
+
+    training: any images of the right shape.  Raises UserError if there is none.
+    """
+    with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
+        found = checkpoints.restore_newest(
+            template(task, seeds, training), say=say, usable=lambda epoch: True
+        )
+    if found is None:
+        raise UserError(
+            f"{workdir} holds no checkpoint; train the net first, without --config.mode"
+        )
+    return found
+
+
+def template(task: Task, seeds: int, training: Dataset) -> PyTree:
+    """Shapes and dtypes of the states of a run, [S, ...]."""
+    sample = training.images[:1]
+    return jax.eval_shape(
+        jax.vmap(lambda seed: train.init_state(task.model, task.tx, seed, sample, task.loop)),
+        jax.ShapeDtypeStruct((seeds,), np.uint32),
+    )
+
+
+def row_of(epoch: int, result: train.EpochResult, seconds: float, steps: int) -> dict[str, Any]:
+    """One line of metrics.jsonl: numbers, or lists over the seeds where there are several.
+
+    A seed that had stopped before this epoch has None.  steps: of the epoch.  step_ms: of all seeds
+    together, with its share of the test images and, in the first epoch, of compiling.
+    device_memory_mib: see `device_memory_mib`.
+    """
+
+    def means(metrics: Metrics) -> tuple[np.ndarray, np.ndarray]:
+        count = np.where(result.trained, np.asarray(metrics.count, np.float64), np.nan)
+        return np.asarray(metrics.loss_sum) / count, np.asarray(metrics.correct) / count
+
+    (train_loss, train_accuracy), (test_loss, test_accuracy) = map(
+        means, (result.train, result.test)
+    )
+    return {
+        "epoch": epoch,
+        "train_loss": plain(train_loss),
+        "train_accuracy": plain(train_accuracy),
+        "test_loss": plain(test_loss),
+        "test_accuracy": plain(test_accuracy),
+        "seconds": round(seconds, 3),
+        "step_ms": round(1000 * seconds / steps, 3),
+        "device_memory_mib": device_memory_mib(),
+    }
+
+
+def plain(values: np.ndarray) -> Any:
+    """The number of a single seed, or a list over several; None for what is not a number."""
+    plain = [None if math.isnan(value) else value for value in values.tolist()]
+    return plain if len(plain) > 1 else plain[0]
+
+
+def spread(accuracies: float | list[float], count: int) -> str:
+    """An accuracy over `count` images in words, or its mean and range over the seeds."""
+    values = np.atleast_1d(accuracies)
+    if len(values) == 1:
+        return f"{values[0]:.2%} ({round(values[0] * count):,} of {count:,} images)"
+    return (
+        f"{values.mean():.2%} mean, {values.std(ddof=1):.2%} sd, {values.min():.2%} min, "
+        f"{values.max():.2%} max ({len(values)} seeds, {count:,} images)"
+    )
+
+
+def parameter_count(params: PyTree, seeds: int) -> int:
+    """How many numbers a net has, of params [S, ...] of so many seeds."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params)) // seeds
+
+
+def parameter_lines(params: PyTree) -> list[str]:
+    """A line for each array of a net, with its shape and size, and one for their sum.
+
+    params: arrays, or shapes and dtypes.
+    """
+    lines: list[str] = []
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        name = ".".join(str(part.key) for part in path)  # pyright: ignore[reportAttributeAccessIssue]
+        lines.append(f"{name:32}{' x '.join(map(str, leaf.shape)):>20}{leaf.size:>14,}")
+    return [*lines, f"{'parameters':52}{parameter_count(params, 1):>14,}"]
+
+
+def peak_memory_mib() -> float:
+    """Largest resident memory of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
+
+
+def device_memory_mib() -> float | None:
+    """Most memory that the first device of this process has held so far; None if it cannot say.
+
+    The CPU cannot: its arrays are in `peak_memory_mib`.
+    """
+    statistics = jax.local_devices()[0].memory_stats() or {}
+    peak = statistics.get("peak_bytes_in_use")
+    return None if peak is None else round(peak / 2**20, 1)
+
+
+def costs_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What summary.json says of time and memory, from the lines of metrics.jsonl.
+
+    seconds: of all epochs.  step_ms: the median over the epochs.  Epochs of before there were these
+    keys are left out.
+    """
+    steps = [row["step_ms"] for row in rows if "step_ms" in row]
+    peaks = [row["device_memory_mib"] for row in rows if row.get("device_memory_mib") is not None]
+    return {
+        "seconds": sum(row["seconds"] for row in rows),
+        "step_ms": float(np.median(steps)) if steps else None,
+        "device_memory_mib": max(peaks, default=None),
+        "peak_memory_mib": peak_memory_mib(),
+    }
+
+
+def say(line: str) -> None:
+    """Progress for the person at the terminal; standard output is kept for the summary."""
+    if distributed.is_first():
+        print(line, file=sys.stderr, flush=True)
+
+
+def _layers(model: object) -> tuple[str, ...]:
+    layered: Layered = model  # pyright: ignore[reportAssignmentType]
+    return layered.layer_names
+
+
+def _to_be_traced(loop: train.Loop) -> train.Loop:
+    """The loop in pieces of as many steps as a trace was asked for."""
+    traced = profiling.steps()
+    return (
+        loop._replace(steps_per_dispatch=min(traced, loop.steps_per_dispatch or traced))
+        if traced
+        else loop
+    )
+
+
+def _between_steps(task: Task, workdir: Path) -> Callable[[int, int, int], None]:
+    """Says how far an epoch is, every few seconds, and ends it when asked to stop.
+
+    Also begins and ends a trace, if one was asked for.
+    """
+    trace = profiling.Trace(workdir)
+    began = said = time.monotonic()
+    first = (0, 0)  # epoch and steps done at `began`
+
+    def between(number: int, done: int, steps: int) -> None:
+        nonlocal began, said, first
+        preemption.raise_if_requested()
+        if line := trace.between():
+            say(line)
+        now = time.monotonic()
+        if number != first[0]:
+            began, first = now, (number, done)
+        elif now - said >= _SAY_EVERY_S and done < steps:
+            left = (now - began) / (done - first[1]) * (steps - done)
+            said = now
+            say(
+                f"{task.name} epoch {number}/{task.loop.epochs}: step {done:,} of {steps:,}, "
+                f"about {left:.0f} s left in this epoch"
+            )
+
+    return between
+
+
+def _progress(name: str, epochs: int, row: Mapping[str, Any]) -> str:
+    mean = {key: run_directory.mean(value) for key, value in row.items()}
+    return (
+        f"{name} epoch {row['epoch']}/{epochs}: "
+        f"train loss {mean['train_loss']:.4f} accuracy {mean['train_accuracy']:.4f}, "
+        f"test loss {mean['test_loss']:.4f} accuracy {mean['test_accuracy']:.4f}, "
+        f"{mean['seconds']:.2f} s"
+    )

@@ -1,0 +1,1 @@
+"""Faces: read from annotated photographs, cut out, shared out, detected."""

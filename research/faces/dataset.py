@@ -1,0 +1,652 @@
+"""Faces with and without masks: a TFDS data set, made once from photographs and their annotations.
+
+`prepare` reads the annotations (`annotations`), cuts the faces out (`ingest`), shares them out by
+photograph (`splits`), adds varied copies of the class that has too few to what is trained on, and
+writes all of it as a TFDS data set, `masks/<key>/1.0.0`; the key names the files and the settings.
+Beside the records lie `about.json` (counts, settings, checksum), `problems.csv`, one line for each
+thing that was wrong with the files, and `near_duplicates.csv`.
+
+Every face that the annotations name is in exactly one place: in a split, among those that a setting
+leaves out, which `about.json` counts, or in a line of `problems.csv`.
+
+`load` reads it back. The decoded pixels are kept in one file beside the records and stay there
+(`stored`): 12,243 faces of 200 x 200 are 1.5 GB, and nobody needs them all at once.
+
+Importing this module imports `tensorflow_datasets` (0.5 s).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import functools
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
+
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import logging
+from tensorflow_datasets.core import shuffle
+
+from research.data import cache
+from research.data.memmap import Stored
+from research.data.provenance import DataError
+from research.faces import annotations, crops, ingest, splits
+from research.structs import Dataset, Face, Problem
+
+VERSION = "1.0.0"
+LABELS = ("with_mask", "without_mask", "incorrect")
+PROBLEMS, NEAR, ABOUT = "problems.csv", "near_duplicates.csv", "about.json"
+
+_FORMAT = "2"  # another one where the same files and settings shall give another data set
+_AT_ONCE = 256  # faces that are decoded or varied at a time
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a data set is made from.
+
+    directories: {layout: directory}, see `annotations`.  keep_incorrect: whether masks that are
+    worn incorrectly are a third class; they are left out otherwise.  cut: see `ingest`.
+    test, score: see `splits.split_by_image`.  balance: up to which share of the largest class the
+    others are filled with varied copies, in training; 0 for none.  seed: of split and copies.
+    detector: settings of the face detector, which the boxes of `folders` depend on.
+    """
+
+    directories: Mapping[str, str]
+    keep_incorrect: bool
+    cut: ingest.Cut
+    test: float
+    score: float
+    balance: float
+    seed: int
+    detector: Mapping[str, float]
+
+    def key(self) -> str:
+        """A name that changes with any file of the directories and with any setting."""
+        settings = {**dataclasses.asdict(self), "format": _FORMAT}
+        settings["directories"] = {
+            layout: cache.key_of(_files(directory))
+            for layout, directory in self.directories.items()
+        }
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Faces(NamedTuple):
+    """One split: images [N, S, S, 3] uint8 and labels [N] int32, and where each face comes from.
+
+    sources: [N] layouts, as "voc".  photos: [N] paths.  synthetic: [N] bool, varied copies.
+    """
+
+    data: Dataset
+    sources: np.ndarray
+    photos: np.ndarray
+    synthetic: np.ndarray
+
+
+class Masks(NamedTuple):
+    """The data set: {split: its faces}, the names of the labels, what `about.json` says, where."""
+
+    splits: Mapping[str, Faces]
+    names: tuple[str, ...]
+    about: Mapping[str, Any]
+    folder: Path
+
+
+class Example(NamedTuple):
+    """One record: a face as PNG, and where it comes from."""
+
+    png: bytes
+    face: Face
+    synthetic: bool
+
+
+class Plan(NamedTuple):
+    """Which faces, by their place in the chunks, make up the splits, copies last.
+
+    places: {split: [(chunk, row, number of the copy or -1)]}.
+    """
+
+    chunks: Sequence[Path]
+    places: Mapping[str, Sequence[tuple[int, int, int]]]
+    names: tuple[str, ...]
+    request: Request
+    about: Mapping[str, Any]
+    problems: Sequence[Problem]
+    near: Sequence[tuple[str, str, int]]
+
+
+class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """The TFDS builder of one plan; its configuration is named by the key of the request."""
+
+    name = "masks"
+    VERSION = tfds.core.Version(VERSION)
+
+    def __init__(
+        self, *, plan: Plan, key: str, say: Callable[[str], None], **settings: Any
+    ) -> None:
+        self._plan = plan
+        total = sum(map(len, plan.places.values()))
+        self._progress = ingest.Progress("writing", "faces", total, say)
+        config = tfds.core.BuilderConfig(name=key, version=VERSION)
+        super().__init__(config=config, file_format="array_record", **settings)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        size = self._plan.request.cut.size
+        features = tfds.features.FeaturesDict(
+            {
+                "image": tfds.features.Image(shape=(size, size, 3), encoding_format="png"),
+                "label": tfds.features.ClassLabel(names=self._plan.names),
+                "source": tfds.features.ClassLabel(names=annotations.LAYOUTS),
+                "photo": tfds.features.Text(),
+                "box": tfds.features.Tensor(shape=(4,), dtype=np.int32),
+                "synthetic": tfds.features.Scalar(np.bool_),
+            }
+        )
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Faces with and without masks, cut out of annotated photographs.",
+            features=features,
+            supervised_keys=("image", "label"),
+            disable_shuffling=True,  # the order is the plan's
+        )
+
+    def _split_generators(self, dl_manager: Any) -> Any:
+        del dl_manager
+        # TFDS writes into a temporary folder until everything is there; so does this.
+        folder = Path(self.data_dir)
+        _write_csv(folder / PROBLEMS, Problem.__dataclass_fields__, self._plan.problems)
+        _write_csv(folder / NEAR, ("image", "other", "bits"), self._plan.near)
+        _ = (folder / ABOUT).write_text(json.dumps(self._plan.about, indent=2))
+        empty = hashlib.sha256().hexdigest()
+        for split in splits.SPLITS:
+            _ = (folder / f"{split}.sha256").write_text(empty)
+        # TFDS has no splits without examples.
+        return {
+            split: self._generate_examples(split)
+            for split in splits.SPLITS
+            if self._plan.places[split]
+        }
+
+    def _generate_examples(self, split: str) -> Iterator[tuple[int, Any]]:
+        digest = hashlib.sha256()
+        for i, example in enumerate(_examples(self._plan, split)):
+            assert example.face.box is not None
+            digest.update(_digested(example.png, example.face.label))
+            yield (
+                i,
+                {
+                    "image": io.BytesIO(example.png),
+                    "label": example.face.label,
+                    "source": example.face.source,
+                    "photo": os.fsencode(example.face.image),  # which need not be UTF-8
+                    "box": np.array(dataclasses.astuple(example.face.box), np.int32),
+                    "synthetic": example.synthetic,
+                },
+            )
+            self._progress.add(1)
+        _ = (Path(self.data_dir) / f"{split}.sha256").write_text(digest.hexdigest())
+
+
+def prepare(
+    request: Request,
+    tfds_dir: str,
+    find_faces: Callable[[], ingest.FindFaces],
+    say: Callable[[str], None],
+) -> Masks:
+    """The data set of a request: read, if it was made before, else made and read.
+
+    tfds_dir: "" means $TFDS_DATA_DIR or ~/tensorflow_datasets.
+    find_faces: makes the detector, if one is needed; see `ingest.ingest`.
+    Raises DataError for directories that cannot be used, if no face is left or if `tfds_dir` cannot
+    be written, and UserError for parts that cannot be had (`splits.split_by_image`).  A preparation
+    that was killed goes on; of two processes the second waits for the first.
+    """
+    root = Path(tfds_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    directories = {layout: _absolute(given) for layout, given in request.directories.items()}
+    request = dataclasses.replace(request, directories=directories)
+    home = root.absolute() / "masks"
+    _check_apart(directories.values(), home)
+    key = request.key()
+    folder, work = home / key / VERSION, home / f".work-{key}"
+    if not folder.is_dir() or work.is_dir():
+        with cache.locked(home / f".{key}.lock", "the faces", say):
+            if not folder.is_dir():
+                _make(request, home, key, work, find_faces, say)
+            shutil.rmtree(work, ignore_errors=True)
+    return load(folder, say)
+
+
+def load(folder: Path, say: Callable[[str], None]) -> Masks:
+    """Read a prepared data set back: its images stay on the disk.
+
+    Pixels that are damaged are decoded anew.  Raises DataError naming the folder if something else
+    is: delete it, and it will be made again; or if the pixels cannot be written there.
+    """
+    try:
+        about = json.loads((folder / ABOUT).read_text())
+        builder: Any = tfds.builder_from_directory(folder)
+        digests = {split: (folder / f"{split}.sha256").read_text() for split in splits.SPLITS}
+        names = tuple(builder.info.features["label"].names)
+        about["sha256"] = hashlib.sha256("".join(digests.values()).encode()).hexdigest()
+    except Exception as error:  # damage surfaces as any type, from three libraries
+        raise _damaged(folder, error) from error
+    read = {split: _read_split(builder, folder, split, digests[split], say) for split in digests}
+    return Masks(read, names, about, folder)
+
+
+def _absolute(directory: str) -> str:
+    return os.path.abspath(os.path.expanduser(directory))
+
+
+def _files(directory: str) -> list[str]:
+    """All files below a directory that `annotations` may look at: not hidden, links followed."""
+    found: list[str] = []
+    seen: set[str] = set()
+    for folder, inside, names in os.walk(_absolute(directory), followlinks=True):
+        if os.path.realpath(folder) in seen:  # a link may lead round in a circle
+            inside.clear()
+            continue
+        seen.add(os.path.realpath(folder))
+        inside[:] = sorted(name for name in inside if not name.startswith("."))
+        paths = (os.path.join(folder, name) for name in sorted(names) if not name.startswith("."))
+        found += [path for path in paths if os.path.exists(path)]  # a link may lead nowhere
+    return found
+
+
+def _check_apart(directories: Iterable[str], home: Path) -> None:
+    """Raises DataError if what is written would lie among the photographs, or they in there."""
+    ours = os.path.realpath(home)
+    for directory in directories:
+        theirs = os.path.realpath(directory)
+        if os.path.commonpath([ours, theirs]) in (ours, theirs):
+            raise DataError(
+                f"{directory} is to hold photographs and {home} the prepared faces, but one is in "
+                "the other; name another directory with data.tfds_dir"
+            )
+
+
+def _damaged(folder: Path, error: object) -> DataError:
+    said = f"{type(error).__name__}: {error}" if isinstance(error, Exception) else str(error)
+    return DataError(
+        f"{folder} cannot be read ({' '.join(said.split())}); delete it and the faces will be "
+        "prepared again"
+    )
+
+
+def _make(
+    request: Request,
+    home: Path,
+    key: str,
+    work: Path,
+    find_faces: Callable[[], ingest.FindFaces],
+    say: Callable[[str], None],
+) -> None:
+    found, problems, counts = _annotated(request, say)
+    with ingest.writing(home):
+        work.mkdir(parents=True, exist_ok=True)  # before anything that takes long
+    finder = find_faces() if any(face.box is None for face in found) else None
+    chunks = ingest.ingest(found, request.cut, work, finder, say)
+    plan = _plan(request, chunks, problems, counts)
+    for leftover in (home / key).glob(f"incomplete.*_{VERSION}"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    say(f"writing {sum(map(len, plan.places.values())):,} faces to {home / key}")
+    verbosity = logging.get_verbosity()
+    tfds.disable_progress_bar()
+    try:
+        logging.set_verbosity(logging.ERROR)  # TFDS warns of configurations that are not its own
+        with (
+            ingest.writing(home / key),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.ExitStack() as stack,
+            mock.patch.object(shuffle, "Shuffler", functools.partial(_Spool, stack)),
+        ):
+            builder = Builder(plan=plan, key=key, say=say, data_dir=home.parent)
+            try:
+                builder.download_and_prepare()
+            except RuntimeError as error:  # which is what array_record makes of a full disk
+                raise OSError(" ".join(str(error).split())) from error
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+class _Spool:
+    """Records in their order, in a file, in the place of TFDS's shuffler.
+
+    That one holds up to 1 GB in memory, and needs TensorFlow to hold more.  stack: closes the file
+    if it is never read.
+    """
+
+    def __init__(self, stack: contextlib.ExitStack, dirpath: Any, *_: Any, **__: Any) -> None:
+        self._file = stack.enter_context(tempfile.TemporaryFile(dir=dirpath))
+        self._sizes: list[int] = []
+
+    @property
+    def size(self) -> int:
+        """Bytes of all records."""
+        return sum(self._sizes)
+
+    @property
+    def num_examples(self) -> int:
+        """How many records there are."""
+        return len(self._sizes)
+
+    @property
+    def bucket_lengths(self) -> list[int]:
+        """How many records there are in each of its files."""
+        return [len(self._sizes)]
+
+    def add(self, key: int, data: bytes) -> None:
+        """One more record; the keys of the builder count."""
+        assert key == len(self._sizes)
+        self._sizes.append(self._file.write(data))
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        _ = self._file.seek(0)
+        with self._file:
+            for key, size in enumerate(self._sizes):
+                yield key, self._file.read(size)
+
+
+def _annotated(
+    request: Request, say: Callable[[str], None]
+) -> tuple[list[Face], list[Problem], dict[str, Any]]:
+    """All faces that are to be cut, by source and photograph; the problems so far; the counts.
+
+    The counts: faces that were `annotated` {source: {label: n}}, things whose label is `left_out`
+    {source: {raw label: n}}, `incorrect` faces left out by the setting, and faces `lost`.
+    """
+    faces: list[Face] = []
+    problems: list[Problem] = []
+    annotated: dict[str, dict[str, int]] = {}
+    left_out: dict[str, dict[str, int]] = {}
+    for layout in annotations.LAYOUTS:
+        if layout not in request.directories:
+            continue
+        read = annotations.read(request.directories[layout], layout)
+        faces += read.faces
+        problems += read.problems
+        annotated[layout] = dict(Counter(face.label for face in read.faces))
+        left_out[layout] = dict(read.left_out)
+        shown = ", ".join(f"{n:,} {label}" for label, n in sorted(annotated[layout].items()))
+        say(f"{layout}: {shown}; {len(read.problems):,} problems in {request.directories[layout]}")
+    counts: dict[str, Any] = {"annotated": annotated, "left_out": left_out, "incorrect": 0}
+    if not request.keep_incorrect:
+        counts["incorrect"] = sum(face.label == "incorrect" for face in faces)
+        faces = [face for face in faces if face.label != "incorrect"]
+    faces, counts["lost"] = _without_copies(faces, problems)
+    if not faces:
+        where = ", ".join(request.directories.values())
+        raise DataError(
+            f"no face with a usable label and picture was found in {where}{_first(problems)}"
+        )
+    return faces, problems, counts
+
+
+def _without_copies(faces: Sequence[Face], problems: list[Problem]) -> tuple[list[Face], int]:
+    """Those of no photograph that another layout has as well, and how many others there were.
+
+    Adds a problem for each such photograph; each layout has seen to its own.
+    """
+    per_image = Counter(face.image for face in faces)
+    same = annotations.duplicates(per_image)
+    for image, first in same.items():
+        done = f"left out with its {per_image[image]} face{'s' if per_image[image] > 1 else ''}"
+        problems.append(Problem(image, f"the same bytes as {first}", done))
+    return [face for face in faces if face.image not in same], sum(per_image[i] for i in same)
+
+
+def _plan(
+    request: Request,
+    chunks: Sequence[Path],
+    problems: Sequence[Problem],
+    counts: Mapping[str, Any],
+) -> Plan:
+    """Which face goes where, and everything that there is to say about it."""
+    read = [ingest.read_rows(path) for path in chunks]
+    rows = [(c, i, row) for c, chunk in enumerate(read) for i, row in enumerate(chunk.rows)]
+    every = [*problems, *(problem for chunk in read for problem in chunk.problems)]
+    faces = [row.face for _, _, row in rows]
+    if not faces:
+        small = sum(chunk.small for chunk in read)
+        raise DataError(f"no face is left; {small:,} are smaller than min_side{_first(every)}")
+    split_of = splits.split_by_image(
+        faces, test=request.test, score=request.score, seed=request.seed
+    )
+    places: dict[str, list[tuple[int, int, int]]] = {split: [] for split in splits.SPLITS}
+    for chunk, i, row in rows:
+        places[split_of[row.face.image]].append((chunk, i, -1))
+    label_of = {(chunk, i): row.face.label for chunk, i, row in rows}
+    places["train"] += _copies(places["train"], label_of, request)
+    prints = {row.face.image: row.print for _, _, row in rows}
+    near = splits.near_duplicates(prints, split_of)
+    source_of = {(chunk, i): row.face.source for chunk, i, row in rows}
+    about = {
+        **counts,
+        "too_small": sum(chunk.small for chunk in read),
+        "lost": counts["lost"] + sum(chunk.lost for chunk in read),
+        "usable": _count((face.source, face.label) for face in faces),
+        "splits": {
+            split: _count((source_of[c, i], label_of[c, i]) for c, i, copy in some if copy < 0)
+            for split, some in places.items()
+        },
+        "copies": _count(
+            (source_of[c, i], label_of[c, i]) for c, i, n in places["train"] if n >= 0
+        ),
+        "problems": len(every),
+        "near_duplicates": len(near),
+        "request": dataclasses.asdict(request),
+    }
+    names = tuple(name for name in LABELS if name in set(label_of.values()))
+    return Plan(chunks, places, names, request, about, every, near)
+
+
+def _first(problems: Sequence[Problem]) -> str:
+    """The end of a message: what went wrong first, if anything did."""
+    if not problems:
+        return ""
+    file, what, _ = dataclasses.astuple(problems[0])
+    return f"; the first of {len(problems):,} problems: {file}: {what}"
+
+
+def _copies(
+    places: Sequence[tuple[int, int, int]],
+    label_of: Mapping[tuple[int, int], str],
+    request: Request,
+) -> list[tuple[int, int, int]]:
+    """Places of the faces to be varied, each as often as the others of its class but for one."""
+    of_label: dict[str, list[tuple[int, int]]] = {}
+    for chunk, i, _ in places:
+        of_label.setdefault(label_of[chunk, i], []).append((chunk, i))
+    most = max(map(len, of_label.values()), default=0)
+    found: list[tuple[int, int, int]] = []
+    generator = np.random.Generator(np.random.PCG64(request.seed))
+    for label in sorted(of_label):
+        full = len(of_label[label]) == most
+        missing = 0 if full else round(request.balance * most) - len(of_label[label])
+        order = generator.permutation(len(of_label[label]))
+        for n in range(max(missing, 0)):
+            turn, position = divmod(n, len(order))
+            found.append((*of_label[label][order[position]], turn))
+    return sorted(found)
+
+
+def _count(pairs: Any) -> dict[str, dict[str, int]]:
+    """{source: {label: how often}}."""
+    counts: dict[str, dict[str, int]] = {}
+    for (source, label), count in sorted(Counter(pairs).items()):
+        counts.setdefault(source, {})[label] = count
+    return counts
+
+
+def _examples(plan: Plan, split: str) -> Iterator[Example]:
+    """The faces of a split, and the varied copies, in the order of the plan."""
+    places = plan.places[split]
+    with ThreadPoolExecutor(ingest.cores()) as pool:
+        start = 0
+        while start < len(places):
+            chunk = places[start][0]
+            end = start
+            while end < len(places) and places[end][0] == chunk:
+                end += 1
+            part = places[start:end]
+            rows = ingest.read_rows(plan.chunks[chunk]).rows
+            pngs = ingest.read_pngs(plan.chunks[chunk], [i for _, i, _ in part])
+            made = pool.map(lambda png, place: _varied(png, place, plan.request.seed), pngs, part)
+            for (_, i, copy), png in zip(part, made, strict=True):
+                yield Example(png, rows[i].face, copy >= 0)
+            start = end
+
+
+def _varied(png: bytes, place: tuple[int, int, int], seed: int) -> bytes:
+    """A face as it is, or the copy of that number."""
+    if place[2] < 0:
+        return png
+    stream = np.random.SeedSequence((seed, *place))
+    generator = np.random.Generator(np.random.PCG64(stream))
+    return ingest.encode(crops.vary(ingest.decode(png), generator))
+
+
+def _digested(png: bytes, label: str) -> bytes:
+    """What the checksum of a split is made of."""
+    return hashlib.sha256(png + label.encode()).digest()
+
+
+def _read_split(
+    builder: Any, folder: Path, split: str, digest: str, say: Callable[[str], None]
+) -> Faces:
+    """The faces of a split, from their decoded pixels, which are made if need be."""
+    found = _decoded_split(builder, folder, split, digest, say)
+    if found is None:
+        with cache.locked(folder / ".lock", "the pixels", say):
+            # Another process may have made them meanwhile; what was wrong has been said.
+            found = _decoded_split(builder, folder, split, digest, lambda line: None)
+            if found is None:
+                _decode_split(builder, folder, split, digest, say)
+                found = _decoded_split(builder, folder, split, digest, say)
+    if found is None:
+        raise _damaged(folder, f"the pixels of {split} are not what was written")
+    return found
+
+
+def _decoded_split(
+    builder: Any, folder: Path, split: str, digest: str, say: Callable[[str], None]
+) -> Faces | None:
+    """The faces of a split if all is as `_decode_split` left it, None if it is to be done again.
+
+    Raises DataError if the records are not those it was done with.
+    """
+    table, pixels = folder / f"{split}.npz", folder / f"{split}.u8"
+    if not table.exists():
+        return None
+    try:
+        with table.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            found = {name: stored[name] for name in stored}
+        with pixels.open("rb") as file:
+            same = hashlib.file_digest(file, "sha256").hexdigest() == str(found["pixels"])
+        same = same and str(found["digest"]) == digest
+    except Exception:  # damage surfaces as any type
+        same, found = False, {}
+    if not same:
+        say(f"{pixels} is damaged; making it again")
+        return None
+    if _sizes(builder, folder, split) != found["sizes"].tolist():
+        raise _damaged(folder, f"the records of {split} are not what was written")
+    shape = (len(found["labels"]), *builder.info.features["image"].shape)
+    images: Any = Stored(pixels, shape)
+    data = Dataset(images=images, labels=found["labels"])
+    photos = np.array([os.fsdecode(name) for name in found["photos"].tolist()], np.str_)
+    return Faces(data, found["sources"], photos, found["synthetic"])
+
+
+def _sizes(builder: Any, folder: Path, split: str) -> list[int]:
+    """Bytes of the files of records of a split."""
+    if split not in builder.info.splits:
+        return []
+    try:
+        return [os.path.getsize(path) for path in builder.info.splits[split].filepaths]
+    except OSError as error:
+        raise _damaged(folder, error) from error
+
+
+def _decode_split(
+    builder: Any, folder: Path, split: str, digest: str, say: Callable[[str], None]
+) -> None:
+    """Write the pixels of a split, and after them the table that says that they are there."""
+    names = builder.info.features["label"].names
+    found, pixels = hashlib.sha256(), hashlib.sha256()
+    tables: dict[str, list[Any]] = {"labels": [], "sources": [], "photos": [], "synthetic": []}
+    temporary = folder / f".{split}.tmp"
+    with ingest.writing(folder), temporary.open("wb") as file:
+        for example, image in _decoded(builder, folder, split, say):
+            found.update(_digested(example["image"], names[example["label"]]))
+            pixels.update(image.data)
+            _ = file.write(image.data)
+            tables["labels"].append(example["label"])
+            tables["sources"].append(annotations.LAYOUTS[example["source"]])
+            tables["photos"].append(example["photo"])
+            tables["synthetic"].append(example["synthetic"])
+        file.flush()
+        os.fsync(file.fileno())
+    if found.hexdigest() != digest:
+        raise _damaged(folder, f"the records of {split} are not what was written")
+    arrays = {
+        "labels": np.array(tables["labels"], np.int32),
+        "sources": np.array(tables["sources"], np.str_),
+        "photos": np.array(tables["photos"], np.bytes_),
+        "synthetic": np.array(tables["synthetic"], bool),
+        "digest": np.array(digest),
+        "pixels": np.array(pixels.hexdigest()),
+        "sizes": np.array(_sizes(builder, folder, split), np.int64),
+    }
+    with ingest.writing(folder):
+        os.replace(temporary, folder / f"{split}.u8")
+        with (folder / f".{split}.npz.tmp").open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+        os.replace(folder / f".{split}.npz.tmp", folder / f"{split}.npz")
+
+
+def _decoded(
+    builder: Any, folder: Path, split: str, say: Callable[[str], None]
+) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    """The records of a split with their pixels [S, S, 3] uint8."""
+    if split not in builder.info.splits:
+        return
+    try:
+        skip = {"image": tfds.decode.SkipDecoding()}
+        source: Any = builder.as_data_source(split, decoders=skip)
+        progress = ingest.Progress(f"decoding {split} (once)", "faces", len(source), say)
+        with ThreadPoolExecutor(ingest.cores()) as pool:
+            for start in range(0, len(source), _AT_ONCE):
+                part = source.__getitems__(range(start, min(start + _AT_ONCE, len(source))))
+                images = pool.map(lambda example: ingest.decode(example["image"]), part)
+                yield from zip(part, images, strict=True)
+                progress.add(len(part))
+    except Exception as error:  # damage surfaces as any type, from three libraries
+        raise _damaged(folder, error) from error
+
+
+def _write_csv(path: Path, header: Iterable[str], rows: Sequence[Any]) -> None:
+    """A line each, whatever is in a name: it may have line ends, and need not be UTF-8."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(list(header))
+        for row in rows:
+            cells = dataclasses.astuple(row) if isinstance(row, Problem) else row
+            writer.writerow([_printable(str(cell)) for cell in cells])
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

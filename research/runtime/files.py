@@ -1,0 +1,158 @@
+"""Files of a work directory, on a disk or in an object store, written by the first process only.
+
+A store is named by a URL, gs://bucket/path or s3://bucket/path, and reached through `etils.epath`,
+the path library of Orbax and TFDS. It has objects instead of files: they appear whole or not at
+all, and are replaced as a whole. There are no folders, nothing can be appended or renamed in one
+move, and nothing can be locked.
+
+All functions that write may be called by every process of a run (`research.processes`); the others
+do nothing and do not wait. Who reads what another process has just written waits for it first.
+"""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import fsspec
+import fsspec.config
+from etils import epath
+
+from research.runtime import distributed
+from research.structs import UserError
+
+STORES = {"gs": "gcsfs", "s3": "s3fs"}  # the package that each is reached with
+
+
+def locate(text: str) -> Path:
+    """The directory that a user names: a path of this machine, or the URL of one in a store.
+
+    That of a store is an `epath.Path`, of which only what both have may be used.  Raises UserError
+    for another kind of URL, and if the package that a store needs is missing.
+    """
+    scheme, mark, rest = text.partition("://")
+    if not mark:
+        return Path(text)
+    if scheme not in STORES or not rest.strip("/"):
+        stores = ", ".join(f"{known}://bucket/path" for known in STORES)
+        raise UserError(f"{text}: not a directory, nor one of {stores}")
+    try:
+        _ = fsspec.get_filesystem_class(scheme)
+    except ImportError:
+        package = STORES[scheme]
+        raise UserError(
+            f"{text}: {scheme}:// needs the package {package}, of the version of fsspec: "
+            f"pip install {package}=={fsspec.__version__}"
+        ) from None
+    # What another process has written is not in a list from before.
+    fsspec.config.conf.setdefault(scheme, {}).setdefault("use_listings_cache", False)
+    return cast(Path, epath.Path(text))
+
+
+def stored(path: Path) -> bool:
+    """Whether `path` is in a store."""
+    return "://" in os.fspath(path)
+
+
+def check_store(path: Path) -> None:
+    """Raise UserError if the bucket of `path` is not there or cannot be reached."""
+    bucket = locate("/".join(os.fspath(path).split("/")[:3]))
+    try:
+        found = bucket.exists()
+    except Exception as error:  # each store has errors of its own
+        raise UserError(f"{path}: {bucket} cannot be reached: {_one_line(error)}") from error
+    if not found:
+        raise UserError(f"{path}: there is no bucket {bucket} that you may see; make it first")
+
+
+def make_folder(path: Path) -> None:
+    """Make a directory and those above it, unless it is there."""
+    if distributed.is_first() and not stored(path):
+        Path(path).mkdir(parents=True, exist_ok=True)
+
+
+def replace(path: Path, content: str | bytes) -> None:
+    """Write a file in one move; it is on the disk or in the store when this returns.
+
+    Raises OSError if that fails.
+    """
+    if not distributed.is_first():
+        return
+    content = content.encode() if isinstance(content, str) else content
+    if stored(path):
+        with _as_oserror(path):
+            _ = path.write_bytes(content)
+        return
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        _ = file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def append(path: Path, content: str) -> None:
+    """Add to a file; it is on the disk or in the store when this returns.
+
+    In a store the whole object is read and written anew.  Raises OSError if that fails.
+    """
+    if not distributed.is_first():
+        return
+    if stored(path):
+        with _as_oserror(path):
+            before = path.read_bytes() if path.exists() else b""
+        replace(path, before + content.encode())
+        return
+    with Path(path).open("a") as file:
+        _ = file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file in one move."""
+    if distributed.is_first():
+        replace(target, source.read_bytes())
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """Copy every file beneath a directory of this machine to the same place beneath `target`."""
+    if not distributed.is_first():
+        return
+    for file in sorted(each for each in source.rglob("*") if each.is_file()):
+        into = target / file.relative_to(source).as_posix()
+        make_folder(into.parent)
+        replace(into, file.read_bytes())
+
+
+def remove(path: Path) -> None:
+    """Delete a file, or a directory with all that is in it, if it is there."""
+    if not distributed.is_first():
+        return
+    if not stored(path):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            Path(path).unlink(missing_ok=True)
+        return
+    with _as_oserror(path):
+        if path.exists():
+            remote = cast(Any, path)
+            remote.rmtree() if path.is_dir() else remote.unlink()
+
+
+@contextlib.contextmanager
+def _as_oserror(path: Path) -> Iterator[None]:
+    """What a store raises, as the error that a disk would raise."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:  # each store has errors of its own
+        raise OSError(f"{path}: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

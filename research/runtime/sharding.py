@@ -1,0 +1,318 @@
+"""One mesh over all devices, of however many hosts, and programs that are spread over it.
+
+The mesh has two axes. What is independent, seeds and cells of an attack, is dealt out along the
+first: no device waits for another, and every result is that of one device to the bit. Devices that
+are left over stand along the second and share each batch: they add up their gradients, so that the
+results agree within rounding (`over_seeds`). The programs are the same; `jit` and the placement of
+their arguments do the rest.
+
+On an accelerator the seeds of one device are a `vmap` axis. On the CPU they run one after the other
+inside the same program (`lax.map`): equally fast there, and bit-identical to the run of one seed
+alone, which a batched product is not (`python -m benchmarks.seeds`). Several cores are used by
+presenting each as a device and giving every device its share of the seeds.
+"""
+
+import functools
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from research.runtime import distributed
+from research.structs import Array, PyTree, UserError
+
+INDEPENDENT, DATA = "independent", "data"  # the axes of the mesh
+PRECISIONS = ("default", "high", "highest")
+# XLA's pool needs a thread for every device that waits for the others, of every step under way.
+_THREADS_TO_WAIT = 16
+
+
+def configure(
+    *,
+    cpu_devices: int,
+    cpu_threads: int,
+    seeds: int,
+    data_devices: int = 0,
+    matmul_precision: str = "highest",
+) -> None:
+    """Set up the devices; call before the first array is made.
+
+    cpu_devices: number of virtual devices of this process, 0 for one per core but no more than
+    its share of the seeds.
+    cpu_threads: size of XLA's pool of threads, 0 for one per core.  The nets of the depth study
+    are so small that handing their operations to a second thread costs more than it saves.  Where
+    devices wait for each other it is at least large enough for that.
+    data_devices: as in `make_mesh`.
+    matmul_precision: of accelerators, whose default rounds the factors of a product of float32 to
+    fewer bits; one of PRECISIONS.  The CPU always computes in float32.
+    Raises UserError for a negative number or an unknown precision.
+    """
+    numbers = {"cpu_devices": cpu_devices, "cpu_threads": cpu_threads, "data_devices": data_devices}
+    for key, value in numbers.items():
+        if value < 0:
+            raise UserError(f"{key}: {value} is negative; 0 leaves the choice to the program")
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    if matmul_precision not in PRECISIONS:
+        valid = ", ".join(PRECISIONS)
+        raise UserError(f"matmul_precision: {matmul_precision!r} is not one of {valid}")
+    devices = cpu_devices or max(1, min(cores, -(-seeds // distributed.process_count())))
+    jax.config.update("jax_num_cpu_devices", devices)
+    if data_devices > 1 or not distributed.is_single():
+        os.environ["NPROC"] = str(max(_THREADS_TO_WAIT, 2 * devices, cpu_threads))
+    elif cpu_threads:
+        os.environ["NPROC"] = str(cpu_threads)
+    if jax.default_backend() != "cpu":
+        jax.config.update("jax_default_matmul_precision", matmul_precision)
+
+
+def make_mesh(independent: int, *, data_devices: int = 0) -> Mesh:
+    """The mesh of all devices for so many independent things: axes INDEPENDENT and DATA.
+
+    data_devices: how many devices share each batch.  0: what is independent takes as many devices
+    as divide among it, and those left over share the batches; on the virtual devices of one CPU
+    none does, since sharing costs more than it saves there.
+    A process by itself leaves devices out that have nothing to do; among several all take part,
+    and some may do what others do as well.
+    Raises UserError if the devices cannot be divided by data_devices.
+    """
+    devices = jax.devices()
+    wanted = max(1, min(independent, len(devices)))
+    if data_devices and len(devices) % data_devices:
+        raise UserError(
+            f"data_devices: {data_devices} does not divide the {len(devices)} devices; give one "
+            "of their divisors, or 0"
+        )
+    if distributed.is_single() and (data_devices or devices[0].platform == "cpu"):
+        share = data_devices or 1
+        shape = (min(wanted, len(devices) // share), share)
+    elif data_devices:
+        shape = (len(devices) // data_devices, data_devices)
+    else:
+        along = max(size for size in range(1, wanted + 1) if len(devices) % size == 0)
+        shape = (along, len(devices) // along)
+    axes, kinds = (INDEPENDENT, DATA), (AxisType.Auto, AxisType.Auto)
+    return jax.make_mesh(shape, axes, kinds, devices=devices[: shape[0] * shape[1]])
+
+
+def over_seeds(
+    function: Callable[..., PyTree],
+    mesh: Mesh,
+    *,
+    batched: bool | None = None,
+    convolutions: bool = False,
+) -> jax.stages.Wrapped:
+    """Compile function(state, seed, *shared) for states and seeds stacked along axis 0.
+
+    `shared` arguments are whole on every device.  The number of seeds must be a multiple of the
+    mesh's independent axis (`place_seeds` fills up).
+    batched: whether the seeds of one device are a `vmap` axis; None for all devices but the CPU.
+    One after the other, a seed's result is that of its run alone to the bit; batched, it agrees
+    within 1e-4 of its size after a few steps, for a product of matrices adds up in another order.
+    So it does where devices share a batch.
+    convolutions: whether the program holds any, see `compiler_options`.
+    """
+    if batched is None:
+        batched = mesh.devices.flat[0].platform != "cpu"
+    axis, whole = PartitionSpec(INDEPENDENT), PartitionSpec()
+    # A shared batch is left to the compiler, which is told in `split` where it is divided.
+    own = {INDEPENDENT} if mesh.shape[DATA] > 1 else {INDEPENDENT, DATA}
+
+    def local(states: PyTree, seeds: Array, *shared: Any) -> PyTree:
+        if not batched:
+            return jax.lax.map(lambda one: function(*one, *shared), (states, seeds))
+        return jax.vmap(function, in_axes=(0, 0, *[None] * len(shared)))(states, seeds, *shared)
+
+    def everywhere(states: PyTree, seeds: Array, *shared: Any) -> PyTree:
+        specs = (axis, axis, *[whole] * len(shared))
+        spread = jax.shard_map(
+            local, mesh=mesh, in_specs=specs, out_specs=axis, axis_names=own, check_vma=False
+        )
+        return spread(states, seeds, *shared)
+
+    return jax.jit(
+        everywhere,
+        out_shardings=NamedSharding(mesh, axis),
+        compiler_options=compiler_options() if convolutions else None,
+    )
+
+
+def split(rows: PyTree) -> PyTree:
+    """Rows [B, ...] of a batch, divided among the devices that share it.
+
+    Filled up with zeros until all have as many; as they are where no batch is shared.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    devices = mesh.shape.get(DATA, 1)
+    if devices == 1:
+        return rows
+
+    def divide(array: Array) -> jax.Array:
+        filled = [(0, -len(array) % devices), *[(0, 0)] * (array.ndim - 1)]
+        sharding = NamedSharding(mesh, PartitionSpec(DATA))
+        return jax.lax.with_sharding_constraint(jnp.pad(array, filled), sharding)
+
+    return jax.tree.map(divide, rows)
+
+
+@functools.cache
+def compiler_options() -> dict[str, str] | None:
+    """Options of `jax.jit` for programs with convolutions, or None if the compiler knows none.
+
+    On the CPU XLA gives both products and convolutions to a library which is faster than XLA's own
+    code at products and much slower at convolutions (`python -m benchmarks.layers_cnn`); it is left
+    the products. Of vector registers XLA takes half where a processor has 512 bits; whole ones make
+    the sums of `models.conv` in lanes nearly twice as fast.
+    """
+    options = {
+        "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",
+        "xla_cpu_prefer_vector_width": "512",
+    }
+    if jax.default_backend() != "cpu":
+        return None
+    try:
+        _ = jax.jit(lambda: 0, compiler_options=options).lower().compile()
+    except jax.errors.JaxRuntimeError:  # the experiment is over in this version
+        return None
+    return options
+
+
+def place_seeds(tree: PyTree, mesh: Mesh) -> PyTree:
+    """Put arrays [S, ...] on the mesh, the last seed repeated until every device has as many."""
+    sharding = NamedSharding(mesh, PartitionSpec(INDEPENDENT))
+
+    def place(array: Array) -> jax.Array:
+        array = fill(np.asarray(array), mesh.shape[INDEPENDENT])
+        return jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
+
+    return jax.tree.map(place, tree)
+
+
+def fill(array: np.ndarray, multiple: int) -> np.ndarray:
+    """[S, ...] with the last entry repeated until their number is a multiple."""
+    return np.concatenate([array, *[array[-1:]] * (-len(array) % multiple)])
+
+
+def fill_batches(array: np.ndarray, mesh: Mesh) -> np.ndarray:
+    """[S, T, B] with zeros behind each batch until the devices can share it."""
+    return np.pad(array, ((0, 0), (0, 0), (0, -array.shape[2] % mesh.shape[DATA])))
+
+
+def place_whole(tree: PyTree, mesh: Mesh) -> PyTree:
+    """Put arrays on every device of the mesh; every process has all of them."""
+    sharding = NamedSharding(mesh, PartitionSpec())
+    if distributed.is_single():
+        return jax.device_put(tree, sharding)
+
+    def place(array: Array) -> jax.Array:
+        array = np.asarray(array)
+        return jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
+
+    return jax.tree.map(place, tree)
+
+
+def own_rows(count: int, mesh: Mesh) -> slice:
+    """Which of `count` rows this process is to read when they are dealt out to all devices."""
+    filled = count + -count % mesh.size
+    dealt: Any = _dealt(mesh).addressable_devices_indices_map((filled,))
+    return _hull([index[0] for index in dealt.values()], filled, count)
+
+
+def join_rows(tree: PyTree, count: int, mesh: Mesh) -> PyTree:
+    """Arrays [count, ...] on every device, of which every process gives its `own_rows`."""
+    if distributed.is_single():
+        return place_whole(tree, mesh)
+    filled, own = count + -count % mesh.size, own_rows(count, mesh)
+
+    def place(rows: np.ndarray) -> jax.Array:
+        def part(index: Any) -> np.ndarray:
+            first, end, _ = index[0].indices(filled)
+            found = rows[first - own.start : end - own.start]
+            return np.pad(found, [(0, end - first - len(found)), *[(0, 0)] * (rows.ndim - 1)])
+
+        return jax.make_array_from_callback((filled, *rows.shape[1:]), _dealt(mesh), part)
+
+    return _replicated(mesh, count)(jax.tree.map(place, tree))
+
+
+def own_batches(shape: tuple[int, int, int], mesh: Mesh) -> tuple[slice, slice, slice]:
+    """The part of [S, T, B] examples, T batches for each of S seeds, that this process reads.
+
+    S and B are multiples of the mesh's axes (`fill`, `fill_batches`).
+    """
+    seeds, _, rows = zip(
+        *_batches(mesh).addressable_devices_indices_map(shape).values(), strict=True
+    )
+    return _hull(seeds, shape[0], shape[0]), slice(None), _hull(rows, shape[2], shape[2])
+
+
+def place_batches(tree: PyTree, shape: tuple[int, int, int], mesh: Mesh) -> PyTree:
+    """Put arrays [S, T, B, ...] on the mesh, of which every process gives its `own_batches`."""
+    seeds, _, rows = own_batches(shape, mesh)
+
+    def place(array: np.ndarray) -> jax.Array:
+        def part(index: Any) -> np.ndarray:
+            first, end, _ = index[0].indices(shape[0])
+            left, right, _ = index[2].indices(shape[2])
+            return array[
+                first - seeds.start : end - seeds.start, :, left - rows.start : right - rows.start
+            ]
+
+        return jax.make_array_from_callback((*shape, *array.shape[3:]), _batches(mesh), part)
+
+    return jax.tree.map(place, tree)
+
+
+def fetch_seeds(tree: PyTree, seeds: int) -> PyTree:
+    """The first `seeds` entries of every array, as NumPy arrays on every host."""
+    return jax.tree.map(lambda array: array[:seeds], fetch(tree))
+
+
+def fetch(tree: PyTree) -> PyTree:
+    """Arrays of any placement as NumPy arrays on every host."""
+    if not distributed.is_single():
+        leaves, structure = jax.tree.flatten(tree)
+        spread = [leaf for leaf in leaves if not leaf.is_fully_replicated]
+        if spread:
+            gathered = iter(_replicated(spread[0].sharding.mesh, None)(spread))
+            leaves = [leaf if leaf.is_fully_replicated else next(gathered) for leaf in leaves]
+        tree = jax.tree.unflatten(structure, leaves)
+    return jax.tree.map(np.asarray, tree)
+
+
+def cache_programs(directory: str) -> None:
+    """Keep every compiled program in `directory`, for the next start."""
+    jax.config.update("jax_compilation_cache_dir", directory)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _dealt(mesh: Mesh) -> NamedSharding:
+    """Rows in equal parts over all devices."""
+    return NamedSharding(mesh, PartitionSpec((INDEPENDENT, DATA)))
+
+
+def _batches(mesh: Mesh) -> NamedSharding:
+    """[S, T, B]: the seeds along one axis, the rows of a batch along the other."""
+    return NamedSharding(mesh, PartitionSpec(INDEPENDENT, None, DATA))
+
+
+def _hull(parts: Iterable[slice], size: int, end: int) -> slice:
+    """From the first of the parts of an axis to the last, but not beyond `end`."""
+    found = [part.indices(size) for part in parts]
+    return slice(min(min(a for a, _, _ in found), end), min(max(b for _, b, _ in found), end))
+
+
+@functools.cache
+def _replicated(mesh: Mesh, count: int | None) -> Callable[[PyTree], PyTree]:
+    """Copies arrays to every device, or the first `count` rows of each."""
+
+    def copy(tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda array: array[:count], tree)
+
+    return jax.jit(copy, out_shardings=NamedSharding(mesh, PartitionSpec()))

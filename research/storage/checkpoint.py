@@ -1,0 +1,247 @@
+"""States on disk that can be trusted: Orbax, with a digest of every array.
+
+Orbax writes atomically but does not notice a flipped bit in an array. Here the SHA-256 of every
+leaf is saved with the state and compared when it is read; a checkpoint that fails is passed over
+for the one before it.
+
+A state is whole and the same in every process of a run, so that any number of processes can go on
+with it. Of NumPy arrays Orbax itself writes those of the first process only; here its manager runs
+there only as well, since one whose processes wait for one another would wait for one that could
+not write or read. Which state is taken is decided by all: each reads it and compares the digests.
+
+On a disk a state is the directory that Orbax makes. In an object store (`research.files`) it is one
+object, `<epoch>.tar.gz`, of that directory: there whole or not at all, and deleted likewise.
+Orbax can write into gs:// by itself, with another package and a file to say that a directory is
+whole, but not into s3://.
+"""
+
+import contextlib
+import gzip
+import hashlib
+import io
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from research.runtime import distributed, files
+from research.structs import PyTree, UserError
+
+_TRASH = "trash"
+_PACKED = ".tar.gz"  # its checksum shows damage before Orbax meets it
+
+
+def by_itself() -> ocp.options.MultiprocessingOptions:
+    """Options under which Orbax acts in this process without waiting for the others of its run."""
+    if distributed.is_single():
+        return ocp.options.MultiprocessingOptions()
+    own = distributed.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process_{own}"
+    )
+
+
+def digests(tree: PyTree) -> dict[str, str]:
+    """{path of leaf: SHA-256 over its type, shape and bytes}."""
+    found: dict[str, str] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.ascontiguousarray(leaf)
+        digest = hashlib.sha256(f"{array.dtype}{array.shape}".encode())
+        digest.update(array.tobytes())
+        found[jax.tree_util.keystr(path)] = digest.hexdigest()
+    return found
+
+
+class Checkpoints:
+    """The newest states of one run, in `directory`, numbered by epoch.
+
+    Saving goes on in the background, except into a store; leaving the `with` block waits for it.
+    Every process of a run has to call the same methods.
+    """
+
+    def __init__(self, directory: Path, *, keep: int = 3) -> None:
+        self._keep = keep
+        self._store = directory if files.stored(directory) else None
+        self._here = tempfile.TemporaryDirectory() if self._store else None
+        self._directory = Path(self._here.name if self._here else directory.absolute())
+        self._shown = directory
+        self._manager: ocp.CheckpointManager | None = None
+        _ = jax.devices()  # the first look waits for all processes, which `told` leaves behind
+        distributed.broadcast_from_first(self._open)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        def close() -> None:
+            try:
+                self._writer.close()
+            except Exception as failure:
+                raise self._cannot_write(failure) from failure
+
+        try:
+            if error is None:
+                distributed.broadcast_from_first(close)
+            elif distributed.is_first():  # the others may have failed as well, or be far behind
+                with contextlib.suppress(UserError):
+                    close()
+        finally:
+            if self._here:
+                self._here.cleanup()
+
+    def save(self, epoch: int, state: PyTree) -> None:
+        """Save the arrays of `state` as those of `epoch`, replacing what stands there.
+
+        state: whole and the same in every process.  Raises UserError, in every process, if the disk
+        or the store refuses, now or for the state saved before.
+        """
+        distributed.broadcast_from_first(lambda: self._save(epoch, state))
+
+    def restore_newest(
+        self, template: PyTree, *, say: Callable[[str], None], usable: Callable[[int], bool]
+    ) -> tuple[int, PyTree] | None:
+        """The newest (epoch, state) whose digests hold and that `usable` accepts, else None.
+
+        template: tree of arrays or ShapeDtypeStruct.  usable: the same in every process.  Every
+        state passed over is said with the reason.  Raises UserError when there are states but none
+        can be used: nothing is deleted.
+        """
+        epochs = distributed.broadcast_from_first(self._epochs)
+        for epoch in epochs:
+            state, fault = None, ""
+            try:
+                state = self._restore(epoch, template)
+            except Exception as failure:  # Orbax has no common class for what damage raises
+                fault = _first_line(failure)
+            if distributed.max_over_processes(1 if fault else 0):
+                say(
+                    f"checkpoint {epoch} in {self._shown} is damaged, trying the one before "
+                    f"it: {fault or 'another process could not read it'}"
+                )
+                continue
+            if usable(epoch):
+                return epoch, state
+            say(
+                f"checkpoint {epoch} in {self._shown} is ahead of the records, trying the "
+                "one before it"
+            )
+        if epochs:
+            raise UserError(
+                f"{self._shown}: none of the checkpoints {epochs} can be used; delete the "
+                "work directory to start anew, or give another --workdir"
+            )
+        return None
+
+    def _open(self) -> None:
+        # A state is renamed into the trash before it is deleted, since a kill in the middle of
+        # deleting would leave a half that is still listed; Orbax never empties the trash.
+        shutil.rmtree(self._directory / _TRASH, ignore_errors=True)
+        self._directory.mkdir(parents=True, exist_ok=True)
+        options = ocp.CheckpointManagerOptions(
+            create=False,
+            todelete_subdir=_TRASH,
+            cleanup_tmp_directories=True,
+            preservation_policy=checkpoint_managers.LatestN(self._keep),
+            enable_async_checkpointing=True,
+            multiprocessing_options=by_itself(),
+        )
+        self._manager = ocp.CheckpointManager(self._directory, options=options)
+
+    @property
+    def _writer(self) -> ocp.CheckpointManager:
+        assert self._manager is not None, "only the first process writes"
+        return self._manager
+
+    def _epochs(self) -> list[int]:
+        """The numbers of the states that are there, the newest first."""
+        if self._store is None:
+            self._writer.wait_until_finished()
+            return sorted(self._writer.all_steps(), reverse=True)
+        names = [path.name for path in self._store.iterdir()] if self._store.exists() else []
+        found = [name.removesuffix(_PACKED) for name in names if name.endswith(_PACKED)]
+        return sorted((int(number) for number in found if number.isdecimal()), reverse=True)
+
+    def _save(self, epoch: int, state: PyTree) -> None:
+        state = jax.tree.map(np.asarray, state)
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), digest=ocp.args.JsonSave(digests(state))
+        )
+        try:
+            # A later epoch can only be one that was passed over as damaged, or was cut back.
+            for later in [step for step in self._writer.all_steps() if step >= epoch]:
+                self._writer.delete(later)
+                # Its number will be trashed once more, and Orbax does not overwrite what is there.
+                shutil.rmtree(self._directory / _TRASH / str(later), ignore_errors=True)
+            saved = self._writer.save(epoch, args=items, force=True)
+            if saved and self._store is not None:
+                self._publish(self._store, epoch)
+        except Exception as failure:
+            raise self._cannot_write(failure) from failure
+        if not saved:
+            raise UserError(f"{self._shown}: Orbax did not save epoch {epoch}")
+
+    def _publish(self, store: Path, epoch: int) -> None:
+        """Put the state of `epoch` into the store, and delete there what is not kept."""
+        self._writer.wait_until_finished()
+        before = self._epochs()
+        for later in [number for number in before if number > epoch]:
+            files.remove(store / f"{later}{_PACKED}")
+        content = io.BytesIO()
+        with tarfile.open(fileobj=content, mode="w") as packed:
+            packed.add(self._directory / str(epoch), arcname=str(epoch))
+        packed_up = gzip.compress(content.getvalue(), compresslevel=1, mtime=0)
+        files.replace(store / f"{epoch}{_PACKED}", packed_up)
+        earlier = [number for number in before if number < epoch]
+        for number in earlier[self._keep - 1 :]:
+            files.remove(store / f"{number}{_PACKED}")
+
+    def _restore(self, epoch: int, template: PyTree) -> PyTree:
+        if self._store is None:
+            return _read(self._directory / str(epoch), template)
+        packed_up = (self._store / f"{epoch}{_PACKED}").read_bytes()
+        content = io.BytesIO(gzip.decompress(packed_up))
+        with tempfile.TemporaryDirectory() as folder:
+            with tarfile.open(fileobj=content) as packed:
+                packed.extractall(folder, filter="data")
+            return _read(Path(folder) / str(epoch), template)
+
+    def _cannot_write(self, failure: Exception) -> UserError:
+        free = shutil.disk_usage(self._directory).free
+        left = "" if self._store else f" ({free / 2**20:.0f} MiB free)"
+        return UserError(
+            f"cannot write a checkpoint to {self._shown}{left}: {_first_line(failure)}"
+        )
+
+
+def _read(folder: Path, template: PyTree) -> PyTree:
+    """The state in a directory that Orbax has made, as NumPy arrays; ValueError for a digest."""
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), template)
+    items = ocp.args.Composite(
+        state=ocp.args.StandardRestore(abstract), digest=ocp.args.JsonRestore()
+    )
+    handler = ocp.CompositeCheckpointHandler()
+    with ocp.Checkpointer(handler, multiprocessing_options=by_itself()) as reader:
+        restored = reader.restore(folder, args=items)
+    state = jax.tree.map(np.asarray, restored["state"])
+    found, expected = digests(state), restored["digest"]
+    wrong = sorted(k for k in found.keys() | expected.keys() if found.get(k) != expected.get(k))
+    if wrong:
+        raise ValueError(f"the digest of {wrong[0]} differs")
+    return state
+
+
+def _first_line(failure: Exception) -> str:
+    """What went wrong, without the stack traces that Orbax puts into its messages."""
+    return (str(failure).strip() or repr(failure)).splitlines()[0][:200]

@@ -1,0 +1,233 @@
+"""A trained net in a folder that others can load, with or without this code.
+
+README.md           the model card
+config.json         the resolved config of the run
+labels.json         the names of the classes, in the order of the outputs
+model.safetensors   the parameters, under keys such as "conv_0/kernel"
+checkpoint/         the parameters again, for Orbax
+model.jaxexport     the net with its parameters, as a program of `jax.export` (StableHLO)
+SHA256SUMS          digests of the files above that are compared when they are read
+
+The program takes images [b, S, S, 3] uint8, as they come out of `data.crops.crop`, for any b, and
+returns probabilities [b, K] float32: the softmax of the net's logits. Where each output is a
+sigmoid p of its own, the logits are log p and the probabilities p / sum p, as in Keras's
+categorical cross-entropy.
+
+It is compiled where it is loaded, for a CPU, CUDA or a TPU. `models.conv` chooses its forms by the
+platform that the program is *written* on: what was written on a CPU computes the same on an
+accelerator but pools by comparing slices there, instead of by XLA's own operation; what was written
+on an accelerator has XLA's operations everywhere. Forms for a certain number of images have no
+place in a program for any. Products are rounded as the key
+`matmul_precision` of the config says, which is part of the program.
+
+    import jax
+    program = jax.export.deserialize(open("model.jaxexport", "rb").read())
+    probabilities = program.call(images)
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import flax.traverse_util
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import safetensors
+import safetensors.numpy
+from jax import export as jax_export
+
+from research.runtime import distributed, files
+from research.storage import checkpoint
+from research.structs import PyTree, UserError
+from research.training import train
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+WEIGHTS, PROGRAM = "model.safetensors", "model.jaxexport"
+CONFIG, LABELS, CARD = "config.json", "labels.json", "README.md"
+CHECKPOINT, DIGESTS = "checkpoint", "SHA256SUMS"
+
+
+class Exported(NamedTuple):
+    """What `load` reads.
+
+    params: tree of float32 NumPy arrays.  config: of the run.  labels: names of the classes.
+    """
+
+    params: PyTree
+    config: dict[str, Any]
+    labels: tuple[str, ...]
+
+
+def write(
+    folder: Path,
+    *,
+    model: nn.Module,
+    params: PyTree,
+    config: Mapping[str, Any],
+    labels: Sequence[str],
+    card: str,
+) -> None:
+    """Write one net into `folder`, in place of what was exported there before.
+
+    params: of one net, without a seed axis.  config: resolved, as JSON has it; `data.size` is the
+    side of the images and `matmul_precision` what its name says.  card: the text of README.md.
+    The folder appears in one move, when everything in it is on the disk.  In a store what was
+    there is deleted first, and the digests appear last: a folder without them is not read.
+    The first of several processes writes, the others wait for it.
+    """
+
+    def everything() -> None:
+        if not files.stored(folder):
+            fresh = folder.with_name(f".{folder.name}.tmp")
+            shutil.rmtree(fresh, ignore_errors=True)
+            fresh.mkdir(parents=True)
+            _write(fresh, model=model, params=params, config=config, labels=labels, card=card)
+            _move(fresh, folder)
+            return
+        with tempfile.TemporaryDirectory() as here:
+            _write(Path(here), model=model, params=params, config=config, labels=labels, card=card)
+            files.remove(folder)
+            digests = (Path(here) / DIGESTS).read_bytes()
+            (Path(here) / DIGESTS).unlink()
+            files.copy_tree(Path(here), folder)
+            files.replace(folder / DIGESTS, digests)
+
+    distributed.broadcast_from_first(everything)
+
+
+def _write(
+    fresh: Path,
+    *,
+    model: nn.Module,
+    params: PyTree,
+    config: Mapping[str, Any],
+    labels: Sequence[str],
+    card: str,
+) -> None:
+    """Write the files of a net into an empty folder of this machine."""
+    params = jax.tree.map(np.asarray, params)
+    flat: dict[str, Any] = dict(flax.traverse_util.flatten_dict(params, sep="/"))
+    program = trace(
+        model, params, size=config["data"]["size"], precision=config["matmul_precision"]
+    )
+    contents = {
+        WEIGHTS: safetensors.numpy.save(flat, metadata={"format": "flax"}),
+        PROGRAM: bytes(program.serialize()),
+        CONFIG: _as_json(dict(config)),
+        LABELS: _as_json(list(labels)),
+    }
+    sums = "".join(f"{_digest(content)}  {name}\n" for name, content in contents.items())
+    for name, content in {**contents, DIGESTS: sums.encode(), CARD: card.encode()}.items():
+        files.replace(fresh / name, content)
+    with ocp.StandardCheckpointer(multiprocessing_options=checkpoint.by_itself()) as checkpointer:
+        checkpointer.save((fresh / CHECKPOINT).absolute(), params)
+
+
+def trace(model: nn.Module, params: PyTree, *, size: int, precision: str) -> jax_export.Exported:
+    """The program of the net: images [b, size, size, 3] uint8 to probabilities [b, K] float32.
+
+    precision: see `parallel.configure`.
+    """
+
+    def probabilities(images: jax.Array) -> jax.Array:
+        return jax.nn.softmax(apply(model, params, images))
+
+    batch = jax_export.symbolic_shape("b")
+    images = jax.ShapeDtypeStruct((*batch, size, size, 3), np.uint8)
+    with jax.default_matmul_precision(precision):
+        return jax_export.export(jax.jit(probabilities), platforms=PLATFORMS)(images)
+
+
+def apply(model: nn.Module, params: PyTree, images: jax.Array) -> jax.Array:
+    """Logits [B, K] float32 of images [B, S, S, 3] uint8."""
+    logits = model.apply({"params": params}, train.as_input(images))
+    assert isinstance(logits, jax.Array)
+    return logits
+
+
+def load(folder: Path) -> Exported:
+    """What `write` wrote, parameters bit for bit.
+
+    Raises UserError naming the file that is missing, damaged or not the one that was written.
+    """
+    config = _read_json(folder, CONFIG, dict)
+    labels = _read_json(folder, LABELS, list)
+    path = folder / WEIGHTS
+    try:
+        flat = safetensors.numpy.load(_read(folder, WEIGHTS))
+    except safetensors.SafetensorError as error:
+        raise UserError(f"{path}: no safetensors file ({error}); export the net again") from None
+    return Exported(flax.traverse_util.unflatten_dict(flat, sep="/"), config, tuple(labels))
+
+
+def load_program(folder: Path) -> jax_export.Exported:
+    """The program that `write` wrote; its method `call` takes images [b, S, S, 3] uint8.
+
+    Raises UserError naming the file if it is missing, damaged, or of a version of JAX that this one
+    does not understand.
+    """
+    content = _read(folder, PROGRAM)
+    try:
+        return jax_export.deserialize(bytearray(content))
+    except Exception as error:  # JAX has no class for what it does not understand
+        raise UserError(
+            f"{folder / PROGRAM}: JAX {jax.__version__} cannot read it ({_one_line(error)}); "
+            "export the net again"
+        ) from None
+
+
+def _read(folder: Path, name: str) -> bytes:
+    """The content of a file, which is what was written."""
+    path = folder / name
+    try:
+        content = path.read_bytes()
+        lines = (folder / DIGESTS).read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        missing = folder / DIGESTS if path.exists() else path
+        reason = error.strerror if isinstance(error, OSError) else "no text"
+        raise UserError(f"{missing}: cannot be read ({reason}); export the net again") from None
+    if f"{_digest(content)}  {name}" not in lines:
+        raise UserError(
+            f"{path}: damaged or changed, its SHA-256 is not the one in {DIGESTS}; export the net "
+            "again"
+        )
+    return content
+
+
+def _read_json(folder: Path, name: str, kind: type) -> Any:
+    try:
+        found = json.loads(_read(folder, name))
+    except ValueError as error:
+        raise UserError(f"{folder / name}: no JSON ({error}); export the net again") from None
+    if not isinstance(found, kind):
+        raise UserError(f"{folder / name}: holds no {kind.__name__}; export the net again")
+    return found
+
+
+def _move(fresh: Path, folder: Path) -> None:
+    """A folder that is not empty cannot be replaced: the old one is moved out of the way first."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(fresh, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _as_json(content: Any) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def _one_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -1,0 +1,452 @@
+"""The work directory of a run: what was asked, what was used, what came out.
+
+config.json     the resolved config                    written before the first step
+versions.json   packages, device, data, git commit     written before the first step
+metrics.jsonl   one line per epoch                     appended
+gradients.npz   {statistic: [E + 1, S, L]}             replaced after every epoch, if probed
+predictions.npz {logits [S, N, K], labels [N]}         of classifiers, after the last epoch; of
+                                                       masks predictions_<split>.npz
+problems.csv    what was wrong with the files          of masks
+export/         see `research.export`                  of masks
+summary.json    the dict that the run returns          written last
+tensorboard/    the metrics again, for TensorBoard     appended
+checkpoints/    see `research.checkpoint`
+
+A run that is killed and started again continues these files: they are cut back to the epoch of the
+checkpoint it resumes from. Of several processes the first alone writes and reads them, and tells
+the others what it finds; every process has to call the same functions. In an object store (see
+`research.files`) a file that grows is written anew each time.
+"""
+
+import contextlib
+import fcntl
+import functools
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import re
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+from ml_collections import ConfigDict
+from tensorboardX import SummaryWriter
+
+from research.runtime import distributed, files
+from research.structs import UserError
+
+PACKAGES = (
+    "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets",
+    "matplotlib", "ml_collections", "chex", "dm-pix",
+)  # fmt: skip
+_DPI = 160
+_MISSING = "(absent)"
+_LOCK = ".lock"
+# Keys that configs have got since runs were first kept, and what runs did that have none.
+_LATER = {
+    "adversarial_radius": 0.0,
+    "adversarial_steps": 1,
+    "data_devices": 0,
+    "head": "softmax",
+    "shrink": 1,
+}
+
+
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Hold the work directory for this run alone; the lock dies with the first process.
+
+    A directory in a store cannot be locked, which is said once.
+    Raises UserError if another run holds it, the directory cannot be made or reached, or if not
+    every process of this run sees it.
+    """
+    with contextlib.ExitStack() as held:
+
+        def hold() -> str:
+            mark = "" if distributed.is_single() else secrets.token_hex(8)
+            if files.stored(workdir):
+                _say_unlocked()
+                _mark_store(workdir, mark)
+            else:
+                held.enter_context(_lock(workdir, mark))
+            return mark
+
+        mark = distributed.broadcast_from_first(hold)
+        if not distributed.is_single():
+            _check_shared(workdir, mark)
+        yield
+
+
+def describe_versions(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Packages, Python, device, git commit, and the data as given."""
+    return {
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "device": describe_device(),
+        "git_commit": _git_commit(),
+        "data": dict(data),
+    }
+
+
+def describe_device() -> str:
+    """The accelerators that JAX sees, or the model of the CPU and its cores."""
+    devices = jax.devices()
+    if devices[0].platform != "cpu":
+        return f"{len(devices)} x {devices[0].device_kind}"
+    cpuinfo = Path("/proc/cpuinfo")
+    text = cpuinfo.read_text() if cpuinfo.exists() else ""
+    named = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    model = named[1] if named else platform.processor() or platform.machine()
+    return f"CPU {model}, {os.cpu_count()} cores"
+
+
+def begin(
+    workdir: Path, config: ConfigDict, versions: Mapping[str, Any], *, resuming: bool = True
+) -> None:
+    """Write config.json and versions.json, or check that they are those of this run.
+
+    resuming: whether something will be computed, so that other versions than before are noted.
+
+    Raises UserError naming every key that differs from the config the directory was begun with,
+    or the data if they are not the same.
+    """
+    distributed.broadcast_from_first(lambda: _begin(workdir, config, versions, resuming))
+
+
+def _begin(workdir: Path, config: ConfigDict, versions: Mapping[str, Any], resuming: bool) -> None:
+    asked = json.loads(config.to_json_best_effort())
+    path = workdir / "config.json"
+    if path.exists():
+        begun = complete(_read_json(path), asked)
+        differences = _differences(begun, asked)
+        if differences:
+            raise UserError(
+                f"{workdir} was begun with another config: {'; '.join(differences)}. "
+                "Give another --workdir, or the config of this one"
+            )
+        before = _read_json(workdir / "versions.json")
+        if before["data"]["sha256"] != versions["data"]["sha256"]:
+            raise UserError(
+                f"{workdir} was begun on other data: {before['data']['caption']} then, "
+                f"{versions['data']['caption']} now. Give another --workdir"
+            )
+        earlier = before.pop("resumed_with", [])
+        if resuming and dict(versions) != (earlier[-1] if earlier else before):
+            # Bits are promised for the same versions on the same device only; keep all of them.
+            resumed = {**before, "resumed_with": [*earlier, dict(versions)]}
+            write_json(workdir / "versions.json", resumed)
+        return
+    write_json(workdir / "versions.json", versions)
+    write_json(path, asked)
+
+
+def check_same(workdir: Path, config: ConfigDict, *, but: Sequence[str]) -> None:
+    """Raise UserError naming every key in which the run in `workdir` differs from `config`.
+
+    but: keys of the top level that may differ.
+    """
+    asked = json.loads(config.to_json_best_effort())
+    begun = complete(
+        distributed.broadcast_from_first(lambda: _read_json(workdir / "config.json")), asked
+    )
+    for key in but:
+        begun.pop(key, None)
+        asked.pop(key, None)
+    if differences := _differences(begun, asked):
+        raise UserError(
+            f"{workdir} holds another net: {'; '.join(differences)}. Give the config it was begun "
+            "with, or another --workdir"
+        )
+
+
+def complete(begun: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The config `begun` of a run, with those keys of `asked` that there were none of then."""
+    return {key: value for key, value in _LATER.items() if key in asked} | dict(begun)
+
+
+def rows(workdir: Path) -> list[dict[str, Any]]:
+    """The complete lines of metrics.jsonl; a last line cut short by a kill is dropped."""
+    return distributed.broadcast_from_first(lambda: _rows(workdir))
+
+
+def _rows(workdir: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    path = workdir / "metrics.jsonl"
+    for line in path.read_text().splitlines(keepends=True) if path.exists() else ():
+        if not line.endswith("\n"):
+            break
+        found.append(json.loads(line))
+    return found
+
+
+def write_row(workdir: Path, row: Mapping[str, Any]) -> None:
+    """Append one line to metrics.jsonl; it is on the disk when this returns."""
+    files.append(workdir / "metrics.jsonl", json.dumps(row) + "\n")
+
+
+def gradients(workdir: Path) -> dict[str, np.ndarray]:
+    """The arrays of gradients.npz, or {} if there is none to be read; not told to others."""
+    try:
+        content = io.BytesIO((workdir / "gradients.npz").read_bytes())
+        with np.load(content) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return {}
+
+
+def write_gradients(workdir: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Replace gradients.npz in one move."""
+    write_arrays(workdir / "gradients.npz", arrays)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write an .npz file in one move."""
+    if distributed.is_first():
+        content = io.BytesIO()
+        np.savez(content, allow_pickle=False, **arrays)
+        files.replace(path, content.getvalue())
+
+
+def with_epoch(
+    arrays: Mapping[str, np.ndarray],
+    epoch: int,
+    layers: Sequence[str],
+    statistics: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """`arrays` as of gradients.npz, with {statistic: [S, L]} of one more epoch at their end."""
+    longer = {"epochs": np.append(arrays.get("epochs", np.empty(0, np.int32)), np.int32(epoch))}
+    longer["layers"] = np.asarray(layers)
+    for name, values in statistics.items():
+        before = arrays.get(name, np.empty((0, *values.shape), values.dtype))
+        longer[name] = np.concatenate([before, values[None]])
+    return longer
+
+
+class EpochLog:
+    """The growing records of one run: metrics.jsonl, gradients.npz and TensorBoard events."""
+
+    def __init__(self, workdir: Path, layers: Sequence[str], *, probed: bool) -> None:
+        self._workdir, self._layers, self._probed = workdir, layers, probed
+        self._gradients: dict[str, np.ndarray] = {}
+        self._events: _Events | None = None
+
+    def __enter__(self) -> "EpochLog":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._events:
+            self._events.close()
+
+    def covers(self, epoch: int) -> bool:
+        """Whether the files hold every epoch up to this one."""
+
+        def covered() -> bool:
+            held = len(gradients(self._workdir).get("epochs", ())) - 1
+            return len(_rows(self._workdir)) >= epoch and (held >= epoch or not self._probed)
+
+        return distributed.broadcast_from_first(covered)
+
+    def continue_after(self, epoch: int | None) -> None:
+        """Forget every record after `epoch`, or all of them (None)."""
+        if not distributed.is_first():
+            return
+        kept = _rows(self._workdir)[: epoch or 0]
+        replace(self._workdir / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+        if epoch is not None and self._probed:
+            before = gradients(self._workdir)
+            self._gradients = {
+                name: array if name == "layers" else array[: epoch + 1]
+                for name, array in before.items()
+            }
+        self._events = _Events(self._workdir / "tensorboard", (epoch or 0) + 1)
+
+    def write(
+        self, epoch: int, row: Mapping[str, Any] | None, statistics: Mapping[str, Any]
+    ) -> None:
+        """Add an epoch: its line of metrics (none at epoch 0) and {statistic: [S, L]}."""
+        if not distributed.is_first():
+            return
+        if self._probed:
+            self._gradients = with_epoch(self._gradients, epoch, self._layers, statistics)
+            write_gradients(self._workdir, self._gradients)
+        if row is None:
+            return
+        write_row(self._workdir, row)
+        if self._events:
+            means = {name: mean(values) for name, values in row.items() if name != "epoch"}
+            self._events.add(epoch, {k: value for k, value in means.items() if value is not None})
+
+
+class _Events:
+    """TensorBoard's events, from epoch `first` on; those of a store are copied from a folder here.
+
+    The file that is copied has a name of its own for every start.
+    """
+
+    def __init__(self, folder: Path, first: int) -> None:
+        self._folder = folder
+        self._here = tempfile.TemporaryDirectory() if files.stored(folder) else None
+        where = self._here.name if self._here else str(folder)
+        self._writer = SummaryWriter(where, purge_step=first, write_to_disk=True)
+
+    def add(self, epoch: int, means: Mapping[str, float]) -> None:
+        for name, value in means.items():
+            self._writer.add_scalar(name, value, epoch)
+        self._writer.flush()
+        self._copy()
+
+    def close(self) -> None:
+        self._writer.close()
+        self._copy()
+        if self._here:
+            self._here.cleanup()
+
+    def _copy(self) -> None:
+        if self._here:
+            files.copy_tree(Path(self._here.name), self._folder)
+
+
+def mean(values: Any) -> float | None:
+    """The mean of a number or of a list over seeds, of those that are not None; None of none."""
+    known = [value for value in np.atleast_1d(np.array(values, np.float64)) if value == value]
+    return float(np.mean(known)) if known else None
+
+
+def finished_summary(workdir: Path) -> dict[str, Any] | None:
+    """The summary of a run that has come to its end, else None."""
+    return read_json(workdir / "summary.json")
+
+
+def save_figures(workdir: Path, draw: Callable[[], Mapping[str, Figure]]) -> None:
+    """Write {name: figure} to figures/<name>.png; `draw` is called in the first process only."""
+    if not distributed.is_first():
+        return
+    files.make_folder(workdir / "figures")
+    for name, figure in draw().items():
+        content = io.BytesIO()
+        figure.savefig(content, dpi=_DPI, format="png")
+        files.replace(workdir / "figures" / f"{name}.png", content.getvalue())
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds, the same in every process, or None if there is none.
+
+    Raises UserError if it cannot be read.
+    """
+    return distributed.broadcast_from_first(lambda: _read_json(path) if path.exists() else None)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file in one move."""
+    replace(path, json.dumps(content, indent=2) + "\n")
+
+
+def replace(path: Path, content: str | bytes) -> None:
+    """Write a file in one move, see `files.replace`."""
+    files.replace(path, content)
+
+
+@contextlib.contextmanager
+def _lock(workdir: Path, mark: str) -> Iterator[None]:
+    """The lock of a directory of this machine, or of a file system that machines share."""
+    try:
+        files.make_folder(workdir)
+        lock = Path(workdir / _LOCK).open("a+")
+    except OSError as error:
+        raise UserError(
+            f"{workdir}: cannot be used as a work directory: {error.strerror}"
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            _ = lock.seek(0)
+            holder = lock.readline().strip() or "another process"
+            raise UserError(
+                f"{workdir} is in use by {holder}; wait for it or give another --workdir"
+            ) from None
+        _ = lock.truncate(0)
+        holder = f"process {os.getpid()} on {socket.gethostname()}"
+        _ = lock.write(f"{holder}\n{mark}" if mark else holder)
+        lock.flush()
+        os.fsync(lock.fileno())
+        yield
+
+
+def _mark_store(workdir: Path, mark: str) -> None:
+    """Write something, so that a store that refuses does so before anything is computed."""
+    files.check_store(workdir)
+    try:
+        files.replace(workdir / _LOCK, mark)
+    except OSError as error:
+        raise UserError(f"{workdir}: cannot be used as a work directory: {error}") from error
+
+
+def _check_shared(workdir: Path, mark: str) -> None:
+    """Raise UserError, in every process, unless every process reads what the first has written."""
+    try:
+        seen = (workdir / _LOCK).read_text().endswith(mark)
+    except Exception:  # each store has errors of its own
+        seen = False
+    if distributed.max_over_processes(0 if seen else 1):
+        raise UserError(
+            f"{workdir} is not the same directory for all {distributed.process_count()} processes; "
+            "give a --workdir that all machines share, or one in a store"
+        )
+
+
+@functools.cache
+def _say_unlocked() -> None:
+    print(
+        "a work directory in a store cannot be locked: take care that no other run uses it",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} cannot be read ({error}); restore it or give another --workdir"
+        ) from error
+
+
+def _differences(begun: Any, asked: Any, key: str = "") -> list[str]:
+    """ "key: begun with A, asked for B" for every leaf that differs."""
+    if isinstance(begun, dict) and isinstance(asked, dict):
+        found: list[str] = []
+        for name in [*begun, *(k for k in asked if k not in begun)]:
+            path = f"{key}.{name}" if key else name
+            found += _differences(begun.get(name, _MISSING), asked.get(name, _MISSING), path)
+        return found
+    return [] if begun == asked else [f"{key}: begun with {begun!r}, asked for {asked!r}"]
+
+
+def _git_commit() -> str:
+    """Commit of the code, with "+changes" if the tree is not clean; "" outside git."""
+    folder = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""

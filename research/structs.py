@@ -1,0 +1,136 @@
+"""Names for the things that travel between the floors of the house.
+
+Shape letters: N samples, B batch, T steps of an epoch, E epochs, S seeds, L layers, H W C image,
+K classes.
+"""
+
+import dataclasses
+from typing import Any
+
+import flax.struct
+import jax
+import numpy as np
+
+Array = jax.Array | np.ndarray
+PyTree = Any
+Config = Any  # ConfigDict, whose own annotation makes every attribute a union of all types
+
+
+class UserError(Exception):
+    """A mistake or a state of the machine that the person at the keyboard can mend.
+
+    The doors print its text as one message and exit; nobody has to read a stack trace.
+    """
+
+
+@flax.struct.dataclass
+class Dataset:
+    """Labelled images.
+
+    images: [N, H, W, C] uint8, 0..255, or a `data.stored.Stored` that reads them in parts.
+    labels: [N] int32, 0..K-1.
+    """
+
+    images: Array
+    labels: Array
+
+
+@flax.struct.dataclass
+class Batch:
+    """The part of a `Dataset` that one step sees.
+
+    images: [B, H, W, C] uint8.  labels: [B] int32.
+    mask: [B] bool, False where the last batch of an epoch is filled up.
+    """
+
+    images: Array
+    labels: Array
+    mask: Array
+
+
+@flax.struct.dataclass
+class BestState:
+    """The best epoch so far, of a training that stops early or keeps its best net.
+
+    loss: [] float32, the mean test loss after it, infinite at first.  epoch: [] int32, 0 at first.
+    params: the parameters after it; an empty tree if only the epoch is of interest.
+    """
+
+    loss: Array
+    epoch: Array
+    params: PyTree
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything that training changes; arrays only.
+
+    step: [] int32, optimiser updates done.  params, opt_state: trees of float32.
+    """
+
+    step: Array
+    params: PyTree
+    opt_state: PyTree
+
+
+@flax.struct.dataclass
+class EarlyStoppingState(TrainState):
+    """The state of a training that stops early or keeps its best net."""
+
+    kept: BestState
+
+
+@flax.struct.dataclass
+class Metrics:
+    """Sums over the examples counted so far; divided only when printed.
+
+    loss_sum: [] float32, nats.  correct, count: [] int32.
+    """
+
+    loss_sum: Array
+    correct: Array
+    count: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Box:
+    """A part of a picture, in whole pixels: columns left .. right - 1, rows top .. bottom - 1."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return self.bottom - self.top
+
+
+@dataclasses.dataclass(frozen=True)
+class Face:
+    """One face of a photograph, as somebody has annotated it.
+
+    image: path of the photograph.  box: in the photograph as it is displayed (turned as its EXIF
+    entry says); None if there is one person in it whose face has still to be found.
+    label: its class.  source: the layout of the data set it comes from, as "voc".
+    """
+
+    image: str
+    box: Box | None
+    label: str
+    source: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """Something wrong in data of a user's: the file, what is wrong, and what was done about it."""
+
+    file: str
+    what: str
+    done: str

@@ -1,0 +1,139 @@
+"""What the gradients of every layer look like, measured inside the training step.
+
+The report (Part C) plots a "max gradient" of every layer without saying which: absolute or signed,
+of the kernel or of kernel and bias, over the epoch or of its last batch. All readings are taken.
+
+Magnitudes are compared as integers: the bits of |x| order like |x|, so nothing underflows (no
+squares), a NaN comes out on top, and XLA on the CPU vectorises integer maxima where it does not
+vectorise those of floats.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from research.models.conv import on_cpu
+from research.structs import Array, PyTree
+
+REDUCTIONS = ("max", "mean", "last")
+STATISTICS = ("kernel_abs", "kernel_signed", "layer_abs", "layer_signed", "signal_abs")
+
+_MAGNITUDE = np.int32(0x7FFFFFFF)
+
+
+def layer_statistics(
+    gradients: Mapping[str, Mapping[str, Array]],
+    signals: Mapping[str, Array],
+    layers: Sequence[str],
+) -> dict[str, Array]:
+    """Largest gradient entries of every layer, for one batch.
+
+    gradients: {layer: {kernel [in, out], bias [out]}}, of the mean loss of the batch.
+    signals: {layer: [B, out]}, gradient of the same loss at each layer's pre-activation.
+    Returns {statistic: [L] float32}, layers in the order given: `kernel_abs` max |dL/dW|,
+    `kernel_signed` max dL/dW, `layer_abs` and `layer_signed` the same over kernel and bias,
+    `signal_abs` max |dL/dz| over batch and units.  Source: report, Part C.
+    Raises KeyError if a layer has no entry.
+    """
+    kernels = [gradients[layer]["kernel"] for layer in layers]
+    biases = [gradients[layer]["bias"] for layer in layers]
+    (kernel_abs, kernel_signed), (bias_abs, bias_signed) = map(extremes, (kernels, biases))
+    return {
+        "kernel_abs": kernel_abs,
+        "kernel_signed": kernel_signed,
+        "layer_abs": jnp.maximum(kernel_abs, bias_abs),
+        "layer_signed": jnp.maximum(kernel_signed, bias_signed),
+        "signal_abs": largest([signals[layer] for layer in layers]),
+    }
+
+
+def largest(arrays: Sequence[Array]) -> jax.Array:
+    """Largest |x| of each of L arrays [...] float32: [L] float32; NaN is larger than infinity."""
+    # One pass over each: folded before they are stacked, there is less to copy.
+    codes = [_bits(x) & _MAGNITUDE for x in arrays]
+    rows = [_fold(c, 0)[0] if c.ndim > 1 else c for c in codes]
+    return _float(_largest_codes(rows, lambda code: code))
+
+
+def extremes(arrays: Sequence[Array]) -> tuple[jax.Array, jax.Array]:
+    """Largest |x| and largest x of each of L arrays [...] float32: two of [L] float32.
+
+    From the largest and the smallest x, which is less work than a pass for each.  NaN is larger
+    than infinity (as a signed x only if its sign bit is not set).
+    """
+    high = _flip_negative(_largest_codes(arrays, _ordered))
+    low = _flip_negative(~_largest_codes(arrays, lambda x: ~_ordered(x)))
+    return _float(jnp.maximum(high & _MAGNITUDE, low & _MAGNITUDE)), _float(high)
+
+
+def over_epoch(statistics: Mapping[str, Array]) -> dict[str, Array]:
+    """Reduce {statistic: [T, ...]} over the steps of an epoch: {statistic_max, _mean, _last}."""
+    reduced: dict[str, Array] = {}
+    for name, values in statistics.items():
+        reduced[f"{name}_max"] = jnp.max(values, axis=0)
+        reduced[f"{name}_mean"] = jnp.mean(values, axis=0)
+        reduced[f"{name}_last"] = values[-1]
+    return reduced
+
+
+def layer_of_first_nonfinite(outputs: Mapping[str, PyTree], layers: Sequence[str]) -> str | None:
+    """First layer, in the order given, with a NaN or infinity in {layer: tree}; else None."""
+    for layer in layers:
+        if not all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(outputs[layer])):
+            return layer
+    return None
+
+
+def _largest_codes(arrays: Sequence[Array], encode: Callable[[jax.Array], jax.Array]) -> jax.Array:
+    """Largest int32 code of each of L arrays [...]: [L].
+
+    Arrays of one shape are stacked first, then encoded and reduced together, to keep the step
+    short of small operations.
+    """
+    by_shape: dict[tuple[int, ...], list[int]] = {}
+    for position, array in enumerate(arrays):
+        by_shape.setdefault(array.shape, []).append(position)
+    found: list[jax.Array] = []
+    for positions in by_shape.values():
+        group = encode(jnp.stack([jnp.asarray(arrays[i]) for i in positions]))
+        group = _fold(group, 1) if group.ndim > 2 and on_cpu() else group
+        found.append(jnp.max(group.reshape(len(positions), -1), axis=1))
+    return jnp.concatenate(found)[np.argsort(np.concatenate(list(by_shape.values())))]
+
+
+def _fold(codes: jax.Array, axis: int) -> jax.Array:
+    """Maximum over `axis`, kept with length 1: of its halves, until one row is left.
+
+    An odd middle row is folded onto itself.  This is elementwise work, which XLA vectorises on the
+    CPU; a full reduction to a scalar it does not.  Elsewhere it would only make devices that share
+    a batch pass rows on.
+    """
+    rows = codes.shape[axis]
+    while rows > 1:
+        kept = -(-rows // 2)
+        first = jax.lax.slice_in_dim(codes, 0, kept, axis=axis)
+        codes = jnp.maximum(first, jax.lax.slice_in_dim(codes, rows - kept, rows, axis=axis))
+        rows = kept
+    return codes
+
+
+def _bits(x: Array) -> jax.Array:
+    chex.assert_type(x, jnp.float32)
+    return jax.lax.bitcast_convert_type(x, jnp.int32)
+
+
+def _float(bits: jax.Array) -> jax.Array:
+    return jax.lax.bitcast_convert_type(bits, jnp.float32)
+
+
+def _ordered(x: jax.Array) -> jax.Array:
+    """int32 codes that order as the floats do."""
+    return _flip_negative(_bits(x))
+
+
+def _flip_negative(bits: jax.Array) -> jax.Array:
+    """Bits of floats to int32 codes that order as the floats do, and back: its own inverse."""
+    return bits ^ ((bits >> 31) & _MAGNITUDE)

@@ -1,0 +1,27 @@
+"""Numbers of a judged mask classifier, worked out by hand."""
+
+import numpy as np
+import pytest
+
+from research.experiments.masks import evaluation
+from research.training import scores
+
+
+def logits_of(*answers):
+    """Logits [S, N, 2] of nets that give class 0 these probabilities."""
+    chances = np.array(answers)
+    return np.log(np.stack([chances, 1 - chances], axis=-1))
+
+
+def test_the_numbers_of_a_group_are_means_over_the_seeds():
+    labels = np.array([0, 0, 0, 1])
+    found = evaluation.group(logits_of((0.9, 0.8, 0.2, 0.1), (0.9, 0.8, 0.7, 0.75)), labels)
+    assert found["accuracies"] == [0.75, 0.75] and found["accuracy"] == 0.75
+    assert (found["count"], found["majority"], found["sd"]) == (4, 0.75, 0.0)
+    assert found["interval"] == list(scores.wilson_interval(3, 4))
+    assert found["auc"] == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_one_seed_has_no_deviation_and_one_class_no_area():
+    found = evaluation.group(logits_of((0.9, 0.2)), np.array([0, 0]))
+    assert (found["sd"], found["auc"], found["majority"]) == (None, None, 1.0)

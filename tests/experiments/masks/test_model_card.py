@@ -1,0 +1,144 @@
+"""The card says what is so, and what is not known."""
+
+import copy
+import re
+
+import pytest
+
+from configs.masks import get_config
+from research.experiments.masks.model_card import card
+
+
+def group(count, accuracy, **values):
+    return {
+        **{"count": count, "accuracy": accuracy, "sd": None, "interval": [0.81, 0.93]},
+        **{"majority": 0.625, "accuracies": [accuracy], "auc": 0.9411, **values},
+    }
+
+
+SUMMARY = {
+    "net": "vgg",
+    "names": ["with_mask", "without_mask"],
+    "seeds": [3],
+    "epochs_trained": [14],
+    "best_epoch": [10],
+    "test": {"all": group(200, 0.885), "voc": group(150, 0.91), "folders": group(50, 0.81)},
+    "score": {"all": group(100, 0.864, auc=None), "voc": group(100, 0.864)},
+    "final": {},
+    "data": {
+        "caption": "voc 1,000 faces, sha256 12345678",
+        "sha256": "12345678",
+        "about": {
+            "annotated": {"voc": {"with_mask": 900, "incorrect": 104}, "folders": {}},
+            "left_out": {"voc": {"hijab_niqab": 17}, "folders": {}},
+            "too_small": 23,
+            "usable": {},
+            "splits": {
+                "train": {"voc": {"with_mask": 701, "without_mask": 155}},
+                "test": {"voc": {"with_mask": 130}},
+            },
+            "copies": {"voc": {"without_mask": 546}},
+            "problems": 9,
+            "near_duplicates": 2,
+            "request": {"directories": {"voc": "/home/somebody/voc"}},
+        },
+    },
+    "parameters": 2389540,
+    "seconds": 812.3,
+    "peak_memory_mib": 1500.0,
+    "device": "CPU of some kind, 2 cores",
+    "headline": "",
+}
+
+
+def written(**changes):
+    """The card with other values of config keys, dotted as in "data.drawn", or of the summary."""
+    config = get_config("vgg")
+    config.data.min_side = 12
+    summary = copy.deepcopy(SUMMARY)
+    for key, value in changes.items():
+        if key in summary:
+            summary[key] = value
+        else:
+            config.update_from_flattened_dict({key.replace("__", "."): value})
+    return card(summary, config)
+
+
+def rows(text, start):
+    """The cells of the table rows whose first cell is `start`."""
+    lines = [line for line in text.splitlines() if line.startswith(f"| {start} |")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_every_number_of_the_data_and_of_the_accuracy_is_in_its_place():
+    text = written()
+    assert rows(text, "train") == [["train", "voc", "701", "155"]]
+    assert rows(text, "test")[0] == ["test", "voc", "130", "0"]
+    assert rows(text, "train, varied copies") == [["train, varied copies", "voc", "0", "546"]]
+    assert rows(text, "test")[1:] == [
+        ["test", "all", "200", "88.50%", "81.00% - 93.00%", "", "62.50%", "0.9411"],
+        ["test", "voc", "150", "91.00%", "81.00% - 93.00%", "", "62.50%", "0.9411"],
+        ["test", "folders", "50", "81.00%", "81.00% - 93.00%", "", "62.50%", "0.9411"],
+    ]
+    assert rows(text, "score")[0][3:] == ["86.40%", "81.00% - 93.00%", "", "62.50%", ""]
+    assert "voc 1,000 faces, sha256 12345678" in text and "2,389,540 parameters" in text
+    left = "17 hijab_niqab (voc); 104 masks worn incorrectly (voc); 23 faces with a side under 12"
+    assert f"Left out: {left}" in text and "9 problems" in text
+    assert "Seeds 3; epochs 14, lowest test loss after epoch 10; 812 s on CPU of some" in text
+    assert "`learning_rate` 0.001" in text and "`data.margin` 0.0" in text
+    assert re.search(r"Written with Python 3\.\d+\.\d+, jax \d+\.", text)
+
+
+def test_all_rows_of_a_table_have_as_many_cells():
+    tables = re.findall(r"(?:^\|.*\n)+", written(), re.MULTILINE)
+    assert len(tables) == 2
+    for table in tables:
+        assert len({line.count("|") for line in table.splitlines()}) == 1
+
+
+def test_the_limits_are_told():
+    text = written()
+    for words in (
+        "**Not a safety device**",
+        "their origin is unclear",
+        "different sources",
+        "**not measured**",
+        "Faces under 20 pixels",
+        "Masks worn incorrectly were left out",
+        "the probability given is p / sum p",
+        "their loss ended it",
+        "CC0 1.0, as quoted by third parties",
+        "no licence stated",
+    ):
+        assert words in text, words
+    assert "on request" not in text  # that set has no part in it
+    assert "/home/somebody" not in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "said", "unsaid"),
+    [
+        ({"names": ["with_mask", "incorrect"]}, "a class of its own", "were left out"),
+        ({"head": "softmax"}, "A probability is not calibrated.\n", "p / sum p"),
+        ({"keep_best": True}, "the epoch that is kept was chosen by them", "ended it"),
+        ({"patience": 0}, "watched while training: they", "ended it"),
+        ({"data__drawn": 60}, "**Trained on drawings of faces", "Licences"),
+        ({"data__min_side": 31}, "Faces under 31 pixels", "Faces under 20"),
+        ({"seeds": [0, 1]}, "means over 2 seeds; this is the first of them", "Seeds 3"),
+    ],
+)
+def test_what_is_said_depends_on_the_run(changes, said, unsaid):
+    text = written(**changes)
+    assert said in text and unsaid not in text
+    assert said not in written() and unsaid in written()
+
+
+def test_after_epochs_on_the_test_faces_no_figure_on_them_is_claimed():
+    claim = "No figure on the test faces holds for the net in this folder."
+    final = {"epochs": 5, "score": {"all": group(100, 0.874)}}
+    text = written(final_epochs=5, final=final)
+    assert claim in text and "trained for 5 epochs on the test faces" in text
+    (row,) = rows(text, "score, after the last epochs")
+    assert row[1:4] == ["all", "100", "87.40%"]
+    assert claim not in written()
+    assert claim in written(final_epochs=5, final={"epochs": 5, "score": {}}, score={})

@@ -1,0 +1,223 @@
+"""The face-mask study end to end, on drawn faces and with a net that takes no time."""
+
+import json
+import shutil
+
+import jax
+import matplotlib.image
+import numpy as np
+import pytest
+from recording import READ, Recording
+
+from configs import masks as configs
+from research.experiments import trainer
+from research.experiments.masks import faces, study
+from research.faces import splits
+from research.storage import run_directory
+from research.structs import UserError
+from research.training import train
+
+SMALL = {"filters": (3,), "pools": (2,), "dropouts": (0.0,), "dense": (4,)}
+
+
+def smoke(variant="smoke", **changes):
+    """Faces of 24 pixels out of 24 drawn photographs."""
+    config = configs.get_config(variant)
+    if config.net == "cnn":
+        config.update(SMALL | {"dense_dropouts": (0.0,)})
+    else:
+        config.update({"widths": (8,), "residual": (False,)})
+    config.update({"epochs": 2, "learning_rate": 0.01} | changes)
+    config.data.update({"drawn": 24, "size": 24, "test": 0.25, "score": 0.15})
+    return config
+
+
+@pytest.fixture(scope="module", autouse=True)
+def detector():
+    """A detector that takes the middle of a picture, where the drawn person is."""
+
+    def find(images):
+        return [np.array([[0.25, 0.1, 0.75, 0.8]]) * [*(i.shape[1::-1] * 2)] for i in images]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(faces, "_finder", lambda _: find)
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Summary and directory of a run with two seeds and a last step on the test faces."""
+    workdir = tmp_path_factory.mktemp("study")
+    return study.run(smoke(seeds=2), workdir), workdir
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """The prepared data set, for runs that start from the same photographs."""
+    made = tmp_path_factory.mktemp("made")
+    _ = study.run(smoke(mode="ingest"), made)
+
+    def into(workdir):
+        for name in ("corpus", "masks"):
+            shutil.copytree(made / name, workdir / name, copy_function=shutil.copy2)
+        return workdir
+
+    return into
+
+
+def test_a_run_leaves_its_documented_files_and_pictures(finished):
+    summary, workdir = finished
+    assert json.loads((workdir / "summary.json").read_text()) == summary
+    for name in ("config.json", "versions.json", "metrics.jsonl", "problems.csv", "checkpoints"):
+        assert (workdir / name).exists()
+    for name in ("model.safetensors", "model.jaxexport", "labels.json", "README.md"):
+        assert (workdir / "export" / name).exists()
+    drawn = {path.stem: path for path in (workdir / "figures").iterdir()}
+    expected = {"samples", "balance", "learning_curves", "confusion_test", "confusion_score"}
+    assert set(drawn) - {"mistakes"} == expected | {"roc", "scored"}
+    for path in drawn.values():
+        assert matplotlib.image.imread(path)[..., :3].std() > 0.02
+
+
+def test_the_numbers_of_the_summary_are_those_of_the_predictions(finished):
+    summary, workdir = finished
+    for split in ("test", "score"):
+        with np.load(workdir / f"predictions_{split}.npz") as stored:
+            hits = stored["logits"].argmax(-1) == stored["labels"]
+        numbers = summary[split]["all"]
+        assert numbers["accuracies"] == hits.mean(axis=1).tolist()
+        parts = [numbers for name, numbers in summary[split].items() if name != "all"]
+        assert sum(part["count"] for part in parts) == numbers["count"] == hits.shape[1]
+        total = sum(part["count"] * part["accuracy"] for part in parts)
+        assert total / numbers["count"] == pytest.approx(numbers["accuracy"])
+    assert summary["epochs_trained"] == [2, 2]
+    losses = np.array([row["test_loss"] for row in run_directory.rows(workdir)])
+    assert summary["best_epoch"] == (losses.argmin(axis=0) + 1).tolist()
+
+
+def test_every_face_of_the_corpus_is_in_a_split(finished):
+    about = finished[0]["data"]["about"]
+    annotated = sum(sum(labels.values()) for labels in about["annotated"].values())
+    incorrect = sum(labels.get("incorrect", 0) for labels in about["annotated"].values())
+    usable = sum(sum(labels.values()) for labels in about["usable"].values())
+    shared = [about["splits"][split].values() for split in splits.SPLITS]
+    assert usable == sum(sum(labels.values()) for counts in shared for labels in counts)
+    assert (usable, about["problems"]) == (annotated - incorrect, 0)
+
+
+def test_the_last_step_trains_on_the_test_faces_and_is_judged_by_the_score_faces(finished, capsys):
+    summary, workdir = finished
+    (row,) = run_directory.rows(workdir / "final")
+    assert summary["final"]["epochs"] == 1
+    assert summary["final"]["score"]["all"]["accuracies"] == row["test_accuracy"]
+    exported = json.loads((workdir / "export" / "config.json").read_text())
+    assert exported["final_epochs"] == 1
+    assert {exported["data"][key] for key in ("voc", "json", "folders", "tfds_dir")} == {""}
+    assert "no figure on the test faces" in (workdir / "export" / "README.md").read_text().lower()
+
+
+def test_a_finished_run_is_not_run_again(finished, capsys):
+    summary, workdir = finished
+    assert study.run(smoke(seeds=2), workdir) == summary
+    assert "all is done already" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"seeds: begun with 2, asked for 1"):
+        _ = study.run(smoke(), workdir)
+
+
+@pytest.mark.slow
+def test_stopped_in_its_second_epoch_it_ends_as_if_not(finished, corpus, tmp_path, monkeypatch):
+    fit = train.fit
+
+    def killed(*arguments, on_epoch, **settings):
+        def stop(number, *rest):
+            on_epoch(number, *rest)
+            raise KeyboardInterrupt
+
+        return fit(*arguments, on_epoch=stop, **settings)
+
+    workdir = corpus(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "fit", killed)
+        with pytest.raises(KeyboardInterrupt):
+            _ = study.run(smoke(seeds=2), workdir)
+    again = study.run(smoke(seeds=2), workdir)
+    for split in ("test", "score", "final"):
+        assert again[split] == finished[0][split]
+
+
+@pytest.mark.slow
+def test_the_best_net_is_judged_and_exported_if_it_is_kept(corpus, tmp_path, monkeypatch):
+    """With a rate at which the first epoch is the best."""
+    seen = {}
+    write = study.export.write
+    monkeypatch.setattr(study.export, "write", lambda *a, **k: (seen.update(k), write(*a, **k))[1])
+    changes = {"keep_best": True, "final_epochs": 0, "patience": 1, "epochs": 4}
+    summary = study.run(smoke(learning_rate=0.3, **changes), corpus(tmp_path))
+    rows = run_directory.rows(tmp_path)
+    best = summary["best_epoch"][0]
+    assert best < summary["epochs_trained"][0] == len(rows) < 4
+    assert summary["test"]["all"]["accuracies"][0] == rows[best - 1]["test_accuracy"]
+    task = study.make_task(smoke(**changes), 50, ("with_mask", "without_mask"))
+    loop, split = task.loop, study.data.load(next((tmp_path / "masks").glob("*/1.0.0")), print)
+    params = jax.tree.map(lambda leaf: leaf[None], seen["params"])
+    logits = train.predict_all(task.model, params, split.splits["test"].data.images, loop, seeds=1)
+    with np.load(tmp_path / "predictions_test.npz") as stored:
+        np.testing.assert_array_equal(logits, stored["logits"])
+
+
+def test_ingesting_alone_says_what_is_there_and_trains_nothing(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "train_net", None)
+    summary = study.run(smoke(mode="ingest"), corpus(tmp_path))
+    assert summary["headline"].startswith("DRAWN FACES, no photographs")
+    assert not (tmp_path / "config.json").exists()
+
+
+@pytest.mark.parametrize("variant", ["vgg", "best", "smoke", "vgg,smoke", "best,smoke"])
+def test_every_variant_can_be_used_and_says_its_layers_and_parameters(variant):
+    config = configs.get_config(variant)
+    if not config.data.drawn:
+        config.data.drawn = 12
+    told = study.describe(config)
+    if variant == "vgg":
+        assert f"{'parameters':52}{2_389_540:>14,}" in told
+    assert f"\n{variant.replace(',', '-')}\n" in told
+    loop = study.make_task(config, 1000, ("a", "b")).loop
+    assert (loop.patience, loop.floor) == (config.patience, config.probability_floor)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"mode": "evaluate"}, "mode: 'evaluate' is not one of train, ingest"),
+        ({"patience": -1}, "patience: -1 is negative"),
+        ({"final_epochs": -1}, "final_epochs: -1 is negative"),
+        ({"probability_floor": 0.5}, "probability_floor: 0.5 is not in"),
+        ({"net": "vgg"}, "net: 'vgg' is not one of cnn, resnet"),
+        ({"filters": (2,) * 12, "pools": (2,) * 12, "dropouts": (0.0,) * 12}, "nothing is left"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_by_its_key(changes, said, corpus, tmp_path):
+    with pytest.raises(UserError, match=said):
+        _ = study.run(smoke(**changes), corpus(tmp_path))
+    assert not (tmp_path / "config.json").exists()
+
+
+@pytest.mark.parametrize("variant", ["smoke", "best,smoke"])
+def test_every_key_of_the_config_is_read_by_some_code(variant, corpus, tmp_path, monkeypatch):
+    """Keys of the door itself (experiment, and the machine's) are read in research/main.py."""
+    plain = smoke(variant)
+    config = Recording(plain.to_dict())
+    config.data = Recording(plain.data.to_dict())
+    for module, name in (
+        (run_directory, "begin"),
+        (study.export, "write"),
+        (study.evaluation, "draw"),
+    ):
+        monkeypatch.setattr(module, name, lambda *_, **__: None)
+    monkeypatch.setattr(study, "card", lambda *_: "")
+    monkeypatch.setattr(study, "_train_and_judge", lambda *_: {})
+    READ.clear()
+    _ = study.run(config, corpus(tmp_path))
+    later = {"keep_best", "final_epochs"}  # read after the training
+    of_the_door = {"experiment", "cpu_devices", "cpu_threads", "matmul_precision"}
+    assert {*plain.keys(), *plain.data.keys()} - READ == of_the_door | (later - READ)

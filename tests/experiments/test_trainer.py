@@ -1,0 +1,146 @@
+from types import SimpleNamespace
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from ml_collections import ConfigDict
+
+from research.experiments import trainer
+from research.models.mlp import MLP
+from research.runtime import preemption
+from research.structs import Metrics, UserError
+from research.training import train
+
+
+def config(**changes):
+    plain = {"epochs": 3, "batch_size": 8, "eval_batch_size": 8, "seeds": 2, "seed": 0}
+    return ConfigDict(plain | changes)
+
+
+def task(epochs=3):
+    return trainer.Task("net", MLP(1, 4, "relu"), optax.sgd(0.1), train.Loop(epochs, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"epochs": 0}, "epochs: 0 is not a positive number"),
+        ({"batch_size": -1}, "batch_size: -1"),
+        ({"eval_batch_size": 0}, "eval_batch_size: 0"),
+        ({"seeds": 0}, "seeds: 0"),
+        ({"seed": -1}, "seed: -1 is not in"),
+        ({"seed": 2**32 - 1}, "seed: 4294967295 is not in"),
+    ],
+)
+def test_a_common_key_that_cannot_be_used_is_refused_by_name(changes, said):
+    with pytest.raises(UserError, match=said):
+        trainer.check(config(**changes))
+
+
+def test_the_last_seed_of_a_run_may_be_the_largest_there_is():
+    largest = config(seed=2**32 - 2)
+    trainer.check(largest)
+    assert list(trainer.seeds_of(largest)) == [2**32 - 2, 2**32 - 1]
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "said"),
+    [
+        (0.5, "50.00% (2,500 of 5,000 images)"),
+        ([0.29], "29.00% (1,450 of 5,000 images)"),
+        (
+            [0.5, 0.6, 0.7],
+            "60.00% mean, 10.00% sd, 50.00% min, 70.00% max (3 seeds, 5,000 images)",
+        ),
+    ],
+)
+def test_an_accuracy_in_words_has_its_images_or_its_spread(accuracies, said):
+    assert trainer.spread(accuracies, 5_000) == said
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_row_has_means_a_number_for_one_seed_and_a_list_for_several(seeds):
+    def metrics(*sums):
+        return Metrics(*(np.array(pair[:seeds]) for pair in sums))
+
+    result = train.EpochResult(
+        train=metrics((2.0, 4.0), (1, 3), (4, 4)),
+        test=metrics((5.0, 1.0), (5, 2), (10, 10)),
+        probe={},
+        bad_step=np.array([-1, -1][:seeds]),
+        trained=np.ones(seeds, bool),
+    )
+    expected = {
+        **{"train_loss": [0.5, 1.0], "train_accuracy": [0.25, 0.75]},
+        **{"test_loss": [0.5, 0.1], "test_accuracy": [0.5, 0.2]},
+    }
+    row = trainer.row_of(7, result, 1.23456, steps=5)
+    assert row == {
+        "epoch": 7,
+        **{key: pair if seeds == 2 else pair[0] for key, pair in expected.items()},
+        "seconds": 1.235,
+        "step_ms": 246.912,
+        "device_memory_mib": None,
+    }
+
+
+def test_a_seed_that_has_stopped_has_no_numbers_in_the_row_and_none_in_its_mean(capsys):
+    sums = Metrics(np.array([2.0, 0.0]), np.array([1, 0]), np.array([4, 0]))
+    result = train.EpochResult(sums, sums, {}, np.array([-1, -1]), np.array([True, False]))
+    row = trainer.row_of(7, result, 1.0, steps=1)
+    assert row["test_loss"] == [0.5, None] and row["train_accuracy"] == [0.25, None]
+    assert "test loss 0.5000 accuracy 0.2500" in trainer._progress("net", 9, row)
+
+
+def test_time_and_memory_of_a_run_are_summed_up_and_old_rows_have_neither(monkeypatch):
+    old = {"epoch": 1, "seconds": 2.0}
+    assert trainer.costs_of([old])["step_ms"] is trainer.costs_of([old])["device_memory_mib"]
+    new = [
+        {"seconds": 1.0, "step_ms": each, "device_memory_mib": peak}
+        for each, peak in ((9.0, 5.5), (2.0, 7.5), (1.0, 7.0))
+    ]
+    found = trainer.costs_of([old, *new])
+    assert (found["seconds"], found["step_ms"], found["device_memory_mib"]) == (5.0, 2.0, 7.5)
+    device = SimpleNamespace(memory_stats=lambda: {"peak_bytes_in_use": 3 * 2**19})
+    monkeypatch.setattr(trainer.jax, "local_devices", lambda: [device])
+    assert trainer.device_memory_mib() == 1.5
+
+
+def test_progress_within_an_epoch_is_said_every_few_seconds_with_the_time_that_is_left(
+    monkeypatch, capsys, tmp_path
+):
+    """The first look of an epoch comes after compiling, and says nothing; nor does its end."""
+    now = [100.0]
+    monkeypatch.setattr(trainer.time, "monotonic", lambda: now[0])
+    between = trainer._between_steps(task(), tmp_path)
+    for seconds, number, done, left in (
+        *((60, 1, 10, None), (6, 1, 20, 48), (2, 1, 30, None), (2, 1, 40, None), (2, 1, 60, 10)),
+        *((50, 1, 100, None), (50, 2, 10, None), (9, 2, 40, 18)),
+    ):
+        now[0] += seconds
+        between(number, done, 100)
+        line = f"net epoch {number}/3: step {done} of 100, about {left} s left in this epoch\n"
+        assert capsys.readouterr().err == (line if left else "")
+
+
+def test_a_request_to_stop_ends_an_epoch_at_its_next_look(monkeypatch, tmp_path):
+    between = trainer._between_steps(task(), tmp_path)
+    between(1, 1, 3)
+    monkeypatch.setitem(preemption._state, "received", 15)
+    with pytest.raises(preemption.Stopped):
+        between(1, 2, 3)
+
+
+def test_the_template_has_the_shapes_and_types_of_the_states_of_a_run():
+    images = np.zeros((2, 4, 4, 1), np.uint8)
+    data = train.Dataset(images=images, labels=np.zeros(2, np.int32))
+    template = trainer.template(task(), 3, data)
+    assert template.params["output"]["kernel"].shape == (3, 4, 10)
+    assert (template.step.shape, template.step.dtype) == ((3,), jnp.int32)
+
+
+def test_a_directory_without_a_checkpoint_cannot_be_restored(tmp_path):
+    data = train.Dataset(images=np.zeros((2, 4, 4, 1), np.uint8), labels=np.zeros(2, np.int32))
+    with pytest.raises(UserError, match="holds no checkpoint; train the net first"):
+        _ = trainer.restore(task(), 1, tmp_path, data)

@@ -1,0 +1,185 @@
+"""Which photographs go where: never apart what belongs together, and as many as were asked for."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageFilter
+
+from research.faces import splits
+from research.faces.splits import fingerprint, near_duplicates, split_by_image
+from research.structs import Box, Face, UserError
+
+BOX = Box(0, 0, 9, 9)
+
+
+def faces_of(sizes: dict[str, list[int]]) -> list[Face]:
+    """{source: how many faces each of its photographs has}."""
+    return [
+        Face(f"{source}/{i}", BOX, "with_mask", source)
+        for source, counts in sizes.items()
+        for i, count in enumerate(counts)
+        for _ in range(count)
+    ]
+
+
+def counts(faces: list[Face], split_of: dict[str, str]) -> Counter[str]:
+    return Counter(split_of[face.image] for face in faces)
+
+
+ANY = st.dictionaries(
+    st.sampled_from(["voc", "json", "folders"]),
+    st.lists(st.integers(1, 6), min_size=1, max_size=12),
+    min_size=1,
+)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=3), st.data())
+def test_single_faces_are_split_into_the_very_numbers_by_source(
+    sizes: list[int], data: st.DataObject
+) -> None:
+    faces = faces_of({str(source): [1] * size for source, size in enumerate(sizes)})
+    if len(faces) < 3:
+        return
+    test = data.draw(st.integers(1, len(faces) - 1))
+    score = data.draw(st.integers(0, len(faces) - 1 - test))
+    split_of = split_by_image(faces, test=test, score=score, seed=3)
+    found = counts(faces, split_of)
+    assert (found["test"], found["score"]) == (test, score)
+    for source, size in enumerate(sizes):
+        taken = Counter(split_of[f"{source}/{i}"] for i in range(size))
+        assert abs(taken["score"] - score * size / len(faces)) < 1
+        left = (size - taken["score"]) / (len(faces) - score)
+        assert abs(taken["test"] - test * left) < 1
+
+
+@given(ANY, st.integers(1, 30), st.integers(0, 30), st.integers(0, 3))
+def test_a_number_is_missed_only_where_no_photograph_fits(
+    sizes: dict[str, list[int]], test: int, score: int, seed: int
+) -> None:
+    faces = faces_of(sizes)
+    wanted = {"test": test, "score": score}
+    if test + score >= len(faces):
+        return
+    try:
+        split_of = split_by_image(faces, **wanted, seed=seed)
+    except UserError as error:
+        assert f"test: {test} of {len(faces)}" in str(error)
+        assert min(min(each) for each in sizes.values()) > test or score
+        return
+    per_image = Counter(face.image for face in faces)
+    assert set(split_of) == set(per_image) and set(split_of.values()) <= set(splits.SPLITS)
+    found = counts(faces, split_of)
+    assert found["train"] > 0 and found["test"] > 0
+    for split, number in wanted.items():
+        missing = number - found[split]
+        assert missing >= 0
+        assert all(per_image[i] > missing for i in per_image if split_of[i] == "train")
+
+
+def test_shares_are_of_the_faces_and_the_seed_moves_them() -> None:
+    faces = faces_of({"voc": [1] * 60, "folders": [1] * 40})
+    split_of = split_by_image(faces, test=0.2, score=0.05, seed=0)
+    assert counts(faces, split_of) == {"train": 75, "test": 20, "score": 5}
+    assert Counter(split_of[f"folders/{i}"] for i in range(40))["test"] == 8
+    assert split_of == split_by_image(faces[::-1], test=20, score=5, seed=0)
+    assert split_of != split_by_image(faces, test=0.2, score=0.05, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"test": 0.01}, r"^test: 0\.01 of 10 faces is none; give a larger part$"),
+        ({"test": 0}, r"^test: 0 of 10 faces is none"),
+        ({"test": 8, "score": 2}, r"^test, score: 8 and 2 of 10 faces leave none to train on"),
+        ({"score": 2.5}, r"^score: 2\.5 is above 1 and no whole number of faces$"),
+        ({"test": -1}, r"^test: -1 is neither a share of the faces nor a number"),
+        ({"score": float("nan")}, r"^score: nan is neither"),
+        ({"test": float("inf")}, r"^test: inf is neither"),
+        ({"seed": -1}, r"^seed: -1 is negative$"),
+    ],
+)
+def test_what_cannot_be_had_is_one_line_with_its_key(settings: dict, message: str) -> None:
+    given = {"test": 2, "score": 0, "seed": 0} | settings
+    with pytest.raises(UserError, match=message):
+        split_by_image(faces_of({"voc": [1] * 10}), **given)
+
+
+def test_photographs_that_are_all_too_full_to_test_on_are_one_line() -> None:
+    message = r"^test: 0\.1 of 21 faces are 2, but each of the photographs has 7 or more, .*larger"
+    with pytest.raises(UserError, match=message):
+        split_by_image(faces_of({"voc": [7, 7, 7]}), test=0.1, score=0, seed=0)
+
+
+# Near duplicates
+
+
+def scene(seed: int) -> Image.Image:
+    """A picture with large forms, as photographs have."""
+    noise = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
+    image = Image.fromarray(noise).resize((160, 120), Image.Resampling.BICUBIC)
+    return image.filter(ImageFilter.GaussianBlur(2))
+
+
+def print_of(image: Image.Image) -> int:
+    return fingerprint(np.asarray(image))
+
+
+def test_the_fingerprint_says_where_it_becomes_lighter_to_the_right() -> None:
+    ramp = np.repeat(np.arange(0, 180, 2, np.uint8)[None, :, None], 80, axis=0).repeat(3, axis=2)
+    assert fingerprint(ramp) == 2**64 - 1
+    assert fingerprint(ramp[:, ::-1]) == fingerprint(np.zeros((5, 5, 3), np.uint8)) == 0
+    lower_right = ramp.copy()
+    lower_right[:70] = 7
+    assert fingerprint(lower_right) == 2**8 - 1  # the last row is the last byte
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_copy_in_another_size_and_quality_has_nearly_the_same_fingerprint(seed: int) -> None:
+    image, stream = scene(seed), io.BytesIO()
+    image.resize((70, 50), Image.Resampling.BILINEAR).save(stream, "JPEG", quality=50)
+    differing = (print_of(image) ^ print_of(Image.open(stream))).bit_count()
+    assert differing <= splits.NEAR
+    assert (print_of(image) ^ print_of(scene(seed + 100))).bit_count() > 3 * splits.NEAR
+
+
+def test_copies_are_found_across_splits_and_not_within() -> None:
+    prints = {"a": 0b0, "b": 0b11, "c": 0b1, "far": 2**40 - 1}
+    split_of = {"a": "train", "b": "train", "c": "score", "far": "test"}
+    assert near_duplicates(prints, split_of) == [("a", "c", 1), ("b", "c", 1)]
+    assert near_duplicates(prints, dict.fromkeys(prints, "train")) == []
+    limit = {"a": 0, "c": 2**splits.NEAR - 1, "d": 2 ** (splits.NEAR + 1) - 1}
+    split_of = {"a": "train", "c": "test", "d": "score"}
+    assert near_duplicates(limit, split_of) == [("c", "d", 1), ("a", "c", splits.NEAR)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 63), st.sampled_from(splits.SPLITS)), max_size=9))
+def test_every_photograph_with_a_copy_elsewhere_is_named_with_one_as_near_as_any(
+    drawn: list[tuple[int, str]],
+) -> None:
+    prints = {f"{i}": bits for i, (bits, _) in enumerate(drawn)}
+    split_of = {f"{i}": split for i, (_, split) in enumerate(drawn)}
+    found = near_duplicates(prints, split_of)
+    assert len(set(found)) == len(found) <= len(prints)
+    assert [bits for *_, bits in found] == sorted(bits for *_, bits in found)
+    for one, other, bits in found:
+        assert split_of[one] != split_of[other]
+        assert bits == (prints[one] ^ prints[other]).bit_count()
+    for name, mine in prints.items():
+        others = [(mine ^ prints[o]).bit_count() for o in prints if split_of[o] != split_of[name]]
+        nearest = min(others, default=99)
+        named = [bits for *pair, bits in found if name in pair]
+        assert (min(named) if nearest <= splits.NEAR else named) == (
+            nearest if nearest <= splits.NEAR else []
+        )
+
+
+def test_many_photographs_that_are_all_blank_are_no_more_lines_than_photographs() -> None:
+    names = [f"{i:03d}" for i in range(300)]
+    split_of = {name: splits.SPLITS[i % 2] for i, name in enumerate(names)}
+    assert len(near_duplicates(dict.fromkeys(names, 0), split_of)) < 300

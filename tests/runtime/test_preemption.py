@@ -1,0 +1,101 @@
+import contextlib
+import os
+import signal
+
+import pytest
+from several import Several
+
+from research.runtime import preemption
+from runtime.test_distributed import START
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
+    preemption._state.update(received=0, deferred=False, stopping=False)
+    preemption.install()
+    yield
+    preemption._state.update(received=0, deferred=False, stopping=False)
+    for signum, handler in before.items():
+        _ = signal.signal(signum, handler)
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_stops_at_once_where_nothing_is_deferred(signum, code):
+    with pytest.raises(preemption.Stopped) as caught:
+        os.kill(os.getpid(), signum)
+    assert caught.value.exit_code == code
+
+
+def test_a_deferred_signal_waits_until_it_is_asked_for():
+    done = []
+    with pytest.raises(preemption.Stopped, match="SIGTERM"), preemption.deferred():
+        preemption.raise_if_requested()
+        os.kill(os.getpid(), signal.SIGTERM)
+        done.append("work")
+        preemption.raise_if_requested()
+        done.append("more work")
+    assert done == ["work"]
+
+
+def test_a_signal_that_nobody_asks_for_stops_at_the_end_of_the_deferral():
+    done = []
+    with pytest.raises(preemption.Stopped), preemption.deferred():
+        os.kill(os.getpid(), signal.SIGTERM)
+        done.append("work")
+    assert done == ["work"]
+
+
+def test_a_deferral_inside_another_does_not_end_it():
+    done = []
+    with pytest.raises(preemption.Stopped), preemption.deferred():
+        with preemption.deferred():
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        done.append("work")
+    assert done == ["work"]
+
+
+def test_a_second_signal_meets_the_default_of_the_system():
+    with contextlib.suppress(preemption.Stopped), preemption.deferred():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_signal_that_comes_when_another_process_has_stopped_this_one_cuts_nothing(monkeypatch):
+    """A launcher signals one after the other; meanwhile the last state is being written."""
+    monkeypatch.setattr(
+        preemption.distributed, "max_over_processes", lambda received: signal.SIGTERM
+    )
+    with pytest.raises(preemption.Stopped) as caught, preemption.deferred():
+        preemption.raise_if_requested()
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert caught.value.exit_code == 143
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+EPOCHS = """
+preemption.install()
+processes.barrier("begin")
+try:
+    with preemption.deferred():
+        for epoch in range(1000):
+            time.sleep(0.01 * (1 + 3 * me))  # not all are equally fast
+            print("epoch", epoch, file=sys.stderr, flush=True)
+            preemption.raise_if_requested()
+except preemption.Stopped as stopped:
+    assert stopped.together
+    processes.close()
+    print(epoch, stopped)
+    sys.exit(stopped.exit_code)
+"""
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_of_several_stops_all_after_the_same_epoch():
+    with Several(2, ("-c", START + EPOCHS)) as several:
+        several.wait_until(lambda: "epoch 3" in several.said(0))
+        several.send(1, signal.SIGTERM)
+        one, two = several.finish()
+    assert one.code == two.code == 143, one.err + two.err
+    assert one.out == two.out and one.out.endswith(" stopped by SIGTERM\n")

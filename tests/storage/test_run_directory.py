@@ -1,0 +1,256 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import object_store
+import pytest
+from matplotlib.figure import Figure
+from tensorboardX.proto.event_pb2 import Event
+
+from configs import cnn
+from configs import mlp as configs
+from research.storage import run_directory
+from research.structs import UserError
+
+VERSIONS = {"packages": {"jax": "1"}, "data": {"sha256": "a", "caption": "MNIST"}}
+STATISTICS = {"kernel_abs_max": np.float32([[1, 2]])}
+
+
+def config(**changes):
+    made = configs.get_config("tanh-5,smoke")
+    made.update(changes)
+    return made
+
+
+def row(epoch):
+    return {"epoch": epoch, "test_accuracy": [0.5, 0.7], "seconds": 1.0, "memory": None}
+
+
+def logged(workdir, epochs, *, after=None, probed=True):
+    with run_directory.EpochLog(workdir, ["hidden_00", "output"], probed=probed) as log:
+        log.continue_after(after)
+        for epoch in epochs:
+            scaled = {name: values * epoch for name, values in STATISTICS.items()}
+            log.write(epoch, row(epoch) if epoch else None, scaled)
+
+
+def test_config_and_versions_are_written_before_anything_else(tmp_path):
+    run_directory.begin(tmp_path, config(), VERSIONS)
+    assert json.loads((tmp_path / "config.json").read_text())["nets"] == ["tanh-5"]
+    assert json.loads((tmp_path / "versions.json").read_text()) == VERSIONS
+    run_directory.begin(tmp_path, config(), VERSIONS)
+
+
+def test_another_config_is_refused_with_every_difference(tmp_path):
+    run_directory.begin(tmp_path, config(), VERSIONS)
+    other = config(epochs=7)
+    other.data.dir = "elsewhere"
+    with pytest.raises(UserError) as caught:
+        run_directory.begin(tmp_path, other, VERSIONS)
+    assert "epochs: begun with 2, asked for 7" in str(caught.value)
+    assert "data.dir: begun with '', asked for 'elsewhere'" in str(caught.value)
+    assert "batch_size" not in str(caught.value)
+
+
+def test_other_data_are_refused_by_name(tmp_path):
+    run_directory.begin(tmp_path, config(), VERSIONS)
+    other = {**VERSIONS, "data": {"sha256": "b", "caption": "MNIST SAMPLE"}}
+    with pytest.raises(UserError, match="MNIST then, MNIST SAMPLE now"):
+        run_directory.begin(tmp_path, config(), other)
+
+
+def test_other_packages_are_kept_beside_the_first(tmp_path):
+    run_directory.begin(tmp_path, config(), VERSIONS)
+    run_directory.begin(tmp_path, config(), {**VERSIONS, "packages": {"jax": "2"}})
+    for version in ("2", "3", "3", "1"):
+        run_directory.begin(tmp_path, config(), {**VERSIONS, "packages": {"jax": version}})
+    kept = json.loads((tmp_path / "versions.json").read_text())
+    assert kept["packages"]["jax"] == "1"
+    assert [each["packages"]["jax"] for each in kept["resumed_with"]] == ["2", "3", "1"]
+
+
+def test_a_config_file_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"config\.json cannot be read"):
+        run_directory.begin(tmp_path, config(), VERSIONS)
+
+
+def test_rows_drop_a_line_that_was_cut_short(tmp_path):
+    logged(tmp_path, [0, 1, 2])
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(path.read_text()[:-5])
+    assert [r["epoch"] for r in run_directory.rows(tmp_path)] == [1]
+
+
+def test_gradients_grow_by_an_epoch_at_a_time_and_name_their_layers(tmp_path):
+    logged(tmp_path, [0, 1, 2])
+    arrays = run_directory.gradients(tmp_path)
+    assert arrays["epochs"].tolist() == [0, 1, 2]
+    assert arrays["layers"].tolist() == ["hidden_00", "output"]
+    assert arrays["kernel_abs_max"].tolist() == [[[0, 0]], [[1, 2]], [[2, 4]]]
+    assert arrays["kernel_abs_max"].dtype == np.float32
+
+
+@pytest.mark.parametrize(("after", "expected"), [(2, [1, 2, 3]), (1, [1, 3]), (None, [3])])
+def test_records_are_cut_back_to_the_epoch_that_is_resumed(tmp_path, after, expected):
+    logged(tmp_path, [0, 1, 2, 3])
+    logged(tmp_path, [3], after=after)
+    assert [r["epoch"] for r in run_directory.rows(tmp_path)] == expected
+    assert run_directory.gradients(tmp_path)["epochs"].tolist() == ([0] if after else []) + expected
+
+
+def test_an_epoch_is_covered_only_if_metrics_and_gradients_both_hold_it(tmp_path):
+    logged(tmp_path, [0, 1, 2])
+    log = run_directory.EpochLog(tmp_path, ["hidden_00", "output"], probed=True)
+    assert [log.covers(epoch) for epoch in (1, 2, 3)] == [True, True, False]
+    whole = (tmp_path / "gradients.npz").read_bytes()
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    for damaged in (b"damaged", b"", whole[:-30], whole[:middle], flipped):
+        (tmp_path / "gradients.npz").write_bytes(damaged)
+        assert not log.covers(1)
+    assert run_directory.EpochLog(tmp_path, ["hidden_00", "output"], probed=False).covers(2)
+
+
+def test_arrays_are_replaced_in_one_move(tmp_path):
+    path, (first, second) = tmp_path / "predictions.npz", np.eye(2, dtype=np.float32)
+    run_directory.write_arrays(path, {"logits": first, "labels": np.arange(3)})
+
+    class Broken:
+        def __array__(self, *_, **__):
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        run_directory.write_arrays(path, {"logits": Broken()})
+    with np.load(path) as stored:
+        assert sorted(stored) == ["labels", "logits"]
+        np.testing.assert_array_equal(stored["logits"], first)
+    run_directory.write_arrays(path, {"logits": second})
+    with np.load(path) as stored:
+        np.testing.assert_array_equal(stored["logits"], second)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_net_is_the_same_but_for_the_keys_that_may_differ(tmp_path):
+    run_directory.begin(tmp_path, config(), VERSIONS)
+    other = config(epochs=7, cpu_threads=5)
+    other.data.dir = "elsewhere"
+    run_directory.check_same(tmp_path, other, but=("epochs", "cpu_threads", "data"))
+    with pytest.raises(UserError) as caught:
+        run_directory.check_same(tmp_path, other, but=("cpu_threads", "data"))
+    assert f"{tmp_path} holds another net: epochs: begun with 2, asked for 7." in str(caught.value)
+
+
+def test_a_run_begun_before_a_key_existed_is_one_that_did_without(tmp_path):
+    later = {"adversarial_radius", "adversarial_steps"}
+    asked = cnn.get_config("mnist")
+    before = {key: value for key, value in json.loads(asked.to_json()).items() if key not in later}
+    run_directory.write_json(tmp_path / "config.json", before)
+    run_directory.write_json(tmp_path / "versions.json", VERSIONS)
+    run_directory.begin(tmp_path, asked, VERSIONS)
+    run_directory.check_same(tmp_path, asked, but=())
+    asked.adversarial_radius = 0.3
+    said = r"config: adversarial_radius: begun with 0.0, asked for 0.3\. "
+    with pytest.raises(UserError, match=said):
+        run_directory.begin(tmp_path, asked, VERSIONS)
+
+
+def events(folder):
+    """{(name, step): value} of all TensorBoard files in a folder."""
+    values = {}
+    for path in folder.iterdir():
+        content, position = path.read_bytes(), 0
+        while position < len(content):
+            size = int.from_bytes(content[position : position + 8], "little")
+            event = Event.FromString(content[position + 12 : position + 12 + size])
+            for value in event.summary.value:
+                values[value.tag, event.step] = value.simple_value
+            position += 16 + size
+    return values
+
+
+def test_tensorboard_reads_the_mean_over_seeds_of_what_is_known(tmp_path):
+    logged(tmp_path, [0, 1, 2])
+    values = events(tmp_path / "tensorboard")
+    assert values["test_accuracy", 2] == pytest.approx(0.6)
+    assert {step for _, step in values} == {1, 2}
+    assert "memory" not in {name for name, _ in values}
+    assert (
+        run_directory.mean([0.5, None]) == 0.5
+        and run_directory.mean([None]) is run_directory.mean(None) is None
+    )
+
+
+def test_in_a_store_the_records_are_those_of_a_disk(tmp_path, monkeypatch):
+    store = object_store.install(tmp_path / "objects", monkeypatch)
+    for workdir in (tmp_path / "disk", store):
+        with run_directory.locked(workdir):
+            run_directory.begin(workdir, config(), VERSIONS)
+            logged(workdir, [0, 1, 2, 3])
+            logged(workdir, [3], after=2)
+            run_directory.save_figures(workdir, lambda: {"drawn": Figure()})
+            assert run_directory.finished_summary(workdir) is None
+            run_directory.write_json(workdir / "summary.json", {"net": "x"})
+    for name in ("config.json", "versions.json", "metrics.jsonl", "summary.json"):
+        assert (store / name).read_bytes() == (tmp_path / "disk" / name).read_bytes()
+    assert (store / "figures/drawn.png").read_bytes().startswith(b"\x89PNG")
+    assert (
+        run_directory.gradients(store).keys() == run_directory.gradients(tmp_path / "disk").keys()
+    )
+    assert events(store / "tensorboard")["seconds", 3] == 1.0
+    assert run_directory.finished_summary(store) == {"net": "x"}
+    with pytest.raises(UserError, match="begun with another config: epochs"):
+        run_directory.begin(store, config(epochs=9), VERSIONS)
+
+
+def test_that_a_store_cannot_be_locked_is_said_once(tmp_path, monkeypatch, capsys):
+    store = object_store.install(tmp_path / "objects", monkeypatch)
+    run_directory._say_unlocked.cache_clear()
+    with run_directory.locked(store), run_directory.locked(store / "net"):
+        pass
+    assert capsys.readouterr().err.count("cannot be locked") == 1
+    monkeypatch.setattr(object_store.ObjectStore, "_open", lambda *_, **__: 1 / 0)
+    with (
+        pytest.raises(UserError, match="cannot be used as a work directory"),
+        run_directory.locked(store),
+    ):
+        pass
+
+
+def test_a_process_that_is_not_the_first_writes_and_draws_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_directory.distributed, "is_first", lambda: False)
+    logged(tmp_path, [0, 1])
+    run_directory.save_figures(tmp_path, lambda: 1 / 0)
+    run_directory.write_arrays(tmp_path / "arrays.npz", {"a": np.zeros(1)})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_process_is_refused_and_told_who_holds_the_directory(tmp_path):
+    code = (
+        "from pathlib import Path; from research.storage import run_directory as record\n"
+        f"with record.locked(Path({str(tmp_path)!r})): pass"
+    )
+    with run_directory.locked(tmp_path):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode != 0
+        assert f"{tmp_path} is in use by process" in done.stderr
+    again = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+
+
+def test_a_work_directory_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(UserError, match="cannot be used as a work directory"),
+        run_directory.locked(tmp_path / "file" / "run"),
+    ):
+        pass
+
+
+def test_versions_name_packages_device_data_and_commit():
+    found = run_directory.describe_versions({"sha256": "a"})
+    assert set(found["packages"]) == set(run_directory.PACKAGES)
+    assert found["device"].startswith("CPU ") and found["device"].endswith(" cores")
+    assert found["data"] == {"sha256": "a"}
+    assert found["git_commit"] == "" or len(found["git_commit"].removesuffix("+changes")) == 40
