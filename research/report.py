@@ -46,8 +46,8 @@ _DATA = flags.DEFINE_multi_string(
 _HTML = flags.DEFINE_string("html", None, "Write the ledger as one self-contained page, and stop.")
 
 ROOT = Path(__file__).parents[1]
-# Besides the notebooks: documents with blocks that are generated, where they are there.
-DOCUMENTS = ("README.md", "docs/ledger.md", "launch/README.md")
+# Besides the notebooks: where there are blocks that are generated.
+DOCUMENTS = ("README.md", "docs/*.md", "launch/README.md", "results/README.md")
 # Claims about accuracies and gradients that the section on the depth study shows.
 _DEPTH_CLAIMS = ("B17", "B19", "B20", "B21", "D10", "D11", "D12", "D15", "D16")
 
@@ -172,9 +172,8 @@ def render_notebook(document: str, root: Path, name: str) -> str:
 def stale_documents(root: Path) -> dict[Path, str]:
     """{document: what it should be} of those that differ from their records."""
     found: dict[Path, str] = {}
-    for name in DOCUMENTS:
-        path = root / name
-        if path.exists() and (made := render(path.read_text(), root)) != path.read_text():
+    for path in sorted(path for pattern in DOCUMENTS for path in root.glob(pattern)):
+        if (made := render(path.read_text(), root)) != path.read_text():
             found[path] = made
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         name = str(path.relative_to(root))

@@ -1,4 +1,4 @@
-"""The work directory of a run: what was asked, what was used, what came out.
+"""The directory of a run: what was asked, what was used, what came out; writing and reading it.
 
 config.json     the resolved config                    written before the first step
 versions.json   packages, device, data, git commit     written before the first step
@@ -6,11 +6,15 @@ metrics.jsonl   one line per epoch                     appended
 gradients.npz   {statistic: [E + 1, S, L]}             replaced after every epoch, if probed
 predictions.npz {logits [S, N, K], labels [N]}         of classifiers, after the last epoch; of
                                                        masks predictions_<split>.npz
+cells.jsonl     one line per image and target class    of attacks, see `attack_files`
 problems.csv    what was wrong with the files          of masks
 export/         see `research.export`                  of masks
 summary.json    the dict that the run returns          written last
 tensorboard/    the metrics again, for TensorBoard     appended
 checkpoints/    see `research.checkpoint`
+
+`load_run` reads a finished run, be it a user's own or a trimmed one in results/, which lacks some
+files and may have over_seeds.json in the place of metrics.jsonl and gradients.npz of many seeds.
 
 A run that is killed and started again continues these files: they are cut back to the epoch of the
 checkpoint it resumes from. Of several processes the first alone writes and reads them, and tells
@@ -19,6 +23,7 @@ the others what it finds; every process has to call the same functions. In an ob
 """
 
 import contextlib
+import dataclasses
 import fcntl
 import functools
 import importlib.metadata
@@ -44,12 +49,14 @@ from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
 
 from research.runtime import distributed, files
+from research.storage import attack_files
 from research.structs import UserError
 
 PACKAGES = (
     "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets",
     "matplotlib", "ml_collections", "chex", "dm-pix",
 )  # fmt: skip
+EXPERIMENTS = ("depth", "classifiers", "noise", "masks", "predict")
 _DPI = 160
 _MISSING = "(absent)"
 _LOCK = ".lock"
@@ -231,6 +238,150 @@ def with_epoch(
         before = arrays.get(name, np.empty((0, *values.shape), values.dtype))
         longer[name] = np.concatenate([before, values[None]])
     return longer
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished run, a user's own or a trimmed one of results/; made by `load_run`.
+
+    path: its directory.  config, versions, summary: the content of the files of these names.
+    The other files are read when they are first asked for. A trimmed run may lack any of them, and
+    a run writes only those of its experiment: what a missing file would hold is empty.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    versions: Mapping[str, Any]
+    summary: Mapping[str, Any]
+
+    @property
+    def experiment(self) -> str:
+        """The kind of the run: "depth", "classifiers", "noise", "masks" or "predict"."""
+        return self.config["experiment"]
+
+    @property
+    def name(self) -> str:
+        """The variant of the config file, such as "mnist-best"."""
+        return self.config["name"]
+
+    @property
+    def caption(self) -> str:
+        """The data in words, for figures and notes."""
+        return self.versions["data"]["caption"]
+
+    @functools.cached_property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl, one an epoch from 1: {"epoch", "test_accuracy": [S], ...}."""
+        return _read_rows(self.path / "metrics.jsonl")
+
+    @functools.cached_property
+    def gradients(self) -> dict[str, np.ndarray]:
+        """gradients.npz: {"epochs" [E + 1], "layers" [L], statistic: [E + 1, S, L] float32}."""
+        return _read_arrays(self.path / "gradients.npz")
+
+    @functools.cached_property
+    def over_seeds(self) -> dict[str, Any]:
+        """over_seeds.json, of a trimmed net of the depth study: {"curves": ..., "gradients": ...}.
+
+        `ledger.tables.depth.curves` and `gradients` give the same of a net that is not trimmed.
+        """
+        path = self.path / "over_seeds.json"
+        return _read_json(path) if path.exists() else {}
+
+    @functools.cached_property
+    def cells(self) -> list[dict[str, Any]]:
+        """The lines of cells.jsonl, of an attack: one for each image with each target class."""
+        return _read_rows(self.path / "cells.jsonl")
+
+    @functools.cached_property
+    def nets(self) -> dict[str, "Run"]:
+        """{net: its part of the run}, in order; {net: this run} of a run of a single net.
+
+        A part has the config and the versions of the whole, the summary of the net, and the files
+        of the folder of its name where there is one. Of an attack the first net has no folder.
+        """
+        if "nets" not in self.summary:
+            return {self.summary.get("net", self.name): self}
+        parts: dict[str, Run] = {}
+        for net, summary in self.summary["nets"].items():
+            folder = self.path / net
+            path = folder if folder.is_dir() else self.path
+            parts[net] = Run(path, self.config, self.versions, summary)
+        return parts
+
+    def predictions(self, split: str = "") -> dict[str, np.ndarray]:
+        """predictions.npz, or predictions_<split>.npz: {logits [S, N, K], labels [N]}, or {}."""
+        return _read_arrays(self.path / f"predictions{f'_{split}' if split else ''}.npz")
+
+    def figure(self, name: str) -> Path:
+        """The file figures/<name>.png or .webp.  Raises UserError naming it if there is none."""
+        png = self.path / "figures" / f"{name}.png"
+        for path in (png, png.with_suffix(".webp")):
+            if path.exists():
+                return path
+        raise UserError(f"{png} is missing; a run draws it when it is started again")
+
+    def clean(self, image: int) -> np.ndarray:
+        """The picture [H, W, C] uint8 of an attacked image, by its number in `cells`.
+
+        Raises UserError that names the file if it is missing or damaged.
+        """
+        return attack_files.read_png(self.path / "clean" / f"{image:05d}.png")
+
+    def adversarial(self, cell: Mapping[str, Any]) -> np.ndarray:
+        """The picture [H, W, C] uint8 that the attack made, for an element of `cells`.
+
+        Raises UserError that names the file if it is missing or damaged.
+        """
+        return attack_files.read_png(self.path / cell["file"])
+
+
+def load_run(path: Path) -> Run:
+    """The finished run in a directory, whichever experiment it is of.
+
+        run = load_run(Path("results/depth"))      # or Path("runs/mlp/all,seeds=3")
+        run.experiment                             # "depth"
+        run.nets["tanh-40"].summary["test_accuracy"]  # [S]
+        load_run(Path("results/grid-mnist-minimal")).cells[0]["success"]
+
+    Raises UserError, one line naming the file, if the run has not come to its end, was begun by an
+    earlier version, or a file is missing or damaged.
+    """
+    if not (path / "summary.json").exists():
+        raise UserError(
+            f"{path / 'summary.json'} is missing: there is no finished run in {path}; its command "
+            "goes on where it stopped"
+        )
+    config, versions, summary = (
+        _read_json(path / f"{name}.json") for name in ("config", "versions", "summary")
+    )
+    if config.get("experiment") not in EXPERIMENTS:
+        raise UserError(
+            f"{path / 'config.json'}: experiment {config.get('experiment')!r} is not one of "
+            f"{', '.join(EXPERIMENTS)}; a run of an earlier version has to be made again"
+        )
+    return Run(path, config, versions, summary)
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    """The lines of a JSONL file, [] if there is none.  Raises UserError for a damaged one."""
+    if not path.exists():
+        return []
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); make the run again") from error
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file, {} if there is none.  Raises UserError for a damaged one."""
+    if not path.exists():
+        return {}
+    try:
+        with np.load(io.BytesIO(path.read_bytes())) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} cannot be read ({error}); make the run again") from error
 
 
 class EpochLog:

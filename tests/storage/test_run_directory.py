@@ -10,7 +10,7 @@ from tensorboardX.proto.event_pb2 import Event
 
 from configs import cnn
 from configs import mlp as configs
-from research.storage import run_directory
+from research.storage import attack_files, run_directory
 from research.structs import UserError
 
 VERSIONS = {"packages": {"jax": "1"}, "data": {"sha256": "a", "caption": "MNIST"}}
@@ -254,3 +254,74 @@ def test_versions_name_packages_device_data_and_commit():
     assert found["device"].startswith("CPU ") and found["device"].endswith(" cores")
     assert found["data"] == {"sha256": "a"}
     assert found["git_commit"] == "" or len(found["git_commit"].removesuffix("+changes")) == 40
+
+
+def finished(workdir, experiment="depth", summary=None, **config):
+    """Write the three files that every finished run has."""
+    run_directory.write_json(
+        workdir / "config.json", {"experiment": experiment, "name": "x", **config}
+    )
+    run_directory.write_json(workdir / "versions.json", VERSIONS)
+    run_directory.write_json(workdir / "summary.json", summary or {"net": "x"})
+
+
+def test_a_finished_run_is_loaded_with_what_its_files_hold(tmp_path):
+    logged(tmp_path, [0, 1, 2])
+    finished(tmp_path)
+    run_directory.write_arrays(tmp_path / "predictions_val.npz", {"labels": np.arange(3)})
+    attack_files.write_png(tmp_path / "figures" / "drawn.png", np.zeros((2, 3, 1), np.uint8))
+    run = run_directory.load_run(tmp_path)
+    assert (run.experiment, run.name, run.caption) == ("depth", "x", "MNIST")
+    assert [row["epoch"] for row in run.metrics] == [1, 2]
+    assert run.gradients["kernel_abs_max"].tolist() == [[[0, 0]], [[1, 2]], [[2, 4]]]
+    assert run.predictions("val")["labels"].tolist() == [0, 1, 2]
+    assert run.predictions() == {} and run.cells == [] and run.over_seeds == {}
+    assert run.nets == {"x": run}
+    assert run.figure("drawn") == tmp_path / "figures" / "drawn.png"
+    with pytest.raises(UserError, match=r"figures/other\.png is missing"):
+        run.figure("other")
+
+
+def test_the_nets_of_a_study_are_runs_with_the_files_of_their_folders(tmp_path):
+    (tmp_path / "tanh-5").mkdir()
+    logged(tmp_path / "tanh-5", [0, 1])
+    finished(tmp_path, summary={"nets": {"tanh-5": {"epoch": 1}, "relu-5": {"epoch": 2}}})
+    nets = run_directory.load_run(tmp_path).nets
+    assert list(nets) == ["tanh-5", "relu-5"]
+    assert len(nets["tanh-5"].metrics) == 1 and nets["tanh-5"].summary == {"epoch": 1}
+    assert nets["relu-5"].path == tmp_path and nets["relu-5"].caption == "MNIST"
+
+
+def test_the_pictures_of_an_attack_are_those_that_its_cells_name(tmp_path):
+    finished(tmp_path, "noise")
+    made = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    attack_files.write_png(tmp_path / "clean" / "00007.png", made)
+    attack_files.write_png(tmp_path / "cells" / "00007-to-1.png", made + 1)
+    cell = {"image": 7, "target": 1, "file": "cells/00007-to-1.png"}
+    (tmp_path / "cells.jsonl").write_text(json.dumps(cell) + "\n")
+    run = run_directory.load_run(tmp_path)
+    assert run.cells == [cell]
+    np.testing.assert_array_equal(run.clean(7), made)
+    np.testing.assert_array_equal(run.adversarial(run.cells[0]), made + 1)
+    with pytest.raises(UserError, match=r"00008\.png"):
+        run.clean(8)
+
+
+def test_a_run_that_cannot_be_loaded_is_one_line_that_names_the_file(tmp_path):
+    with pytest.raises(UserError, match=r"summary\.json is missing: there is no finished run"):
+        run_directory.load_run(tmp_path)
+    finished(tmp_path, "classify")
+    with pytest.raises(UserError, match=r"config\.json: experiment 'classify' is not one of depth"):
+        run_directory.load_run(tmp_path)
+    finished(tmp_path)
+    (tmp_path / "versions.json").unlink()
+    with pytest.raises(UserError, match=r"versions\.json cannot be read"):
+        run_directory.load_run(tmp_path)
+    finished(tmp_path)
+    (tmp_path / "metrics.jsonl").write_text("{")
+    (tmp_path / "gradients.npz").write_text("no arrays")
+    run = run_directory.load_run(tmp_path)
+    with pytest.raises(UserError, match=r"metrics\.jsonl cannot be read"):
+        _ = run.metrics
+    with pytest.raises(UserError, match=r"gradients\.npz cannot be read"):
+        _ = run.gradients
