@@ -1,7 +1,13 @@
-"""Strict types for every test, and eight devices, for two axes of a mesh."""
+"""Strict types and eight devices for every test, and where the real data lie.
+
+Tests on real MNIST, CIFAR-10 and photographs read `$LAB_DATA/{mnist,cifar10,facemask}`; the default
+is the folder `shared/data` beside the checkout. They are skipped, and counted at the end, where
+there is none.
+"""
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 # More threads than cores: queued collectives of several virtual devices can wait for one another.
 os.environ.setdefault("NPROC", "16")
@@ -14,6 +20,46 @@ import pytest
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+LAB_DATA = Path(
+    os.environ.get("LAB_DATA", str(Path(__file__).parents[2] / "shared" / "data"))
+).absolute()
+NO_DATA = "no real data in "
+
+
+def _real_data(name: str) -> Path:
+    folder = LAB_DATA / name
+    if not folder.is_dir():
+        pytest.skip(f"{NO_DATA}{folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_mnist() -> Path:
+    """Directory of the four IDX files of MNIST."""
+    return _real_data("mnist")
+
+
+@pytest.fixture(scope="session")
+def real_cifar10() -> Path:
+    """Directory of CIFAR-10 as train.tar and test.tar of JPEG files."""
+    return _real_data("cifar10")
+
+
+@pytest.fixture(scope="session")
+def real_faces() -> Path:
+    """Directory with the annotated photographs voc/ and folders/."""
+    return _real_data("facemask")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests were skipped for lack of real data."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    count = sum(NO_DATA in str(report.longrepr) for report in skipped)
+    if count:
+        terminalreporter.write_line(
+            f"{count} tests skipped for lack of real data in {LAB_DATA}; set LAB_DATA"
+        )
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,8 +14,6 @@ from research.data import cifar10_batches, pictures, provenance
 from research.data.cifar10 import load_cifar10
 from research.data.provenance import DataError, Loaded
 
-REAL = Path(__file__).parents[3] / "shared" / "data" / "cifar10"
-needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no pictures of CIFAR-10 in {REAL}")
 FORMS = {
     "python": "python batches",
     "python packed": "cifar-10-python.tar.gz",
@@ -214,10 +212,9 @@ def test_nothing_of_tfds_or_tensorflow_is_imported_for_a_directory(tmp_path: Pat
     assert "tensorflow" not in sys.modules
 
 
-@needs_real
 @pytest.mark.slow
-def test_the_whole_of_the_real_pictures_is_read_and_cached() -> None:
-    (train, test, found), said = load(REAL)
+def test_the_whole_of_the_real_pictures_is_read_and_cached(real_cifar10: Path) -> None:
+    (train, test, found), said = load(real_cifar10)
     assert (found.name, found.full) == ("CIFAR-10 (JPEG copies)", True)
     assert np.bincount(train.labels).tolist() == [5000] * 10
     assert np.bincount(test.labels).tolist() == [1000] * 10
@@ -225,5 +222,5 @@ def test_the_whole_of_the_real_pictures_is_read_and_cached() -> None:
     # Of the published training images, which JPEG keeps.
     assert np.abs(means - (0.4914, 0.4822, 0.4465)).max() < 0.002
     assert len(said) > 1
-    again, said = load(REAL)
+    again, said = load(real_cifar10)
     assert said == [] and again[2] == found

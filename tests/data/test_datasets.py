@@ -30,8 +30,6 @@ from research.data.provenance import PUBLISHED
 from research.structs import Dataset
 
 ROOT = Path(__file__).parents[2]
-REAL = ROOT.parent / "shared" / "data" / "mnist"
-needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no full MNIST in {REAL}")
 CLOSED = "http://127.0.0.1:9/"  # nobody listens on the discard port
 
 
@@ -85,9 +83,8 @@ def assert_equal(first: tuple[Dataset, ...], second: tuple[Dataset, ...]) -> Non
 # What the source says
 
 
-@needs_real
-def test_the_published_files_are_recognised_as_mnist() -> None:
-    train, test, source = load_mnist(directory=str(REAL))
+def test_the_published_files_are_recognised_as_mnist(real_mnist: Path) -> None:
+    train, test, source = load_mnist(directory=str(real_mnist))
     assert (source.name, source.full) == ("MNIST", True)
     assert (train.images.shape, test.images.shape) == ((60000, 28, 28, 1), (10000, 28, 28, 1))
     assert (train.images.dtype, train.labels.dtype) == (np.uint8, np.int32)
@@ -97,9 +94,10 @@ def test_the_published_files_are_recognised_as_mnist() -> None:
     assert source.caption() == "MNIST, 60,000 train / 10,000 test (IDX files), sha256 14d9c3d6"
 
 
-@needs_real
-def test_full_counts_with_one_other_pixel_are_not_called_mnist(tmp_path: Path) -> None:
-    arrays = dict(idx.read_files(idx.find_files(REAL)))
+def test_full_counts_with_one_other_pixel_are_not_called_mnist(
+    real_mnist: Path, tmp_path: Path
+) -> None:
+    arrays = dict(idx.read_files(idx.find_files(real_mnist)))
     arrays["test_images"] = arrays["test_images"].copy()
     arrays["test_images"][7, 0, 0] = 1
     for key, name in idx.NAMES.items():
@@ -133,9 +131,8 @@ def test_the_sample_is_balanced_and_says_that_it_is_a_sample() -> None:
     assert len(np.unique(rows, axis=0)) == 5000
 
 
-@needs_real
-def test_every_digit_of_the_sample_is_one_of_mnist_with_its_label() -> None:
-    full = load_mnist(directory=str(REAL))[:2]
+def test_every_digit_of_the_sample_is_one_of_mnist_with_its_label(real_mnist: Path) -> None:
+    full = load_mnist(directory=str(real_mnist))[:2]
     known = {
         image.tobytes(): int(label)
         for data in full
@@ -507,21 +504,21 @@ def test_a_read_only_data_set_is_read_and_the_missing_cache_is_said(
     assert "not cached" in said[-1]
 
 
-@needs_real
 @pytest.mark.slow
-def test_the_whole_of_mnist_survives_tfds_bit_by_bit(tmp_path: Path) -> None:
-    by_idx = load_mnist(directory=str(REAL))
-    by_tfds = load_mnist(source="tfds", directory=str(REAL), tfds_dir=str(tmp_path))
+def test_the_whole_of_mnist_survives_tfds_bit_by_bit(real_mnist: Path, tmp_path: Path) -> None:
+    by_idx = load_mnist(directory=str(real_mnist))
+    by_tfds = load_mnist(source="tfds", directory=str(real_mnist), tfds_dir=str(tmp_path))
     assert_equal(by_tfds[:2], by_idx[:2])
     assert by_tfds[2].sha256 == by_idx[2].sha256 == datasets.MNIST_SHA256
 
 
-@needs_real
 @pytest.mark.slow
-def test_a_preparation_killed_at_any_moment_is_completed_by_the_next_run(tmp_path: Path) -> None:
+def test_a_preparation_killed_at_any_moment_is_completed_by_the_next_run(
+    real_mnist: Path, tmp_path: Path
+) -> None:
     call = (
         "from research.data.datasets import load_mnist\n"
-        f"load_mnist(source='tfds', directory={str(REAL)!r}, tfds_dir={str(tmp_path)!r})"
+        f"load_mnist(source='tfds', directory={str(real_mnist)!r}, tfds_dir={str(tmp_path)!r})"
     )
     generator = random.Random(0)
     for _ in range(3):

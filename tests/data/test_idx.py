@@ -13,9 +13,6 @@ from hypothesis import strategies as st
 
 from research.data import idx
 
-REAL = Path(__file__).parents[3] / "shared" / "data" / "mnist"
-needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no full MNIST in {REAL}")
-
 
 def idx_bytes(array: np.ndarray) -> bytes:
     magic = 2051 if array.ndim == 3 else 2049
@@ -179,9 +176,8 @@ def test_training_and_test_files_exchanged_are_refused(tmp_path: Path) -> None:
         idx.read_files(idx.find_files(tmp_path))
 
 
-@needs_real
-def test_the_published_files_have_the_published_digests() -> None:
-    paths = idx.find_files(REAL)
+def test_the_published_files_have_the_published_digests(real_mnist: Path) -> None:
+    paths = idx.find_files(real_mnist)
     arrays = idx.read_files(paths)
     idx.check_md5(arrays, paths)
     changed = {**arrays, "test_labels": arrays["test_labels"][::-1]}

@@ -19,8 +19,6 @@ from data.cifar_files import CLASSES, picture, pictures_of, some_arrays, write_p
 from research.data import pictures
 from research.data.provenance import Absent, DataError
 
-REAL = Path(__file__).parents[3] / "shared" / "data" / "cifar10"
-needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no pictures of CIFAR-10 in {REAL}")
 PIXELS = some_arrays()["test_images"][0]
 PNG, JPEG = picture(PIXELS), picture(PIXELS, "jpg")
 
@@ -277,11 +275,12 @@ def test_the_key_sees_every_file(tmp_path: Path) -> None:
     assert len(keys) == 4
 
 
-@needs_real
-def test_the_test_split_of_the_real_pictures_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_test_split_of_the_real_pictures_is_read(
+    real_cifar10: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pictures, "_SAY_EVERY_S", 0.2)
     said: list[str] = []
-    arrays, lossy = pictures.read({"test": REAL / "test.tar"}, said.append)
+    arrays, lossy = pictures.read({"test": real_cifar10 / "test.tar"}, said.append)
     images, labels = arrays["test_images"], arrays["test_labels"]
     assert lossy and images.shape == (10_000, 32, 32, 3)
     assert np.bincount(labels).tolist() == [1000] * 10

@@ -19,8 +19,6 @@ from research.faces import annotations
 from research.faces.annotations import LABELS, Annotated
 from research.structs import Box, Face, Problem
 
-REAL = Path(__file__).parents[3] / "shared" / "data" / "facemask"
-needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no photographs in {REAL}")
 WIDTH, HEIGHT = 60, 40
 RAW = {
     "voc": {"with_mask": "with_mask", "without_mask": "without_mask"}
@@ -690,9 +688,8 @@ def test_no_folder_stops_its_reader(root: Path, drawn: dict[str, bytes]) -> None
 # The real ones
 
 
-@needs_real
-def test_the_real_counts_are_those_of_their_readme() -> None:
-    found = annotations.read(REAL / "voc", "voc")
+def test_the_real_counts_are_those_of_their_readme(real_faces: Path) -> None:
+    found = annotations.read(real_faces / "voc", "voc")
     counts = Counter(face.label for face in found.faces)
     assert counts == {"with_mask": 1025, "without_mask": 223, "incorrect": 105}
     assert len({face.image for face in found.faces}) == 247 and not found.left_out
@@ -700,6 +697,6 @@ def test_the_real_counts_are_those_of_their_readme() -> None:
     assert beyond == {"231", "457", "501", "603", "787"} and len(found.problems) == 6
     assert all("goes beyond" in problem.what for problem in found.problems)
 
-    found = annotations.read(REAL / "folders", "folders")
+    found = annotations.read(real_faces / "folders", "folders")
     counts = Counter(face.label for face in found.faces)
     assert counts == {"with_mask": 210, "without_mask": 320} and not found.problems

@@ -30,8 +30,6 @@ from research.data.provenance import DataError
 from research.faces import crops, dataset, ingest, photos, splits
 from research.structs import Box, Face, UserError
 
-REAL = Path(__file__).parents[3] / "shared" / "data" / "facemask"
-needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no photographs in {REAL}")
 SIZE = 16
 VOC = {"+": "with_mask", "-": "without_mask", "o": "mask_weared_incorrect"}
 JSON = {"+": "face_with_mask", "-": "face_no_mask", "o": "face_with_mask_incorrect"}
@@ -707,9 +705,12 @@ def test_records_wait_in_a_file_and_come_out_in_their_order(tmp_path: Path) -> N
 # The real photographs
 
 
-@needs_real
-def test_the_real_faces_are_as_many_as_their_description_says(tmp_path: Path) -> None:
-    asked = request({"voc": REAL / "voc"}, keep_incorrect=True, test=0.16, score=0.08, balance=0.0)
+def test_the_real_faces_are_as_many_as_their_description_says(
+    real_faces: Path, tmp_path: Path
+) -> None:
+    asked = request(
+        {"voc": real_faces / "voc"}, keep_incorrect=True, test=0.16, score=0.08, balance=0.0
+    )
     found = dataset.prepare(asked, str(tmp_path), find_faces, no_words)
     total = sum((labels_of(f, found.names) for f in found.splits.values()), Counter())
     assert total == {"with_mask": 1025, "without_mask": 223, "incorrect": 105}

@@ -3,7 +3,6 @@ the package `mtcnn` where it runs."""
 
 import functools
 import importlib.util
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -18,7 +17,6 @@ from research.structs import UserError
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("mtcnn") is None, reason="the package mtcnn is not installed"
 )
-REAL = Path(__file__).parents[2] / "shared" / "data" / "facemask"
 GREY = (90, 110, 120)
 EYES = ((36, 59), (64, 59))  # of a drawn face 100 wide
 
@@ -460,10 +458,12 @@ def test_a_photograph_has_the_face_that_the_package_finds(detector):
     assert_alike(detector([image])[0], as_found(the_package(), image), pixels=0.1)
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason=f"no photographs in {REAL}")
-def test_real_photographs_have_the_faces_that_the_package_finds(detector):
+def test_real_photographs_have_the_faces_that_the_package_finds(real_faces, detector):
     reference = the_package()
-    paths = sorted(REAL.glob("folders/test/*/*"))[:4] + sorted(REAL.glob("voc/images/*"))[:4]
+    paths = (
+        sorted(real_faces.glob("folders/test/*/*"))[:4]
+        + sorted(real_faces.glob("voc/images/*"))[:4]
+    )
     images = [np.asarray(ImageOps.exif_transpose(Image.open(p)).convert("RGB")) for p in paths]
     for image, mine in zip(images, detector(images), strict=True):
         assert_alike(mine, as_found(reference, image), pixels=1.01)  # it clips a pixel earlier
