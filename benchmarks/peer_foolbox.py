@@ -1,6 +1,6 @@
 """Attacks of foolbox on the CNN in PyTorch: Carlini & Wagner's, and DDN.
 
-All targeted cells in one call, the cells that only leave their class in a second one: foolbox has
+All targeted cells in one call, the untargeted ones in a second one: foolbox has
 another criterion for those.
 """
 

@@ -274,7 +274,7 @@ def measure_attack(runs: Runs, counts: Sequence[int], images: int) -> dict[str, 
             "--config=configs/noise.py:mnist,smoke",
             f"--config.run={runs.folder / 'net'}",
             f"--config.images={images}",
-            "--config.budget.images=0",
+            "--config.pgd.images=0",
             "--config.cpu_devices=1",
         )
         cells = {f"{row['image']} {row['target']}": row for row in runs.rows(name, "cells.jsonl")}

@@ -107,7 +107,7 @@ def _mnist_best(config: ConfigDict) -> None:
     config.residual = (False, True, True)  # a residual block after each
     config.shrink = 1  # squares of so many pixels are averaged into one first
     config.mean = (0.1307,)  # of the training images, per channel
-    config.deviation = (0.3081,)
+    config.std = (0.3081,)
     config.shift = 2
     config.optimizer = "adamw"
     config.learning_rate = 0.005
@@ -133,7 +133,7 @@ def _cifar10_best(config: ConfigDict) -> None:
     config.residual = (False, True, False, True)
     config.shrink = 1
     config.mean = (0.4914, 0.4822, 0.4465)
-    config.deviation = (0.247, 0.2435, 0.2616)
+    config.std = (0.247, 0.2435, 0.2616)
     config.shift = 4
     config.mirror = True
     config.optimizer = "adamw"

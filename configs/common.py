@@ -3,6 +3,17 @@
 import difflib
 from collections.abc import Sequence
 
+# Keys of configs that have a new name, old to new. A key that is a section, as "budget", stands for
+# all that it holds: "budget.images" is "pgd.images".
+RENAMED = {
+    "look_every": "steps_per_dispatch",
+    "budget": "pgd",
+    "always": "extra_indices",
+    "compare": "baselines",
+    "deviation": "std",
+    "faithful.deviation": "faithful.std",
+}
+
 
 def parse_variant(
     arg: str, variants: Sequence[str], switches: Sequence[str]

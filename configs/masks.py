@@ -100,7 +100,7 @@ def _best(config: ConfigDict) -> None:
     config.residual = (False, True, False, True)  # a residual block after each
     config.shrink = 4  # squares of so many pixels are averaged into one first
     config.mean = (0.5, 0.5, 0.5)
-    config.deviation = (0.25, 0.25, 0.25)
+    config.std = (0.25, 0.25, 0.25)
     config.probability_floor = 0.0
     config.optimizer = "adamw"
     config.learning_rate = 0.003

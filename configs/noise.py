@@ -34,8 +34,8 @@ def get_config(arg: str = "mnist") -> ConfigDict:
         "cifar10": ("cnn:cifar10",),
         "mlp": tuple(f"mlp:{net}" for net in mlp.NETS),
     }[variant]
-    # Attacked as well, to compare, where they are trained already.
-    config.compare = {
+    # Attacked as well, for comparison, where they are trained already.
+    config.baselines = {
         "mnist": ("cnn:mnist-best", "cnn:mnist-robust"),
         "cifar10": ("cnn:cifar10-best",),
         "mlp": (),
@@ -50,7 +50,7 @@ def get_config(arg: str = "mnist") -> ConfigDict:
     config.classes = (0, 2, 4, 6, 8) if config.dataset == "mnist" else tuple(range(10))
     config.per_class = 10 if config.dataset == "mnist" else 2
     config.only_correct = variant != "mlp"
-    config.always = () if config.dataset == "mnist" else (87,)  # the report's horse
+    config.extra_indices = () if config.dataset == "mnist" else (87,)  # the report's horse
     config.images = 0  # if not 0: the first so many test images instead, right or wrong
     config.input = ""  # if not "": a picture of your own instead, PNG or JPEG
     config.batch = 50  # images in one call; every one of them is ten cells
@@ -65,15 +65,15 @@ def get_config(arg: str = "mnist") -> ConfigDict:
     config.faithful.steps = 3000
     config.faithful.check_every = 100  # after 1, 101, 201, ... steps
     config.faithful.learning_rate = 0.01
-    config.faithful.deviation = 0.05  # of the first noise
+    config.faithful.std = 0.05  # of the first noise
     config.faithful.dropout = False  # True: the classifier's dropout stays on, as in Keras' fit
 
-    config.budget = ConfigDict()  # robust accuracy under PGD, the curve of every net
-    config.budget.levels = (4, 13, 26, 51, 76, 102) if config.dataset == "mnist" else (1, 2, 4, 8)
-    config.budget.norm = "linf"  # levels are of 255, of any value; or l2, of the whole image
-    config.budget.images = 200  # the first of the test set; 0 is no curve
-    config.budget.steps = 40
-    config.budget.restarts = 2
+    config.pgd = ConfigDict()  # robust accuracy under PGD, the curve of every net
+    config.pgd.levels = (4, 13, 26, 51, 76, 102) if config.dataset == "mnist" else (1, 2, 4, 8)
+    config.pgd.norm = "linf"  # levels are of 255, of any value; or l2, of the whole image
+    config.pgd.images = 200  # the first of the test set; 0 is no curve
+    config.pgd.steps = 40
+    config.pgd.restarts = 2
 
     config.eval_batch_size = 64  # images at once when the files are judged again
 
@@ -91,16 +91,16 @@ def get_config(arg: str = "mnist") -> ConfigDict:
         # Two epochs on drawn pictures leave the report's CNNs without a gradient, ours not.
         best = "-best" if variant != "mlp" else ""
         config.nets = tuple(f"{net}{best},smoke" for net in config.nets[:2])
-        config.compare = ()
+        config.baselines = ()
         config.per_class = 1
         config.classes = (0, 2)
-        config.always = ()
+        config.extra_indices = ()
         config.only_correct = False
         config.minimal.steps = 10
         config.minimal.search = 20
         config.faithful.steps = 101
-        config.budget.images = 10
-        config.budget.levels = config.budget.levels[:2]
-        config.budget.steps = 5
+        config.pgd.images = 10
+        config.pgd.levels = config.pgd.levels[:2]
+        config.pgd.steps = 5
         config.data.source = "synthetic"
     return config

@@ -91,24 +91,24 @@ def test_every_attack_is_valid_and_its_smoke_is_the_same_in_small(variant, tmp_p
         assert each.experiment == "noise" and each.run == each.input == ""
         classes = len(datasets.CLASSES[each.dataset])
         assert set(each.classes) <= set(range(classes)) and list(each.classes)
-        assert list(each.budget.levels) == sorted(each.budget.levels)
-        for spec in (*each.nets, *each.compare):
+        assert list(each.pgd.levels) == sorted(each.pgd.levels)
+        for spec in (*each.nets, *each.baselines):
             assert nets.locate(spec, "", each.dataset) is None
     assert (config.name, smoke.name) == (variant, f"{variant}-smoke")
-    assert set(smoke.keys()) == set(config.keys()) and smoke.budget.keys() == config.budget.keys()
+    assert set(smoke.keys()) == set(config.keys()) and smoke.pgd.keys() == config.pgd.keys()
     assert (config.data.source, smoke.data.source) == ("auto", "synthetic")
-    assert all(spec.endswith(",smoke") for spec in smoke.nets) and smoke.compare == ()
+    assert all(spec.endswith(",smoke") for spec in smoke.nets) and smoke.baselines == ()
 
 
 def test_the_attack_of_the_report_is_on_fifty_digits_of_five_classes_and_a_horse():
     mnist, cifar10 = noise.get_config(), noise.get_config("cifar10")
     assert mnist.nets == ("cnn:mnist",) and cifar10.nets == ("cnn:cifar10",)
-    assert (mnist.classes, mnist.per_class, mnist.always) == ((0, 2, 4, 6, 8), 10, ())
+    assert (mnist.classes, mnist.per_class, mnist.extra_indices) == ((0, 2, 4, 6, 8), 10, ())
     assert mnist.only_correct and mnist.images == 0
-    assert cifar10.always == (87,)
+    assert cifar10.extra_indices == (87,)
     faithful = mnist.faithful
     assert (faithful.steps, faithful.check_every, faithful.learning_rate) == (3000, 100, 0.01)
-    assert (faithful.deviation, faithful.dropout) == (0.05, False)
+    assert (faithful.std, faithful.dropout) == (0.05, False)
     mnist.method = "faithful"
     assert attacks.make_method(mnist) == Faithful()
 
@@ -116,7 +116,7 @@ def test_the_attack_of_the_report_is_on_fifty_digits_of_five_classes_and_a_horse
 def test_the_nets_of_the_depth_study_are_attacked_on_the_same_images_right_or_wrong():
     config = noise.get_config("mlp")
     assert config.nets == tuple(f"mlp:{net}" for net in mlp.NETS)
-    assert not config.only_correct and config.compare == ()
+    assert not config.only_correct and config.baselines == ()
 
 
 def test_smoke_is_short_and_never_real_data():

@@ -331,7 +331,7 @@ def test_a_signal_to_one_of_several_saves_and_another_number_goes_on(
 def test_several_processes_attack_as_one_does(count, cache, tmp_path):
     """Against a net that one process has trained, for theirs would differ in its last bits."""
     config = "--config=configs/noise.py:mnist,smoke"
-    few = ("--config.images=3", "--config.budget.images=0", "--config.data.source=sample")
+    few = ("--config.images=3", "--config.pgd.images=0", "--config.data.source=sample")
     net = run("--config=configs/cnn.py:mnist-best,smoke", f"--workdir={tmp_path / 'net'}", cache)
     assert net.returncode == 0, net.stderr
     words = (config, *few, f"--config.run={tmp_path / 'net'}", cache)

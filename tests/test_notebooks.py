@@ -113,7 +113,7 @@ def make_run(name, root, monkeypatch):
         monkeypatch.setattr(nets, "locate", lambda spec, *_: found[spec].workdir)
         monkeypatch.setattr(nets, "find", lambda spec, *_: found[spec])
         monkeypatch.setattr(generate, "generate", toy.attack([]))
-        _ = attack.run(toy.smoke(nets=("cnn:mnist",), compare=("cnn:mnist-best",)), workdir)
+        _ = attack.run(toy.smoke(nets=("cnn:mnist",), baselines=("cnn:mnist-best",)), workdir)
         config = json.loads((workdir / "config.json").read_text())
         config["dataset"] = {"exercise_2": "mnist", "cifar": "cifar10"}[name]
         (workdir / "config.json").write_text(json.dumps(config))

@@ -54,9 +54,9 @@ def sample(numbers):
 def smoke(**changes):
     """A config whose attack takes a few steps; "minimal__steps" is minimal.steps."""
     config = configs.get_config("mnist,smoke")
-    config.update({"batch": 2, "eval_batch_size": 16, "only_correct": True, "always": (7,)})
+    config.update({"batch": 2, "eval_batch_size": 16, "only_correct": True, "extra_indices": (7,)})
     config.minimal.update({"steps": 3, "search": 8, "polish": 1})
-    config.budget.update({"images": 25, "levels": (13, 40), "steps": 10, "restarts": 1})
+    config.pgd.update({"images": 25, "levels": (13, 40), "steps": 10, "restarts": 1})
     for key, value in changes.items():
         place, _, last = key.rpartition("__")
         (config[place] if place else config)[last] = value

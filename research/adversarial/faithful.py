@@ -1,9 +1,9 @@
 """The report's attack to the letter (Exercise 2), so that its weaknesses can be measured.
 
-Noise drawn with deviation 0.05 is added to the image and clipped; Adam with Keras' formula descends
-the mean squared error between the softmax and the one-hot target, or ascends it where the target is
-the actual class; after 1, 101, 201, ... steps the noise is rounded to 8-bit levels and the clipped
-sum classified, and a success ends the cell.
+Noise drawn with standard deviation 0.05 is added to the image and clipped; Adam with Keras' formula
+descends the mean squared error between the softmax and the one-hot target, or ascends it where the
+target is the actual class; after 1, 101, 201, ... steps the noise is rounded to 8-bit levels and
+the clipped sum classified, and a success ends the cell.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ class _Noise:
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Faithful:
-    """deviation: of the first noise.  steps: at most.  check_every: steps between two checks.
+    """std: of the first noise.  steps: at most.  check_every: steps between two checks.
 
     required: margin from which on a check succeeds; the report asks for none.
     dropout: whether the classifier's dropout is on while the noise is optimised, as Keras' `fit`
@@ -41,7 +41,7 @@ class Faithful:
     steps: int = 3000
     check_every: int = 100
     learning_rate: float = 0.01
-    deviation: float = 0.05
+    std: float = 0.05
     required: float = 0.0
     dropout: bool = False
 
@@ -49,7 +49,7 @@ class Faithful:
         """Random noise, not yet judged."""
         del classify
         drawn = jax.random.normal(cell.key, cell.image.shape, jnp.float32)
-        noise = self.deviation * drawn
+        noise = self.std * drawn
         start_l2 = criterion.l2(_candidate(cell, noise), cell.image)
         progress = dataclasses.replace(no_progress(cell), start_l2=start_l2)
         return State(progress, _Noise(noise, self._optimiser().init(noise)))

@@ -176,7 +176,7 @@ def make_model(config: Config, classes: int) -> nn.Module:
             widths=config.widths,
             residual=config.residual,
             mean=config.mean,
-            deviation=config.deviation,
+            std=config.std,
             shrink=config.shrink,
             **common,
         )

@@ -1,7 +1,7 @@
 """What does the noise look like, how often does it win, and where else? One pure function a figure.
 
-Every image is attacked toward each class. Toward its own class ("self") the attack wins when the
-prediction leaves that class: an easier question, and never counted together with the others.
+Every image is attacked toward each class. Toward its own class ("untargeted") the attack wins when
+the prediction leaves that class: an easier question, and never counted together with the others.
 Nothing is told by colour alone: borders differ in their lines, failures are crossed, curves differ
 in line and marker, and counts stand in the cells.
 """
@@ -43,17 +43,17 @@ _SHARES = LinearSegmentedColormap.from_list("shares", ["#FFFFFF", "#BFE3F5", "#5
 _BORDERS: dict[str, dict[str, Any]] = {
     "original": {"edgecolor": "#E3B505", "linestyle": "solid"},
     "target reached": {"edgecolor": "#009E73", "linestyle": "solid"},
-    "self: own class left": {"edgecolor": "#CC2222", "linestyle": "dotted"},
+    "untargeted: own class left": {"edgecolor": "#CC2222", "linestyle": "dotted"},
     "failed, crossed": {"edgecolor": "black", "linestyle": "dashed"},
 }
 _ORIGINAL, _REACHED, _LEFT, _FAILED = _BORDERS
 _BORDER_IN = 0.028
 _BAR_IN = 0.5  # a colour bar with its numbers and its label
 _LINE_IN = 0.125  # a line of the smallest print
-_SELF: dict[str, Any] = {"facecolor": "0.94", "edgecolor": "black", "linestyle": "dashed"}
+_UNTARGETED: dict[str, Any] = {"facecolor": "0.94", "edgecolor": "black", "linestyle": "dashed"}
 _KINDS: dict[str, dict[str, Any]] = {
     "targeted": {"color": _BLUE, "linestyle": "solid"},
-    "self": {"color": _ORANGE, "linestyle": "dashed"},
+    "untargeted": {"color": _ORANGE, "linestyle": "dashed"},
 }
 _NETS = (
     (_BLUE, "o", "solid"),
@@ -192,7 +192,7 @@ def draw_success(
     won, tried: [K, K] counts, rows the actual class, columns the target, K from 2 to 10.
     won_correct, tried_correct: [K, K], those among them whose original is classified rightly; a
     second line in the cell where they are not all.  classes: K names.
-    The diagonal, "leave the class", is framed and not shaded, with a rate of its own; cells never
+    The diagonal, "untargeted", is framed and not shaded, with a rate of its own; cells never
     tried are empty.
     Raises ValueError for other shapes, counts that contradict each other, none tried at all, or
     more than 9,999 in a cell.
@@ -219,7 +219,7 @@ def draw_success(
         _fill_cells(axis, counts)
         _name_cells(axis, classes, classes)
         _ = axis.set(xlabel="target", ylabel="actual")
-        handles = [Patch(**_SELF, label="self: leave the class, another question")]
+        handles = [Patch(**_UNTARGETED, label="untargeted: another question")]
         frame(figure, title, _two_rates(counts), caption, handles)
     return figure
 
@@ -230,7 +230,7 @@ def draw_distributions(
     linf: ArrayLike,
     l0: ArrayLike,
     success: ArrayLike,
-    self_target: ArrayLike,
+    untargeted: ArrayLike,
     *,
     title: str,
     caption: str,
@@ -238,12 +238,12 @@ def draw_distributions(
     """Draws the share of the successful attacks that took at most so many steps or so much noise.
 
     steps, l0: [M] counts, M from 1.  l2: [M], of images 0..1.  linf: [M], in levels of 8 bits.
-    success, self_target: [M] bool. Failures are left out and said; targeted and self are apart.
+    success, untargeted: [M] bool. Failures are left out and said; the two kinds are apart.
     An axis is logarithmic where its values are above zero and span a factor of 30 or more.
     Raises ValueError for unequal M, or a success whose value is negative or not finite.
     """
     won = _flags(success, "success", np.shape(success))
-    own = _flags(self_target, "self_target", won.shape)
+    own = _flags(untargeted, "untargeted", won.shape)
     panels = {
         "gradient steps": steps,
         "L2 norm (pixels 0..1)": l2,
@@ -277,8 +277,8 @@ def draw_distributions(
         handles = [Line2D([], [], label=kind, **look) for kind, look in _KINDS.items()]
         failed = ((~own).sum() - (won & ~own).sum(), own.sum() - (won & own).sum())
         sentences = [
-            f"Successes only. {_rates('Targeted', won[~own], 'Self', won[own])} Not drawn:"
-            f" {failed[0]:,} targeted and {failed[1]:,} self that failed."
+            f"Successes only. {_rates('Targeted', won[~own], 'Untargeted', won[own])} Not drawn:"
+            f" {failed[0]:,} targeted and {failed[1]:,} untargeted that failed."
         ]
         frame(figure, title, sentences, caption, handles)
     return figure
@@ -555,7 +555,7 @@ def _rates(one: str, first: np.ndarray, two: str, second: np.ndarray) -> str:
 
 
 def _fill_cells(axis: Axes, counts: Sequence[np.ndarray]) -> None:
-    """Counts of each cell, below them those of originals classified rightly; a frame for self."""
+    """Counts of each cell, below them those of originals classified rightly; a framed diagonal."""
     won, tried, won_right, right = counts
     size = 8 if tried.max() < 100 else 7
     for (i, j), n in np.ndenumerate(tried):
@@ -567,15 +567,15 @@ def _fill_cells(axis: Axes, counts: Sequence[np.ndarray]) -> None:
                 text = f"{won_right[i, j]}/{right[i, j]}"
                 _ = axis.text(j, i + 0.22, text, fontsize=7, style="italic", **look)
             if i == j:
-                box = Rectangle((i - 0.46, i - 0.46), 0.92, 0.92, zorder=0.5, **_SELF)
+                box = Rectangle((i - 0.46, i - 0.46), 0.92, 0.92, zorder=0.5, **_UNTARGETED)
                 _ = axis.add_patch(box)
 
 
 def _two_rates(counts: Sequence[np.ndarray]) -> list[str]:
-    """Sentences on the attacks toward another class and on self: all, and originals right."""
+    """Sentences on targeted and untargeted attacks: all of them, and those on originals right."""
     own = np.eye(len(counts[0]), dtype=bool)
     sentences: list[str] = []
-    for name, cells in (("Toward another class", ~own), ("Self", own)):
+    for name, cells in (("Toward another class", ~own), ("Untargeted", own)):
         won, tried, won_right, right = [int(np.sum(c, where=cells)) for c in counts]
         if not tried:
             sentences.append(f"{name}: none tried.")

@@ -168,17 +168,17 @@ class ResNet(nn.Module):
     A stem, then for every further width a convolution with a pool of 2 and, where `residual` says
     so, a block of two convolutions around which the input passes by; group normalisation and ReLU
     after every convolution; the largest value of every channel; the output layer, scaled.
-    The images are brought to mean 0 and deviation 1 inside, by `mean` and `deviation` [C].
+    The images are brought to mean 0 and deviation 1 inside, by `mean` and `std` [C].
     shrink: before anything else, squares of so many pixels by so many are averaged into one.
     After D. Page, "How to train your ResNet" (2018, the net of DAWNBench), with group instead of
     batch normalisation, so that the images of a batch never influence one another.
-    Raises UserError if lengths differ, a width is not a multiple of 8, or a deviation not positive.
+    Raises UserError if lengths differ, a width is not a multiple of 8, or a std not positive.
     """
 
     widths: Sequence[int]
     residual: Sequence[bool]
     mean: Sequence[float]
-    deviation: Sequence[float]
+    std: Sequence[float]
     shrink: int = 1
     classes: int = 10
     dtype: jax.typing.DTypeLike = jnp.float32
@@ -189,8 +189,8 @@ class ResNet(nn.Module):
             raise UserError(f"shrink: {self.shrink} is below 1")
         if any(width % 8 or width < 8 for width in self.widths):
             raise UserError(f"widths: {self.widths} has a number that is not a multiple of 8")
-        if not all(value > 0 for value in self.deviation):
-            raise UserError(f"deviation: {self.deviation} has a number that is not positive")
+        if not all(value > 0 for value in self.std):
+            raise UserError(f"std: {self.std} has a number that is not positive")
         super().__post_init__()
 
     @property
@@ -204,12 +204,12 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
         del train  # nothing here is random
-        for key in ("mean", "deviation"):
+        for key in ("mean", "std"):
             _check_channels(key, getattr(self, key), images.shape[-1])
         if self.shrink > 1:
             images = _shrunk(images, self.shrink)
-        mean, deviation = (jnp.asarray(v, jnp.float32) for v in (self.mean, self.deviation))
-        x = (images - mean.reshape(1, 1, 1, -1)) / deviation.reshape(1, 1, 1, -1)
+        mean, std = (jnp.asarray(v, jnp.float32) for v in (self.mean, self.std))
+        x = (images - mean.reshape(1, 1, 1, -1)) / std.reshape(1, 1, 1, -1)
         x = x.astype(self.dtype)
         for i, (width, residual) in enumerate(zip(self.widths, self.residual, strict=True)):
             if i and min(x.shape[1:3]) < 2:

@@ -30,9 +30,10 @@ MOST_IMAGES = 10  # rows of a grid
 _QUALITY = 85  # of WebP
 # Keys that may differ from the stated configuration, for they do not change what is measured.
 _FREE_KEYS = (
-    "run", "batch", "eval_batch_size", "cpu_devices", "cpu_threads", "matmul_precision", "compare",
+    "run", "batch", "eval_batch_size", "cpu_devices", "cpu_threads", "matmul_precision",
+    "baselines",
 )  # fmt: skip
-_SHOWN_KEYS = ("method", "classes", "per_class", "budget")  # those that differ are in the command
+_SHOWN_KEYS = ("method", "classes", "per_class", "pgd")  # those that differ are in the command
 _NUMBERS = ("steps", "predicted", "probability", "l0", "l2", "linf", "psnr", "ssim", "success")
 
 
@@ -135,7 +136,7 @@ def _sheet(workdir: Path, rows: Sequence[Sequence[Mapping[str, Any]]]) -> bytes:
 
 def _command(config: Mapping[str, Any], stated: Mapping[str, Any]) -> str:
     words = [f"python -m research.main --config=configs/noise.py:{config['name']}"]
-    for key in ("method", "classes", "per_class", "compare"):
+    for key in ("method", "classes", "per_class", "baselines"):
         if config[key] != stated[key]:
             value = tuple(config[key]) if isinstance(config[key], list) else config[key]
             words.append(shlex.quote(f"--config.{key}={value}".replace(", ", ",")))

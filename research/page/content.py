@@ -200,10 +200,10 @@ def tally(run: Mapping[str, Any]) -> dict[str, int]:
     count: Counter[str] = Counter()
     for about, row in zip(run["images"], run["cells"], strict=True):
         for target, cell in enumerate(row):
-            kind = "self" if target == about["actual"] else "targeted"
+            kind = "untargeted" if target == about["actual"] else "targeted"
             count[f"{kind}_tried"] += 1
             count[f"{kind}_won"] += bool(cell["success"])
-    names = ("targeted_tried", "targeted_won", "self_tried", "self_won")
+    names = ("targeted_tried", "targeted_won", "untargeted_tried", "untargeted_won")
     return {name: count[name] for name in names}
 
 

@@ -380,7 +380,7 @@ class Attack(Study):
         names = ("steps", "l2", "linf", "l0", "success")
         columns = {name: np.array([cell[name] for cell in cells]) for name in names}
         own = np.array([cell["actual"] == cell["target"] for cell in cells])
-        return Arguments(**{**columns, "linf": _LEVELS * columns["linf"]}, self_target=own)
+        return Arguments(**{**columns, "linf": _LEVELS * columns["linf"]}, untargeted=own)
 
     def matrix(self) -> Any:
         """Counts for `figures.noise.draw_success`: of all cells of a run, or those of the grid."""
@@ -402,9 +402,7 @@ class Attack(Study):
         """Counts for `figures.noise.draw_robust_accuracy`, of the first nets."""
         found = self._compared("robust_accuracy")
         if not found:
-            return Missing(
-                "*There is no robust accuracy: `--config.budget.images=200` measures it.*"
-            )
+            return Missing("*There is no robust accuracy: `--config.pgd.images=200` measures it.*")
         hits = dict(list(found["hits"].items())[:_MOST_NETS])
         unit = "Linf, levels of 8 bits" if found["norm"] == "linf" else "L2, times 255"
         return Arguments(budgets=found["levels"], hits=hits, count=found["count"], unit=unit)
@@ -414,7 +412,7 @@ class Attack(Study):
         found = self._compared("transfer")
         if not found:
             return Missing(
-                "*One net alone: nothing can transfer. `--config.compare` names others.*"
+                "*One net alone: nothing can transfer. `--config.baselines` names others.*"
             )
         rates = np.array(found["rates"], np.float64)  # None is NaN
         return Arguments(rates=rates, names=found["names"], counts=found["counts"])

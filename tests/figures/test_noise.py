@@ -72,7 +72,7 @@ def make_attacks() -> dict[str, Any]:
         "linf": np.array([10.0, 20.0, 30.0, 99.0, 5.0, 6.0]),
         "l0": np.array([300, 200, 400, 784, 100, 150]),
         "success": np.array([True, True, True, False, True, True]),
-        "self_target": np.array([False] * 4 + [True] * 2),
+        "untargeted": np.array([False] * 4 + [True] * 2),
         **FRAME,
     }
 
@@ -152,7 +152,7 @@ def test_borders_tell_originals_targets_self_and_failures_by_colour_and_line() -
     legend = figure.legends[0]
     assert [to_hex(p.get_edgecolor()) for p in legend.get_patches()] == [YELLOW, GREEN, RED, BLACK]
     named = [text.get_text() for text in legend.get_texts()]
-    assert named == ["original", "target reached", "self: own class left", "failed, crossed"]
+    assert named == ["original", "target reached", "untargeted: own class left", "failed, crossed"]
 
 
 def test_failures_and_nothing_else_are_crossed_from_corner_to_corner() -> None:
@@ -306,20 +306,22 @@ def test_success_shades_the_targeted_cells_and_frames_self() -> None:
     assert [(round(p.get_x()), round(p.get_y())) for p in framed] == [(0, 0), (1, 1)]
     assert {p.get_linestyle() for p in framed} == {"dashed"}
     (named,) = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert named == "self: leave the class, another question"
+    assert named == "untargeted: another question"
 
 
 def test_success_says_both_rates_apart_and_both_denominators() -> None:
     figure = noise.draw_success(*make_success(), "abc", **FRAME)
     both = "Toward another class: 39 of 40 won (97.5 %); originals classified rightly: 37 of 38"
-    assert f"{both} (97.4 %). Self: 20 of 20 won (100.0 %)" in texts(figure)
+    assert f"{both} (97.4 %). Untargeted: 20 of 20 won (100.0 %)" in texts(figure)
     assert "Second line of a cell" in texts(figure)
     won, tried, *_ = make_success()
     assert "Second line" not in texts(noise.draw_success(won, tried, won, tried, "abc", **FRAME))
     untried = [np.where(np.eye(3, dtype=bool), 0, counts) for counts in make_success()]
-    assert "Self: none tried. " in texts(noise.draw_success(*untried, "abc", **FRAME))
+    assert "Untargeted: none tried. " in texts(noise.draw_success(*untried, "abc", **FRAME))
     wrong = [*make_success()[:2], *np.zeros((2, 3, 3), int)]
-    assert "classified rightly: 0 of 0. Self" in texts(noise.draw_success(*wrong, "abc", **FRAME))
+    assert "classified rightly: 0 of 0. Untargeted" in texts(
+        noise.draw_success(*wrong, "abc", **FRAME)
+    )
 
 
 def test_distributions_are_of_successes_targeted_and_self_apart() -> None:
@@ -334,12 +336,14 @@ def test_distributions_are_of_successes_targeted_and_self_apart() -> None:
         assert (targeted.get_linestyle(), own.get_linestyle()) == ("-", "--")
         assert to_hex(targeted.get_color()) != to_hex(own.get_color())
     titles = [axis.get_title() for axis in figure.axes]
-    assert titles[:2] == ["median 10 targeted, 3 self", "median 1.5 targeted, 0.6 self"]
+    assert titles[:2] == ["median 10 targeted, 3 untargeted", "median 1.5 targeted, 0.6 untargeted"]
     labels = [axis.get_xlabel().split(" (")[0] for axis in figure.axes]
     assert labels == ["gradient steps", "L2 norm", "Linf norm", "L0 norm"]
-    assert "Targeted: 3 of 4. Self: 2 of 2. Not drawn: 1 targeted and 0 self" in texts(figure)
+    assert "Targeted: 3 of 4. Untargeted: 2 of 2. Not drawn: 1 targeted and 0 untargeted" in texts(
+        figure
+    )
     named = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert named == ["targeted", "self"]
+    assert named == ["targeted", "untargeted"]
 
 
 def test_an_axis_is_logarithmic_only_for_wide_positive_values() -> None:
@@ -354,7 +358,7 @@ def test_attacks_that_all_failed_leave_empty_panels_that_say_so() -> None:
     figure = noise.draw_distributions(**make_attacks() | {"success": np.zeros(6, bool)})
     assert [axis.get_title() for axis in figure.axes] == ["no success"] * 4
     assert not any(axis.lines for axis in figure.axes)
-    assert "Not drawn: 4 targeted and 2 self that failed" in texts(figure)
+    assert "Not drawn: 4 targeted and 2 untargeted that failed" in texts(figure)
 
 
 def test_robust_accuracy_has_a_line_a_net_with_wilson_bands() -> None:
@@ -525,7 +529,7 @@ def success_with(index: int, value: int) -> Callable[[], Figure]:
         (lambda: noise.draw_success(*np.full((4, 2, 2), 10_000), "ab", **FRAME), "got 10000"),
         (lambda: noise.draw_success(*make_success(), "ab", **FRAME), r"four \[K, K\]"),
         (attacks_with(l0=[1]), r"\[M\] of everything"),
-        (attacks_with(self_target=[True]), "self_target"),
+        (attacks_with(untargeted=[True]), "untargeted"),
         (attacks_with(l2=np.full(6, np.nan)), "L2 norm .* for each success"),
         (attacks_with(linf=np.full(6, -1.0)), "Linf norm .* for each success"),
         (

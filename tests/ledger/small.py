@@ -16,7 +16,7 @@ seconds = 50
 data = { "config.data.dir" = "mnist" }
 
 [run.cells]
-command = "--config=configs/noise.py:cifar10 --config.compare=()"
+command = "--config=configs/noise.py:cifar10 --config.baselines=()"
 record = "cells.cifar10 faithful"
 requires = { epochs = 4 }
 after = "study"

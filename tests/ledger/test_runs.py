@@ -83,7 +83,7 @@ def test_a_command_is_that_of_main_with_its_data_and_its_directory(tmp_path):
     words = runs.command(book.runs["cells"], tmp_path, {"mnist": "a b"})
     assert words == [
         *(sys.executable, "-m", "research.main", "--config=configs/noise.py:cifar10"),
-        *("--config.compare=()", "--config.data.dir=a b", f"--workdir={tmp_path / 'cells'}"),
+        *("--config.baselines=()", "--config.data.dir=a b", f"--workdir={tmp_path / 'cells'}"),
     ]
     finished = tmp_path / "study" / "summary.json"
     finished.parent.mkdir()

@@ -53,7 +53,7 @@ def test_what_has_no_record_is_not_run_and_says_how_to(tmp_path):
         "python -m research.main --config=configs/mlp.py:all --config.seeds=20 "
         "--config.data.dir=DIR"
     )
-    assert found["E22"]["command"].split()[-2] == '"--config.compare=()"'
+    assert found["E22"]["command"].split()[-2] == '"--config.baselines=()"'
     assert found["B08"]["estimate"] == 100
     assert "ask for the photographs" in found["F02"]["reason"]
     assert found["B08"]["ours"] is None and found["B08"]["parts"] == []

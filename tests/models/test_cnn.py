@@ -32,7 +32,7 @@ def residual(**changes):
         "widths": (8, 16),
         "residual": (False, True),
         "mean": (0.2, 0.4),
-        "deviation": (0.5, 0.25),
+        "std": (0.5, 0.25),
     }
     return ResNet(**(settings | changes))
 

@@ -21,7 +21,7 @@ CELL = {
 def make_attack(folder, *, full=True, **changes):
     """A finished attack on test images 3, a 7, and 5, a 0; grey levels tell pictures apart."""
     config = noise.get_config("mnist")
-    config.classes, config.per_class, config.compare = (0, 7), 1, ()
+    config.classes, config.per_class, config.baselines = (0, 7), 1, ()
     with config.unlocked():
         config.update(changes)
     rows = []
@@ -72,7 +72,7 @@ def test_the_command_repeats_the_run_and_no_path_of_the_machine_is_kept(tmp_path
     text = (results / "grids.json").read_text()
     assert json.loads(text)["mnist-faithful"]["command"] == (
         "python -m research.main --config=configs/noise.py:mnist --config.method=faithful "
-        "'--config.classes=(0,7)' --config.per_class=1 '--config.compare=()' "
+        "'--config.classes=(0,7)' --config.per_class=1 '--config.baselines=()' "
         "--config.data.dir=DIR"
     )
     assert "/home/me" not in text

@@ -62,7 +62,7 @@ def test_curves_of_readings_that_were_kept_are_given_as_median_lowest_and_highes
 
 def test_cells_toward_their_own_class_are_counted_apart():
     assert content.tally(made.grid(actual=(0, 9))) == {
-        "targeted_tried": 18, "targeted_won": 17, "self_tried": 2, "self_won": 1,
+        "targeted_tried": 18, "targeted_won": 17, "untargeted_tried": 2, "untargeted_won": 1,
     }  # fmt: skip
 
 

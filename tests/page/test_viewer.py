@@ -118,7 +118,7 @@ def test_pictures_of_the_records_are_cut_from_their_sheet():
     noise = grid["adversarial"].astype(float) - grid["clean"][:, None]
     measured = np.abs(noise).max(axis=(2, 3, 4)).ravel()
     np.testing.assert_allclose(np.sort(measured), np.sort(norms["linf"]), atol=0.02)
-    assert norms["self_target"].sum() == 10
+    assert norms["untargeted"].sum() == 10
 
 
 def test_of_many_images_one_of_every_class_comes_before_a_second_one():

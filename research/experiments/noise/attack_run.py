@@ -47,7 +47,7 @@ def attack(
     summary = {
         **summarise(rows, dict(zip(sample.numbers.tolist(), logits.argmax(axis=1), strict=True))),
         "verified": _verify(config, net, into, rows),
-        "doctor": diagnostics.examine(rows, restarted),
+        "diagnostics": diagnostics.examine(rows, restarted),
     }
     words = _words(summary)
     caption = f"{source.caption()}. {config.method}, {sample.words}, seed {config.seed}"
@@ -74,10 +74,10 @@ def summarise(rows: Sequence[Mapping[str, Any]], said: Mapping[int, int]) -> dic
     """Rates, norms and costs of the cells.
 
     rows: of cells.jsonl.  said: {image: what the net says without noise}.
-    Targeted cells and those that only leave their class are never counted together.
+    Targeted cells and untargeted ones are never counted together.
     """
     summary: dict[str, Any] = {"cells": len(rows)}
-    for kind, own in (("targeted", False), ("self", True)):
+    for kind, own in (("targeted", False), ("untargeted", True)):
         these = [row for row in rows if (row["target"] == row["actual"]) == own]
         right = [row for row in these if said[row["image"]] == row["actual"]]
         won = [row for row in these if row["success"]]
@@ -281,7 +281,7 @@ def _restart(
 def _words(summary: Mapping[str, Any]) -> str:
     """What a person wants to know first."""
     parts: list[str] = []
-    for kind in ("targeted", "self"):
+    for kind in ("targeted", "untargeted"):
         own = summary[kind]
         norm = f", median L2 {own['l2']['median']:.3f}" if own["l2"] else ""
         parts.append(f"{own['won']:,} of {own['tried']:,} {kind} cells{norm}")

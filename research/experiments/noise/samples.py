@@ -31,9 +31,9 @@ def check(config: Config, test_set: Dataset) -> None:
     if config.input:
         _ = read_picture(config, test_set)
     count = len(test_set.images)
-    for number in config.always:
+    for number in config.extra_indices:
         if not 0 <= number < count:
-            raise UserError(f"always: there is no test image {number}, only {count:,}")
+            raise UserError(f"extra_indices: there is no test image {number}, only {count:,}")
 
 
 def take(config: Config, net: Net, test_set: Dataset) -> Sample:
@@ -58,12 +58,16 @@ def take(config: Config, net: Net, test_set: Dataset) -> Sample:
         logits = generate.logits_of(net.apply_fn, net.params, images, batch_size=size)
         right = logits.argmax(axis=1) == labels
     chosen = choose(labels, right, config.classes, config.per_class)
-    numbers = np.array(list(dict.fromkeys([*config.always, *chosen.tolist()])), np.int64)
+    numbers = np.array(list(dict.fromkeys([*config.extra_indices, *chosen.tolist()])), np.int64)
     if not len(numbers):
-        raise UserError("classes, per_class, always: they choose no image")
+        raise UserError("classes, per_class, extra_indices: they choose no image")
     which = "correctly classified test images" if config.only_correct else "test images"
     words = f"the first {config.per_class} {which} of each of {len(config.classes)} classes"
-    words += f", and test image {', '.join(map(str, config.always))}" if config.always else ""
+    words += (
+        f", and test image {', '.join(map(str, config.extra_indices))}"
+        if config.extra_indices
+        else ""
+    )
     return Sample(images[numbers], labels[numbers], numbers, words)
 
 

@@ -89,7 +89,7 @@ def describe(config: Config) -> str:
     for spec in _compared(config):
         place = nets.locate(spec, config.run, config.dataset)
         lines.append(f"{spec}: {place or 'left out, not trained'}")
-    asked = config.images or config.per_class * len(config.classes) + len(config.always)
+    asked = config.images or config.per_class * len(config.classes) + len(config.extra_indices)
     count = 1 if config.input else min(asked, len(test_set.images))
     cells = count * len(datasets.CLASSES[config.dataset])
     return "\n".join([*lines, f"{count:,} images, {cells:,} cells a net", f"{make_method(config)}"])
@@ -107,20 +107,20 @@ def check(config: Config) -> None:
     positive = {"batch": config.batch, "eval_batch_size": config.eval_batch_size}
     positive |= {f"minimal.{key}": config.minimal[key] for key in ("steps", "search")}
     positive |= {f"faithful.{key}": config.faithful[key] for key in ("steps", "check_every")}
-    positive |= {f"budget.{key}": config.budget[key] for key in ("steps", "restarts")}
+    positive |= {f"pgd.{key}": config.pgd[key] for key in ("steps", "restarts")}
     for key, value in positive.items():
         if value < 1:
             raise UserError(f"{key}: {value} is not a positive number")
     for key, value in (
         *((key, config[key]) for key in ("images", "per_class")),
         *((f"minimal.{key}", config.minimal[key]) for key in ("required", "polish")),
-        ("budget.images", config.budget.images),
-        ("budget.levels", min(config.budget.levels, default=0)),
+        ("pgd.images", config.pgd.images),
+        ("pgd.levels", min(config.pgd.levels, default=0)),
     ):
         if value < 0:
             raise UserError(f"{key}: {value} is negative")
-    if config.budget.norm not in NORMS:
-        raise UserError(f"budget.norm: {config.budget.norm!r} is not one of {', '.join(NORMS)}")
+    if config.pgd.norm not in NORMS:
+        raise UserError(f"pgd.norm: {config.pgd.norm!r} is not one of {', '.join(NORMS)}")
     if not 0 <= config.seed < 2**31 - 1:
         raise UserError(f"seed: {config.seed} is not in 0 .. 2**31 - 2")
     _ = make_method(config)
@@ -133,9 +133,9 @@ def _check_nets(config: Config) -> None:
         raise UserError("nets: empty; give names such as 'cnn:mnist'")
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise UserError(f"nets, compare: two are called {twice[0]!r}; name each once")
+        raise UserError(f"nets, baselines: two are called {twice[0]!r}; name each once")
     if len(specs) > MOST_JUDGES:
-        raise UserError(f"nets, compare: {len(specs)} nets are more than {MOST_JUDGES}")
+        raise UserError(f"nets, baselines: {len(specs)} nets are more than {MOST_JUDGES}")
     for spec in specs:
         found = nets.locate(spec, config.run, config.dataset)
         if found is None and config.run and spec in config.nets:
@@ -156,7 +156,7 @@ def make_method(config: Config) -> Method:
             steps=own.steps,
             check_every=own.check_every,
             learning_rate=own.learning_rate,
-            deviation=own.deviation,
+            std=own.std,
             dropout=own.dropout,
         )
     raise UserError(f"method: {config.method!r} is not one of {', '.join(METHODS)}")
@@ -201,7 +201,7 @@ def _check_picture(config: Config, workdir: Path, test_set: Dataset) -> None:
 
 def _compared(config: Config) -> list[str]:
     """The nets to compare that are not attacked anyway."""
-    return [spec for spec in config.compare if spec not in config.nets]
+    return [spec for spec in config.baselines if spec not in config.nets]
 
 
 def _into(workdir: Path, found: Sequence[Net], net: Net) -> Path:
@@ -220,7 +220,7 @@ def _compare(
     """Robust accuracy of every net against the budget, and how their images transfer."""
     caption = f"{source.caption()}. {config.name}, seed {config.seed}"
     compared: dict[str, Any] = {}
-    if config.budget.images and not config.input:
+    if config.pgd.images and not config.input:
         compared["robust_accuracy"] = _robust_accuracy(config, found, test_set, workdir)
     if len(found) > 1:
         clean = {
@@ -238,7 +238,7 @@ def _robust_accuracy(
     config: Config, found: Sequence[Net], test_set: Dataset, workdir: Path
 ) -> dict[str, Any]:
     """How many of the first test images each net still has right within every budget."""
-    own = config.budget
+    own = config.pgd
     levels = [0, *sorted(set(own.levels) - {0})]
     count = min(own.images, len(test_set.images))
     images, labels = (np.asarray(a)[:count] for a in (test_set.images, test_set.labels))
@@ -289,7 +289,7 @@ def _fallen(
     config: Config, net: Net, images: np.ndarray, labels: np.ndarray, level: float
 ) -> np.ndarray:
     """Whether each image is taken for another class, [N] bool: by itself, or with PGD's noise."""
-    own = config.budget
+    own = config.pgd
     if level == 0:
         logits = generate.logits_of(
             net.apply_fn, net.params, images, batch_size=config.eval_batch_size

@@ -17,7 +17,7 @@ _KEYS = ("dataset", "nets", "faithful", "per_class", "only_correct", "images", "
 def collect(workdir: Path, *, any_data: bool = False) -> dict[str, dict[str, Any]]:
     """{"cells.VARIANT faithful": what is kept of the cells of an attack as the report does it}.
 
-    Of CIFAR-10 only the cells of the horse are kept; `leave` has those that leave their class, by
+    Of CIFAR-10 only the cells of the horse are kept; `untargeted` has the untargeted ones, by
     class, `toward` the others, as "0-2"; `actual`, `won` and `steps` are of all, `won_share` by
     class of the cells toward others, and `*_first` are of the horse toward class 0.  published:
     whether the images are in the published order, so that numbers of images are the report's.
@@ -44,11 +44,11 @@ def collect(workdir: Path, *, any_data: bool = False) -> dict[str, dict[str, Any
     if config["name"] == "cifar10":
         rows = [row for row in rows if row["image"] == HORSE]
     (net,) = summary["nets"].values()
-    only = " '--config.classes=()' --config.budget.images=0" if not config["classes"] else ""
+    only = " '--config.classes=()' --config.pgd.images=0" if not config["classes"] else ""
     return {
         f"cells.{config['name']} faithful": {
             "command": f"python -m research.main --config=configs/noise.py:{config['name']} "
-            f"--config.method=faithful '--config.compare=()'{only} --config.data.dir=DIR",
+            f"--config.method=faithful '--config.baselines=()'{only} --config.data.dir=DIR",
             "epochs": net["epochs"],
             "published": versions["data"]["name"] in ("MNIST", "CIFAR-10"),
             **_cells(rows),
@@ -64,7 +64,7 @@ def _cells(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     own = [row for row in rows if row["actual"] == row["target"]]
     others = [row for row in rows if row["actual"] != row["target"]]
     kept: dict[str, Any] = {
-        "leave": _grouped(own, lambda row: f"{row['actual']}"),
+        "untargeted": _grouped(own, lambda row: f"{row['actual']}"),
         "toward": _grouped(others, lambda row: f"{row['actual']}-{row['target']}"),
         "actual": [row["actual"] for row in rows],
         "won": [int(row["success"]) for row in rows],

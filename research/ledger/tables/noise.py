@@ -23,14 +23,14 @@ _SHOWN_KEYS = (
     "images",
     "minimal",
     "faithful",
-    "compare",
+    "baselines",
 )  # those that differ are in the command
 
 
 def table(result: Mapping[str, Any]) -> str:
     """Markdown table of attacks, a row for each net and method, from results/noise.json."""
     lines = [
-        "| net | attack | targeted | leave the class | hold on their files | L2, median (90 %) | "
+        "| net | attack | targeted | untargeted | hold on their files | L2, median (90 %) | "
         "Linf, levels | PSNR, dB | SSIM | gradients a cell | dead at first, at last (%) |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
@@ -91,7 +91,7 @@ def collect(workdir: Path) -> dict[str, Any]:
         raise UserError(f"{workdir} was not run on the full set: {versions['data']['caption']}")
     options = list(_options(config, stated))
     name = " ".join([config["name"], *options])
-    kept = ("targeted", "self", "verified", "doctor", "cells", "gradients", "epochs")
+    kept = ("targeted", "untargeted", "verified", "diagnostics", "cells", "gradients", "epochs")
     return {
         name: {
             "name": config["name"],
@@ -103,7 +103,8 @@ def collect(workdir: Path) -> dict[str, Any]:
             "method": summary["method"],
             "words": summary["sample"],
             "nets": {
-                net: {key: found[key] for key in kept} | {"doctor": _short(found["doctor"])}
+                net: {key: found[key] for key in kept}
+                | {"diagnostics": _short(found["diagnostics"])}
                 for net, found in summary["nets"].items()
             },
             **{key: summary[key] for key in ("robust_accuracy", "transfer") if key in summary},
@@ -117,7 +118,9 @@ def collect(workdir: Path) -> dict[str, Any]:
 
 
 def _row(name: str, method: str, net: Mapping[str, Any]) -> str:
-    targeted, own, files, health = (net[k] for k in ("targeted", "self", "verified", "doctor"))
+    targeted, own, files, health = (
+        net[k] for k in ("targeted", "untargeted", "verified", "diagnostics")
+    )
 
     def median(key: str, form: str, factor: float = 1.0) -> str:
         found = targeted[key]
@@ -152,5 +155,5 @@ def _options(config: Mapping[str, Any], stated: Mapping[str, Any]) -> list[str]:
 
 
 def _short(health: Mapping[str, Any]) -> dict[str, Any]:
-    """A doctor's findings without the list of single cells."""
+    """Diagnostics without the list of single cells."""
     return {key: value for key, value in health.items() if key != "failures"}

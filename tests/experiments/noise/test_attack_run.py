@@ -111,7 +111,7 @@ def test_a_success_that_the_judge_does_not_confirm_is_refused_and_said_to_be_los
     for row in refused:
         assert (row["success"], row["success_lost"]) == (False, True) and row["margin"] < 0
     assert summary["targeted"]["won"] == 3 * 8
-    assert summary["doctor"]["why_failed"] == {attack_run.diagnostics.reason(refused[0]): 3}
+    assert summary["diagnostics"]["why_failed"] == {attack_run.diagnostics.reason(refused[0]): 3}
 
 
 def test_an_infinite_trace_is_null_in_the_row(tmp_path, monkeypatch):
@@ -188,7 +188,10 @@ def test_failed_cells_are_tried_once_more_from_another_start(calls, tmp_path):
     assert (last["seed"], last["polish"]) == (1, 0)
     assert last["numbers"] == [2, 7, 10, 2]
     assert last["targets"].tolist() == [[9], [9], [9], [9]]
-    assert (summary["doctor"]["restarted_cells"], summary["doctor"]["restart_gain"]) == (3, 0.0)
+    assert (summary["diagnostics"]["restarted_cells"], summary["diagnostics"]["restart_gain"]) == (
+        3,
+        0.0,
+    )
 
 
 def test_cells_of_another_net_are_not_gone_on_with(calls, tmp_path):
@@ -232,7 +235,7 @@ def by_hand():
 def test_targeted_cells_and_those_that_leave_their_class_are_never_pooled():
     summary = attack_run.summarise(*by_hand())
     assert (summary["cells"], summary["gradients"]) == (9, 90)
-    targeted, own = summary["targeted"], summary["self"]
+    targeted, own = summary["targeted"], summary["untargeted"]
     names = ("tried", "won", "tried_correct", "won_correct")
     assert [targeted[name] for name in names] == [6, 4, 4, 3]
     assert [own[name] for name in names] == [3, 2, 2, 1]
@@ -245,7 +248,7 @@ def test_targeted_cells_and_those_that_leave_their_class_are_never_pooled():
 def test_where_nothing_was_won_there_are_no_norms():
     cells, said = by_hand()
     summary = attack_run.summarise([{**row, "success": False} for row in cells], said)
-    assert summary["targeted"]["l2"] is None and summary["self"]["margin"] is None
+    assert summary["targeted"]["l2"] is None and summary["untargeted"]["margin"] is None
     assert summary["targeted"]["start_l2"]["median"] == 0.25
 
 

@@ -8,7 +8,7 @@ from research.structs import UserError
 
 
 def take(**changes):
-    config = toy.smoke(always=())
+    config = toy.smoke(extra_indices=())
     config.update(changes)
     return samples.take(config, toy.net(), toy.data())
 
@@ -32,7 +32,7 @@ def test_right_or_wrong_if_asked():
 
 
 def test_images_that_are_always_there_come_first_and_only_once():
-    found = take(per_class=1, always=(21, 2))
+    found = take(per_class=1, extra_indices=(21, 2))
     check(found, (21, 2, 10))
     assert found.words.endswith("of each of 2 classes, and test image 21, 2")
 
@@ -54,10 +54,10 @@ def test_a_picture_of_the_user_has_the_class_that_the_net_says(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"always": (3, 30)}, "always: there is no test image 30, only 30"),
-        ({"always": (-1,)}, "always: there is no test image -1"),
-        ({"per_class": 0}, "classes, per_class, always: they choose no image"),
-        ({"classes": ()}, "classes, per_class, always: they choose no image"),
+        ({"extra_indices": (3, 30)}, "extra_indices: there is no test image 30, only 30"),
+        ({"extra_indices": (-1,)}, "extra_indices: there is no test image -1"),
+        ({"per_class": 0}, "classes, per_class, extra_indices: they choose no image"),
+        ({"classes": ()}, "classes, per_class, extra_indices: they choose no image"),
         ({"input": "nowhere.png"}, r"nowhere.png: cannot be read .* 12 x 12 pixels, grey"),
     ],
 )

@@ -41,7 +41,7 @@ def settle(patched):
 
 
 def smoke(**changes):
-    return toy.smoke(nets=("cnn:mnist",), compare=("cnn:mnist-best",), **changes)
+    return toy.smoke(nets=("cnn:mnist",), baselines=("cnn:mnist-best",), **changes)
 
 
 @pytest.fixture(scope="module")
@@ -150,9 +150,12 @@ def test_every_success_is_one_on_its_bytes_and_class_9_is_out_of_reach(finished,
         assert row["l2"] == pytest.approx(np.linalg.norm(change))
         if row["success"]:  # only what the net reads is changed
             assert not change[1:].any() and 0 < row["steps"] + 1 <= row["gradients"] <= 12
-    assert summary["targeted"]["won"] == 24 and summary["self"]["won"] == 3
+    assert summary["targeted"]["won"] == 24 and summary["untargeted"]["won"] == 3
     assert summary["verified"] == {"files": 27, "survived": 27, "batch_size": 17}
-    assert (summary["doctor"]["restarted_cells"], summary["doctor"]["restart_gain"]) == (3, 0.0)
+    assert (summary["diagnostics"]["restarted_cells"], summary["diagnostics"]["restart_gain"]) == (
+        3,
+        0.0,
+    )
 
 
 def test_robust_accuracy_is_what_is_known_of_these_nets(finished):
@@ -189,7 +192,7 @@ def test_transfer_counts_the_images_that_the_judging_net_has_right_without_noise
 
 
 def test_a_share_of_no_image_is_none(calls, tmp_path):
-    summary = study.run(smoke(always=(), classes=(2,), budget__images=0), tmp_path)
+    summary = study.run(smoke(extra_indices=(), classes=(2,), pgd__images=0), tmp_path)
     assert summary["transfer"]["rates"] == [[1.0, None], [1.0, None]]
     assert "robust_accuracy" not in summary
 
@@ -209,8 +212,8 @@ def test_a_run_that_is_stopped_again_and_again_ends_as_one_that_is_not(
     expected = study.run(smoke(), whole)
     images = [call["numbers"] for call in calls if len(call["targets"][0]) == 10]
     assert images == [[7, 10], [2, 2]] * 2
-    budgets = [call for call in calls if len(call["numbers"]) == 20]
-    assert len(budgets) == 2 * 2 * 2  # nets, levels above 0, and 25 images in two calls
+    pgds = [call for call in calls if len(call["numbers"]) == 20]
+    assert len(pgds) == 2 * 2 * 2  # nets, levels above 0, and 25 images in two calls
     calls.clear()
     stops = 0
     while not (parts / "summary.json").exists():
@@ -221,7 +224,7 @@ def test_a_run_that_is_stopped_again_and_again_ends_as_one_that_is_not(
         if stops == 2 + 2 + 3 + 3:  # calls of each net, levels of each net
             assert study.run(smoke(), parts) == expected
     assert [call["numbers"] for call in calls if len(call["targets"][0]) == 10] == images
-    assert len([call for call in calls if len(call["numbers"]) == 20]) == len(budgets)
+    assert len([call for call in calls if len(call["numbers"]) == 20]) == len(pgds)
     left_out = (".lock", "versions.json")
     one, other = (
         {k: v for k, v in contents(d).items() if k not in left_out} for d in (whole, parts)
@@ -277,14 +280,14 @@ def test_an_image_that_falls_within_a_budget_has_fallen_within_every_larger_one(
 
 
 def test_levels_are_sorted_each_once_and_begin_without_noise(calls, tmp_path):
-    summary = study.run(smoke(budget__levels=(40, 0, 13, 13)), tmp_path)
+    summary = study.run(smoke(pgd__levels=(40, 0, 13, 13)), tmp_path)
     assert summary["robust_accuracy"]["levels"] == [0, 13, 40]
 
 
 def test_a_picture_of_the_user_is_attacked_alone_and_must_stay_the_same(calls, tmp_path):
     mine = tmp_path / "mine.png"
     attack_files.write_png(mine, toy.data().images[3])
-    config = smoke(input=str(mine), images=3, budget__images=3)
+    config = smoke(input=str(mine), images=3, pgd__images=3)
     summary = study.run(config, tmp_path / "run")
     assert summary["nets"]["first"]["cells"] == 10
     assert "robust_accuracy" not in summary and summary["sample"] == "the picture mine.png"
@@ -299,10 +302,10 @@ def test_a_picture_of_the_user_is_attacked_alone_and_must_stay_the_same(calls, t
     [
         ({"dataset": "mnsit"}, "dataset: 'mnsit' is not one of mnist, cifar10"),
         ({"nets": ()}, "nets: empty"),
-        ({"nets": ("cnn:mnist",) * 2}, "nets, compare: two are called 'mnist'; name each once"),
+        ({"nets": ("cnn:mnist",) * 2}, "nets, baselines: two are called 'mnist'; name each once"),
         (
-            {"compare": tuple(f"a:{i}" for i in range(12))},
-            "nets, compare: 13 nets are more than 12",
+            {"baselines": tuple(f"a:{i}" for i in range(12))},
+            "nets, baselines: 13 nets are more than 12",
         ),
         ({"method": "minimla"}, "method: 'minimla' is not one of minimal, faithful"),
         ({"seed": -1}, "seed: -1 is not in"),
@@ -318,13 +321,13 @@ def test_a_picture_of_the_user_is_attacked_alone_and_must_stay_the_same(calls, t
         ({"minimal__polish": -1}, "minimal.polish: -1 is negative"),
         ({"faithful__steps": 0}, "faithful.steps: 0"),
         ({"faithful__check_every": 0}, "faithful.check_every: 0"),
-        ({"budget__norm": "l1"}, "budget.norm: 'l1' is not one of linf, l2"),
-        ({"budget__levels": (4, -1)}, "budget.levels: -1 is negative"),
-        ({"budget__images": -1}, "budget.images: -1 is negative"),
-        ({"budget__steps": 0}, "budget.steps: 0"),
-        ({"budget__restarts": 0}, "budget.restarts: 0"),
+        ({"pgd__norm": "l1"}, "pgd.norm: 'l1' is not one of linf, l2"),
+        ({"pgd__levels": (4, -1)}, "pgd.levels: -1 is negative"),
+        ({"pgd__images": -1}, "pgd.images: -1 is negative"),
+        ({"pgd__steps": 0}, "pgd.steps: 0"),
+        ({"pgd__restarts": 0}, "pgd.restarts: 0"),
         ({"input": "nowhere.png"}, "nowhere.png: cannot be read"),
-        ({"always": (30,)}, "always: there is no test image 30"),
+        ({"extra_indices": (30,)}, "extra_indices: there is no test image 30"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_by_its_key_and_leaves_nothing(
@@ -338,7 +341,7 @@ def test_a_value_that_cannot_be_used_is_refused_by_its_key_and_leaves_nothing(
 
 
 def with_changes(changes):
-    return toy.smoke(**{"nets": ("cnn:mnist",), "compare": ("cnn:mnist-best",)} | changes)
+    return toy.smoke(**{"nets": ("cnn:mnist",), "baselines": ("cnn:mnist-best",)} | changes)
 
 
 def test_a_given_directory_without_the_net_is_refused_but_a_net_to_compare_is_left_out(
@@ -358,7 +361,7 @@ def test_a_given_directory_without_the_net_is_refused_but_a_net_to_compare_is_le
 
 
 def test_a_net_that_is_attacked_anyway_is_not_compared_with_itself(calls, tmp_path):
-    summary = study.run(with_changes({"compare": ("cnn:mnist", "cnn:mnist-best")}), tmp_path)
+    summary = study.run(with_changes({"baselines": ("cnn:mnist", "cnn:mnist-best")}), tmp_path)
     assert list(summary["nets"]) == ["first", "second"]
 
 
@@ -391,13 +394,13 @@ def test_a_method_has_the_settings_of_its_config():
     assert study.make_method(config) == Minimal(steps=11, search=12, required=0.5)
     own = {
         **{"steps": 7, "check_every": 3, "learning_rate": 0.5},
-        **{"deviation": 0.1, "dropout": True},
+        **{"std": 0.1, "dropout": True},
     }
     config = smoke(method="faithful", **{f"faithful__{key}": own[key] for key in own})
     assert study.make_method(config) == Faithful(**own)
 
 
-PARTS = ("minimal", "faithful", "budget", "data")
+PARTS = ("minimal", "faithful", "pgd", "data")
 
 
 @pytest.mark.parametrize("variant", configs.VARIANTS)

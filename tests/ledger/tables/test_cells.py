@@ -40,7 +40,7 @@ def finished_attack(workdir, name="mnist", rows=MNIST, data=None, net_epochs=4, 
 def test_cells_are_kept_by_class_and_target_without_paths(tmp_path):
     kept = cells.collect(finished_attack(tmp_path / "run"))["cells.mnist faithful"]
     assert "/home/somebody" not in json.dumps(kept)
-    assert kept["leave"] == {"0": {"predicted": [6], "probability": [0.75]}}
+    assert kept["untargeted"] == {"0": {"predicted": [6], "probability": [0.75]}}
     assert kept["toward"]["0-2"]["predicted"] == [1, 2]
     assert (kept["won_share"], kept["steps"]) == ([0.5], [101, 3000, 101])
     assert (kept["epochs"], kept["published"], kept["psnr_first"]) == (4, True, [])

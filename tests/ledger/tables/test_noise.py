@@ -22,9 +22,9 @@ def kind(won, tried, **medians):
 def net(**changes):
     return {
         "targeted": kind(88, 90, l2=0.5, linf=40 / 255, psnr=30.26, ssim=0.91251),
-        "self": kind(10, 10),
+        "untargeted": kind(10, 10),
         "verified": {"files": 98, "survived": 97, "batch_size": 65},
-        "doctor": {"dead_share_first": 0.404, "dead_share_last": 0.7, "failures": [1, 2]},
+        "diagnostics": {"dead_share_first": 0.404, "dead_share_last": 0.7, "failures": [1, 2]},
         "cells": 100,
         "gradients": 12_345,
         "epochs": 4,
