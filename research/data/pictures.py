@@ -11,7 +11,6 @@ threads wait for one another; with two it took longer (measured). It is done onc
 
 from __future__ import annotations
 
-import io
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,10 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import JpegImagePlugin, PngImagePlugin
-from PIL.ImageFile import ImageFile
 
 from research.data import cache, tar
+from research.data.image_files import JPEG_START, read_image
 from research.data.provenance import PUBLISHED, Absent, Arrays, DataError, existing_directory
 
 EXPECTED = (
@@ -93,52 +91,15 @@ def read(found: Mapping[str, Path], say: Callable[[str], None]) -> tuple[Arrays,
         images = np.empty((len(pictures), _SIDE_PX, _SIDE_PX, 3), np.uint8)
         last = time.monotonic()
         for done, (position, content) in enumerate(_contents(path, pictures), 1):
-            images[position], is_jpeg = decode(content, pictures[position].where)
-            lossy = lossy or is_jpeg
+            where = pictures[position].where
+            images[position] = read_image(content, shape=(_SIDE_PX, _SIDE_PX, 3), name=where)
+            lossy = lossy or content.startswith(JPEG_START)
             if time.monotonic() - last > _SAY_EVERY_S:
                 say(f"decoding {path.name}: {done:,} of {len(pictures):,} images")
                 last = time.monotonic()
         arrays[f"{split}_images"] = images
         arrays[f"{split}_labels"] = np.array([p.label for p in pictures], np.uint8)
     return arrays, lossy
-
-
-def decode(content: bytes, where: str) -> tuple[np.ndarray, bool]:
-    """The pixels [32, 32, 3] uint8 of a PNG or a JPEG file, and whether it is a JPEG.
-
-    Size and mode are read from its header and refused before a pixel is decoded, so that a small
-    file cannot fill the memory. Raises DataError that begins with `where`.
-    """
-    if content[:8] == b"\x89PNG\r\n\x1a\n":
-        kind, plugin = "PNG", PngImagePlugin.PngImageFile
-    elif content[:2] == b"\xff\xd8":
-        kind, plugin = "JPEG", JpegImagePlugin.JpegImageFile
-    else:
-        start = f"starts with {content[:8]!r}" if content else "is empty"
-        raise DataError(f"{where}: {start}, expected a PNG or JPEG file; replace or remove it")
-    try:
-        # Not Image.open: it tries formats that are not expected, and takes twice as long.
-        image = plugin(io.BytesIO(content))
-        _check_header(image, content, kind, where)
-        pixels = np.frombuffer(image.tobytes(), np.uint8)
-    except DataError:
-        raise
-    except Exception as error:  # damage surfaces as any type
-        raise DataError(
-            f"{where}: damaged or truncated {kind} file ({error}); copy or download it again"
-        ) from None
-    return pixels.reshape(_SIDE_PX, _SIDE_PX, 3), kind == "JPEG"
-
-
-def _check_header(image: ImageFile, content: bytes, kind: str, where: str) -> None:
-    bits = content[24] if kind == "PNG" else 8  # PIL would cut 16 bits to 8 without a word
-    mode = f"{image.mode} with transparency" if "transparency" in image.info else image.mode
-    if (image.size, mode, bits) != ((_SIDE_PX, _SIDE_PX), "RGB", 8):
-        width, height = image.size
-        raise DataError(
-            f"{where}: {width:,} x {height:,} pixels, mode {mode}, {bits} bits a channel; expected "
-            f"{_SIDE_PX} x {_SIDE_PX}, RGB, 8 bits: convert or remove it"
-        )
 
 
 def _in_folder(folder: Path) -> list[_Picture]:

@@ -13,24 +13,14 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
-from PIL import Image, JpegImagePlugin, PngImagePlugin
+from PIL import Image
 
+from research.data.image_files import read_image
 from research.runtime import distributed, files
-from research.structs import UserError
 
-_KINDS = {1: "grey", 3: "RGB"}  # by channels
-_MODES = {
-    "1": "grey", "L": "grey", "I": "grey", "I;16": "grey", "LA": "grey with transparency",
-    "RGBA": "RGB with transparency", "P": "palette",
-}  # fmt: skip
-_PLUGINS = (
-    (b"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
-    (b"\xff\xd8", JpegImagePlugin.JpegImageFile),
-)
-_PNG_BITS_AT = 24
 _KEYS = ("image", "target")
 
 
@@ -39,7 +29,7 @@ def write_png(path: Path, image: np.ndarray) -> None:
 
     Raises ValueError for another shape or type.
     """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in _KINDS:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
         raise ValueError(f"expected [H, W, 1 or 3] uint8, got {image.dtype} {list(image.shape)}")
     if not distributed.is_first():
         return
@@ -52,21 +42,9 @@ def write_png(path: Path, image: np.ndarray) -> None:
 def read_png(path: Path) -> np.ndarray:
     """The pixels [H, W, C] uint8 of a picture as `write_png` leaves them, of any size.
 
-    Raises UserError that names the file, if it is missing, damaged or of another kind.
+    Raises DataError that names the file, if it is missing, damaged or of another kind.
     """
-    return _read(path, None)
-
-
-def read_input(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    """The pixels of a picture somebody gives, a PNG or a JPEG, as an image [H, W, C] uint8.
-
-    shape: (H, W, C) that it must have; nothing is scaled or converted, so that what is attacked is
-    what is in the file.
-    Raises UserError that names the file, what was found in it and what was expected: if it is
-    missing, no picture or damaged, or of another size or kind (grey for RGB and the reverse, a
-    palette, transparency, other than 8 bits).
-    """
-    return _read(path, shape)
+    return read_image(path, formats=("PNG",))
 
 
 class CellLog:
@@ -147,48 +125,3 @@ def _row_of(line: bytes) -> dict[str, Any] | None:
         return None
     whole = line.endswith(b"\n") and isinstance(row, dict)
     return row if whole and all(isinstance(row.get(key), int) for key in _KEYS) else None
-
-
-def _read(path: Path, shape: tuple[int, int, int] | None) -> np.ndarray:
-    size = f"{shape[1]} x {shape[0]} pixels, {_KINDS[shape[2]]}" if shape else "grey or RGB"
-    expected = f"expected a PNG or JPEG picture, {size}, 8 bits a channel"
-    try:
-        with path.open("rb") as file:
-            return _decode(file, path, shape, expected)
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); {expected}: give the path of one"
-        ) from None
-
-
-def _decode(
-    file: BinaryIO, path: Path, shape: tuple[int, int, int] | None, expected: str
-) -> np.ndarray:
-    """Pixels [H, W, C]; size and kind are refused by the header, before memory is filled."""
-    head = file.read(_PNG_BITS_AT + 1)
-    plugin = next((plugin for start, plugin in _PLUGINS if head.startswith(start)), None)
-    if plugin is None:
-        found = f"starts with {head[:8]!r}" if head else "is empty"
-        raise UserError(f"{path}: {found}; {expected}: give one")
-    try:
-        _ = file.seek(0)
-        picture = plugin(file)
-        # PIL would cut 16 bits to 8 without a word.
-        bits = head[_PNG_BITS_AT] if plugin is PngImagePlugin.PngImageFile else 8
-        kind = _MODES.get(picture.mode, picture.mode)
-        kind += " with transparency" if "transparency" in picture.info else ""
-        width, height = picture.size
-        fits = shape is None or (height, width, kind) == (*shape[:2], _KINDS[shape[2]])
-        if not fits or kind not in _KINDS.values() or bits != 8:
-            raise UserError(
-                f"{path}: {width:,} x {height:,} pixels, {kind}, {bits} bits a channel; {expected},"
-                " without palette or transparency: save it like that"
-            )
-        pixels = np.frombuffer(picture.tobytes(), np.uint8)
-    except UserError:
-        raise
-    except Exception as error:  # damage surfaces as any type
-        raise UserError(
-            f"{path}: damaged or truncated ({error}); {expected}: restore or replace it"
-        ) from None
-    return pixels.reshape(height, width, -1)

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import shutil
-import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from PIL import Image
 
 from data.cifar_files import CLASSES, picture, pictures_of, some_arrays, write_pictures, write_tar
 from research.data import pictures
@@ -31,104 +25,6 @@ def refusal(call: Callable[[], object], *words: str) -> str:
     for word in words:
         assert word in message, message
     return message
-
-
-def saved(mode: str, kind: str = "PNG", size: tuple[int, int] = (32, 32)) -> bytes:
-    stream = io.BytesIO()
-    Image.new(mode, size).save(stream, kind)
-    return stream.getvalue()
-
-
-def png(width: int, height: int, bits: int, colour: int, rows: bytes) -> bytes:
-    """A PNG file of any header, also of those that PIL does not write."""
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        body = name + content
-        return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
-
-    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
-    parts = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
-
-
-# One picture
-
-
-def test_a_png_is_decoded_to_its_pixels_and_a_jpeg_is_known_by_its_content() -> None:
-    decoded, is_jpeg = pictures.decode(PNG, "")
-    np.testing.assert_array_equal(decoded, PIXELS)
-    assert not is_jpeg
-    smooth = np.add.outer(np.arange(32) * 4, np.arange(32) * 3)[..., None].repeat(3, 2)
-    smooth[..., 2] //= 2
-    decoded, is_jpeg = pictures.decode(picture(smooth.astype(np.uint8), "jpg"), "")
-    assert is_jpeg and np.abs(decoded.astype(int) - smooth).max() < 12
-
-
-@pytest.mark.parametrize(
-    ("content", "found"),
-    [
-        (saved("L"), "32 x 32 pixels, mode L, 8 bits"),
-        (saved("P"), "mode P"),
-        (saved("1"), "mode 1"),
-        (saved("RGBA"), "mode RGBA"),
-        (saved("LA"), "mode LA"),
-        (saved("I;16"), "mode I;16, 16 bits"),
-        (saved("L", "JPEG"), "mode L"),
-        (saved("CMYK", "JPEG"), "mode CMYK"),
-        (saved("RGB", size=(31, 32)), "31 x 32 pixels"),
-        (saved("RGB", "JPEG", size=(32, 33)), "32 x 33 pixels"),
-        (png(32, 32, 16, 2, bytes(32 * (1 + 32 * 6))), "mode RGB, 16 bits"),
-    ],
-)
-def test_another_size_or_mode_is_refused(content: bytes, found: str) -> None:
-    words = ("the/file: ", found, "expected 32 x 32, RGB, 8 bits")
-    refusal(lambda: pictures.decode(content, "the/file"), *words)
-
-
-def test_a_transparent_colour_is_refused() -> None:
-    stream = io.BytesIO()
-    Image.new("RGB", (32, 32)).save(stream, "PNG", transparency=(0, 0, 0))
-    refusal(lambda: pictures.decode(stream.getvalue(), ""), "mode RGB with transparency")
-
-
-@pytest.mark.parametrize("side", [20_000, 2**31 - 1])
-def test_a_decompression_bomb_is_refused_by_its_header(side: int) -> None:
-    content = png(side, side, 8, 2, bytes(1000))
-    assert len(content) < 200
-    refusal(lambda: pictures.decode(content, ""), f"{side:,} x {side:,} pixels")
-
-
-@pytest.mark.parametrize(
-    ("content", "found"),
-    [(b"", "is empty"), (b"<html>", "starts with b'<html>'"), (b"GIF89a__", "b'GIF89a__'")],
-)
-def test_what_is_neither_png_nor_jpeg_is_refused(content: bytes, found: str) -> None:
-    refusal(lambda: pictures.decode(content, "f"), "f: ", found, "expected a PNG or JPEG file")
-
-
-@given(data=st.data(), content=st.sampled_from([PNG, JPEG]))
-def test_a_truncated_picture_is_refused_unless_every_pixel_is_there(
-    data: st.DataObject, content: bytes
-) -> None:
-    end = data.draw(st.integers(0, len(content) - 1))
-    try:
-        decoded, _ = pictures.decode(content[:end], "the/file")
-    except DataError as error:
-        assert str(error).startswith("the/file: ")
-    else:
-        np.testing.assert_array_equal(decoded, pictures.decode(content, "")[0])
-        assert len(content) - end <= 20  # the mark at the end
-
-
-@given(bit=st.integers(0, 8 * len(PNG) - 1))
-def test_a_flipped_bit_in_a_png_never_changes_a_pixel(bit: int) -> None:
-    content = bytearray(PNG)
-    content[bit // 8] ^= 1 << bit % 8
-    try:
-        decoded, _ = pictures.decode(bytes(content), "")
-    except DataError:
-        return
-    np.testing.assert_array_equal(decoded, PIXELS)
 
 
 # Folders and tar files
@@ -208,9 +104,9 @@ def break_split(folder: Path, name: str, content: bytes | None, packed: bool) ->
         ("Cat/1.png", PNG, ("'Cat' is no class",)),
         ("cat/0003.png", None, ("holds no pictures of cat; expected <class>/NAME",)),
         ("cat/1.gif", PNG, ("cat/1.gif: expected a name with .png, .jpg, .jpeg",)),
-        ("cat/1.png", PNG[:-30], ("cat/1.png: damaged or truncated PNG file",)),
-        ("cat/1.jpg", JPEG[:-60], ("cat/1.jpg: damaged or truncated JPEG file",)),
-        ("cat/1.png", saved("L"), ("cat/1.png: 32 x 32 pixels, mode L",)),
+        ("cat/1.png", PNG[:-30], ("cat/1.png: damaged or truncated",)),
+        ("cat/1.jpg", JPEG[:-60], ("cat/1.jpg: damaged or truncated",)),
+        ("cat/1.png", picture(PIXELS[..., 0]), ("cat/1.png: 32 x 32 pixels, grey", "RGB")),
         ("readme.txt", b"x", ("readme.txt", "is no class of CIFAR-10")),
     ],
 )

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from research.adversarial import generate
+from research.data.image_files import read_image
 from research.experiments.noise.nets import Net
-from research.storage import attack_files
 from research.structs import Config, Dataset, UserError
 
 
@@ -72,9 +72,12 @@ def take(config: Config, net: Net, test_set: Dataset) -> Sample:
 
 
 def read_picture(config: Config, test_set: Dataset) -> np.ndarray:
-    """The user's picture [H, W, C] uint8, as large as a test image."""
+    """The user's picture, PNG or JPEG, [H, W, C] uint8, as large as a test image.
+
+    Nothing is scaled or converted: what is attacked is what is in the file.
+    """
     height, width, channels = test_set.images.shape[1:]
-    return attack_files.read_input(Path(config.input), (height, width, channels))
+    return read_image(config.input, shape=(height, width, channels))
 
 
 def choose(
