@@ -24,6 +24,7 @@ from research.ledger.tables import classifiers as classifier_tables
 from research.ledger.tables import depth as depth_tables
 from research.ledger.tables import masks as mask_tables
 from research.ledger.tables import noise as noise_tables
+from research.ledger.tables import overview
 from research.page import collect as page_records
 from research.page import render as page
 from research.runtime import files
@@ -82,6 +83,8 @@ def _section(part: str) -> Make:
 
 # Name of a block: how it is made from the files under the root.
 BLOCKS: dict[str, Make] = {
+    "overview": lambda root: overview.table(verdicts.judged(root), claims.read()),
+    "verdicts": lambda root: text.headline(verdicts.judged(root)) + ".",
     "depth": _of("results/depth.json", depth_tables.table),
     "depth-claims": lambda root: text.rows(verdicts.judged(root), _DEPTH_CLAIMS),
     "depth-hypotheses": _of("results/hypotheses.json", depth_tables.hypotheses_table),

@@ -1,0 +1,62 @@
+"""The table of README.md: of each study our numbers, those of the report, seeds and minutes."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from research.ledger.claims import Book
+
+# Study, what is measured, and the claims whose numbers are shown.
+ROWS = (
+    (
+        "depth",
+        "test accuracy (%), 5 hidden layers: ReLU, tanh, sigmoid, LeCun",
+        ("B08", "B11", "B14", "D06"),
+    ),
+    ("depth", "the same with 40 hidden layers", ("B10", "B13", "B16", "D08")),
+    ("classifiers", "test accuracy (%), the CNN on MNIST", ("E03",)),
+    ("classifiers", "test accuracy (%), the CNN on CIFAR-10", ("E07",)),
+    ("noise", "digits taken to each other class (%), the report's attack", ("E24",)),
+    ("masks", "test accuracy (%), on other faces than the report's", ("F20",)),
+)
+
+
+def table(entries: Sequence[Mapping[str, Any]], book: Book) -> str:
+    """Markdown table of `ROWS`, and a list of their commands.
+
+    entries: the judged claims, see `verdicts.entry`.  book: gives the seeds and seconds of a run.
+    """
+    judged = {entry["id"]: entry for entry in entries}
+    runs = {claim.id: book.runs[claim.run] for claim in book.claims if claim.run}
+    lines = [
+        "| study | measured | here | the report | verdict | seeds | minutes |",
+        "|---|---|---:|---:|---|---:|---:|",
+    ]
+    commands: dict[str, str] = {}
+    for study, measured, ids in ROWS:
+        chosen, run = [judged[name] for name in ids], runs[ids[0]]
+        counts = Counter(entry["verdict"] for entry in chosen)
+        verdicts = [f"{count} {name}" if len(ids) > 1 else name for name, count in counts.items()]
+        seeds = re.search(r"--config\.seeds=(\d+)", run.command)
+        cells = (
+            *(study, measured, ", ".join(map(_ours, chosen)), ", ".join(map(_reported, chosen))),
+            *(", ".join(verdicts), seeds[1] if seeds else "1", f"{run.seconds / 60:.0f}"),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+        _ = commands.setdefault(chosen[0]["command"], study)
+    notes = [f"- {study}: `{command}`" for command, study in commands.items()]
+    return "\n".join([*lines, "", *notes])
+
+
+def _ours(entry: Mapping[str, Any]) -> str:
+    """The mean of the seeds; of a claim that is not run, that of other settings, which it names."""
+    if entry["ours"]:
+        return f"{entry['ours']['mean']:.2f}"
+    others = [other for other in entry["hypotheses"] if other["ours"]]
+    return f"{others[0]['ours']['mean']:.2f} ({others[0]['text']})" if others else "-"
+
+
+def _reported(entry: Mapping[str, Any]) -> str:
+    number = entry["reported"]
+    return f"{number:g}" if number is not None else entry["claimed"].removesuffix(" %")
