@@ -23,6 +23,14 @@ class UserError(Exception):
     """
 
 
+def one_line(error: BaseException) -> str:
+    """The first line of what an error says, at most 200 characters; its type if it says nothing.
+
+    Some libraries put a stack trace into their messages, after the first line.
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
 @flax.struct.dataclass
 class Dataset:
     """Labelled images.

@@ -22,6 +22,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from research.data.provenance import DataError
+from research.structs import one_line
 
 PNG_OR_JPEG = ("PNG", "JPEG")
 PHOTOGRAPHS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
@@ -169,8 +170,9 @@ def _opened(
     except Exception as error:  # damage surfaces as any type
         if isinstance(error, OSError) and error.errno is not None:
             raise DataError(f"{name}: cannot be read ({error.strerror}); {expected}") from None
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{name}: damaged or truncated ({reason}); copy it again") from None
+        raise DataError(
+            f"{name}: damaged or truncated ({one_line(error)}); copy it again"
+        ) from None
 
 
 def _bits(image: ImageFile) -> int:

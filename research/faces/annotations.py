@@ -37,7 +37,7 @@ from defusedxml import ElementTree
 
 from research.data.provenance import DataError, existing_directory
 from research.faces import photos
-from research.structs import Box, Face, Problem
+from research.structs import Box, Face, Problem, one_line
 
 LAYOUTS = ("voc", "json", "folders")
 
@@ -325,7 +325,7 @@ def _parse_voc(content: bytes) -> _Parsed:
     try:
         root = ElementTree.fromstring(content, forbid_dtd=True)
     except Exception as error:  # damage surfaces as any type
-        raise _Fault(f"no XML that can be read ({_reason(error)})") from None
+        raise _Fault(f"no XML that can be read ({one_line(error)})") from None
     if root.tag != "annotation":
         raise _Fault(f"holds <{_shown(root.tag)}>, expected <annotation> as in Pascal VOC")
     elements = sum(1 for _ in root.iter())
@@ -385,7 +385,7 @@ def _parse_json(content: bytes) -> _Parsed:
     try:
         parsed = json.loads(content, parse_constant=_no_constant, object_pairs_hook=_no_twins)
     except Exception as error:  # damage surfaces as any type
-        raise _Fault(f"no JSON that can be read ({_reason(error)})") from None
+        raise _Fault(f"no JSON that can be read ({one_line(error)})") from None
     keys = {"FileName": str, "Annotations": list}
     for key, kind in keys.items():
         if not isinstance(parsed, dict) or not isinstance(parsed.get(key), kind):
@@ -490,7 +490,3 @@ def _shown(value: object) -> str:
         text = repr(value)
         return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
     return f"a {type(value).__name__}"
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:_SHOWN] or type(error).__name__

@@ -21,7 +21,7 @@ import fsspec.config
 from etils import epath
 
 from research.runtime import distributed
-from research.structs import UserError
+from research.structs import UserError, one_line
 
 STORES = {"gs": "gcsfs", "s3": "s3fs"}  # the package that each is reached with
 
@@ -62,7 +62,7 @@ def check_store(path: Path) -> None:
     try:
         found = bucket.exists()
     except Exception as error:  # each store has errors of its own
-        raise UserError(f"{path}: {bucket} cannot be reached: {_one_line(error)}") from error
+        raise UserError(f"{path}: {bucket} cannot be reached: {one_line(error)}") from error
     if not found:
         raise UserError(f"{path}: there is no bucket {bucket} that you may see; make it first")
 
@@ -151,8 +151,4 @@ def _as_oserror(path: Path) -> Iterator[None]:
     except OSError:
         raise
     except Exception as error:  # each store has errors of its own
-        raise OSError(f"{path}: {_one_line(error)}") from error
-
-
-def _one_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise OSError(f"{path}: {one_line(error)}") from error

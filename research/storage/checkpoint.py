@@ -32,7 +32,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from research.runtime import distributed, files
-from research.structs import PyTree, UserError
+from research.structs import PyTree, UserError, one_line
 
 _TRASH = "trash"
 _PACKED = ".tar.gz"  # its checksum shows damage before Orbax meets it
@@ -124,7 +124,7 @@ class Checkpoints:
             try:
                 state = self._restore(epoch, template)
             except Exception as failure:  # Orbax has no common class for what damage raises
-                fault = _first_line(failure)
+                fault = one_line(failure)
             if distributed.max_over_processes(1 if fault else 0):
                 say(
                     f"checkpoint {epoch} in {self._shown} is damaged, trying the one before "
@@ -220,9 +220,7 @@ class Checkpoints:
     def _cannot_write(self, failure: Exception) -> UserError:
         free = shutil.disk_usage(self._directory).free
         left = "" if self._store else f" ({free / 2**20:.0f} MiB free)"
-        return UserError(
-            f"cannot write a checkpoint to {self._shown}{left}: {_first_line(failure)}"
-        )
+        return UserError(f"cannot write a checkpoint to {self._shown}{left}: {one_line(failure)}")
 
 
 def _read(folder: Path, template: PyTree) -> PyTree:
@@ -240,8 +238,3 @@ def _read(folder: Path, template: PyTree) -> PyTree:
     if wrong:
         raise ValueError(f"the digest of {wrong[0]} differs")
     return state
-
-
-def _first_line(failure: Exception) -> str:
-    """What went wrong, without the stack traces that Orbax puts into its messages."""
-    return (str(failure).strip() or repr(failure)).splitlines()[0][:200]

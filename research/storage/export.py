@@ -45,7 +45,7 @@ from jax import export as jax_export
 
 from research.runtime import distributed, files
 from research.storage import checkpoint
-from research.structs import PyTree, UserError
+from research.structs import PyTree, UserError, one_line
 from research.training import train
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -178,7 +178,7 @@ def load_program(folder: Path) -> jax_export.Exported:
         return jax_export.deserialize(bytearray(content))
     except Exception as error:  # JAX has no class for what it does not understand
         raise UserError(
-            f"{folder / PROGRAM}: JAX {jax.__version__} cannot read it ({_one_line(error)}); "
+            f"{folder / PROGRAM}: JAX {jax.__version__} cannot read it ({one_line(error)}); "
             "export the net again"
         ) from None
 
@@ -227,7 +227,3 @@ def _digest(content: bytes) -> str:
 
 def _as_json(content: Any) -> bytes:
     return (json.dumps(content, indent=2) + "\n").encode()
-
-
-def _one_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
