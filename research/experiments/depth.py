@@ -177,14 +177,14 @@ def _draw_study(workdir: Path, rows: Mapping[str, Any], caption: str) -> Mapping
     for number, depth in enumerate((5, 20, 40), start=1):
         chosen = _chosen(gradients, ("relu", "tanh", "sigmoid"), (depth,))
         if chosen:
-            for suffix, reading, words in (
+            for suffix, statistic, words in (
                 ("", "kernel_abs_max", ""),
                 ("_signal", "signal_abs_max", ", back-propagated signal"),
             ):
                 drawn[f"figure_{number}{suffix}"] = draw_gradient_maxima(
                     chosen,
                     epochs=REPORT_EPOCHS,
-                    reading=reading,
+                    statistic=statistic,
                     title=f"Figure {number}: {depth} hidden layers{words}",
                     caption=caption,
                 )

@@ -1,7 +1,7 @@
-"""How do the gradients change with depth? One pure function a figure.
+"""Figures of the depth study: gradients of every layer, and the accuracies of all nets.
 
-Arrays in, a `matplotlib.figure.Figure` out: no files, no global state. Colour and marker name the
-activation in every figure.
+A pure function for each figure, from arrays to a `matplotlib.figure.Figure`. Colour and marker name
+the activation in every figure.
 Source: report, Part C, figures 1-3 (depth against maximum gradient), and Part D, figure 5, LeCun
 against tanh.
 """
@@ -24,16 +24,18 @@ from research.figures.style import (
     STYLE,
     WIDTH_IN,
     Curve,
+    Spread,
     activation_handles,
     activation_name,
     describe_curves,
     frame,
     limit_log,
+    over_seeds,
     plot,
     split_label,
 )
 
-Record = Mapping[str, np.ndarray]
+Record = Mapping[str, Any]  # epochs [E+1], layers [L], statistics [E+1, S, L] or Spread [E+1, L]
 
 _QUANTITIES = {"kernel": "∂L/∂W", "layer": "∂L/∂(W, b)", "signal": "∂L/∂z"}
 _BATCHES = {
@@ -49,26 +51,27 @@ def draw_gradient_maxima(
     title: str,
     caption: str,
     epochs: Sequence[int] = (0, 1, 2, 3),
-    reading: str = "kernel_abs_max",
+    statistic: str = "kernel_abs_max",
 ) -> Figure:
     """Draws depth against maximum gradient for nets of one depth, linear axis beside log axis.
 
     records: {"relu-5": record}, one net for each activation; a record holds epochs [E+1], where 0
-    is before the first step, layers [L] with the output last, and readings [E+1, S, L].
+    is before the first step, layers [L] with the output last, and statistics, each as values of
+    the seeds [E+1, S, L] or as their `Spread` [E+1, L].
     epochs: those to draw; an epoch that a record lacks is left out.
-    Raises ValueError for an unknown activation or reading, a wrong shape, two nets of one
+    Raises ValueError for an unknown activation or statistic, a wrong shape, two nets of one
     activation, nets of unequal depth, or no epoch to draw. Source: report, Part C, figures 1-3.
     """
-    groups = _by_depth(records, reading)
+    groups = _by_depth(records, statistic)
     if len(groups) > 1:
         raise ValueError(f"expected nets of one depth, got {list(groups)} hidden layers")
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH_IN, 3.4))
         axes = figure.subplots(1, 2)
-        drawn, legends = _draw_maxima(axes.reshape(2, 1), groups, epochs, reading)
+        drawn, legends = _draw_maxima(axes.reshape(2, 1), groups, epochs, statistic)
         for axis, scale in zip(axes, ("linear", "log"), strict=True):
             axis.set_title(f"{scale} axis")
-            axis.set_ylabel(_describe(reading))
+            axis.set_ylabel(_describe(statistic))
             axis.set_xlabel(f"layer depth ({len(drawn[0].x)} = output)")
         frame(figure, title, describe_curves(drawn, drawn), caption, *legends)
     return figure
@@ -80,19 +83,19 @@ def draw_gradient_comparison(
     title: str,
     caption: str,
     epochs: Sequence[int] = (0, 1, 2, 3),
-    reading: str = "kernel_abs_max",
+    statistic: str = "kernel_abs_max",
 ) -> Figure:
     """Draws depth against maximum gradient, a column for each depth, linear above log axis.
 
     Arguments and errors as in `draw_gradient_maxima`, with one net for each activation and depth;
     the axes of a row share their scale. Source: report, Part D, figure 5.
     """
-    groups = _by_depth(records, reading)
+    groups = _by_depth(records, statistic)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH_IN, 4.8))
         axes = figure.subplots(2, len(groups), sharey="row", squeeze=False)
-        drawn, legends = _draw_maxima(axes, groups, epochs, reading)
-        _ = figure.supylabel(_describe(reading).replace("\n", " "), fontsize=8)
+        drawn, legends = _draw_maxima(axes, groups, epochs, statistic)
+        _ = figure.supylabel(_describe(statistic).replace("\n", " "), fontsize=8)
         axes[0, 0].set_ylabel("linear axis")
         axes[1, 0].set_ylabel("log axis")
         figure.align_ylabels(axes[:, 0])
@@ -103,12 +106,63 @@ def draw_gradient_comparison(
     return figure
 
 
+def draw_accuracies(
+    accuracies: Mapping[str, Sequence[float]],
+    reported: Mapping[str, float],
+    *,
+    title: str,
+    caption: str,
+) -> Figure:
+    """Draws the test accuracy of each net: every seed, their median, and the report's value.
+
+    accuracies: {"tanh-40": [S] fractions}.  reported: {"tanh-40": percent}, of some of the nets.
+    The left axis holds all nets, the right one those that learn, above 90 %.
+    Raises ValueError for an unknown activation or no net. Source: report, Parts B and D.
+    """
+    nets = list(accuracies)
+    if not nets:
+        raise ValueError("expected at least one net, got none")
+    values = {net: 100 * np.asarray(accuracies[net], np.float64) for net in nets}
+    median: dict[str, Any] = {"marker": "|", "markersize": 9, "markeredgewidth": 2, "zorder": 3}
+    report: dict[str, Any] = {"marker": "x", "color": "black", "markersize": 4.5, "linestyle": ""}
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH_IN, 1.25 + 0.19 * len(nets)))
+        axes = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+        for axis in axes:
+            for i, net in enumerate(nets):
+                _, colour, marker = ACTIVATIONS[split_label(net)[0]]
+                dots: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": ""}
+                _ = axis.plot(values[net], [i] * len(values[net]), **dots, alpha=0.45)
+                _ = axis.plot(np.median(values[net]), i, color=colour, **median)
+                if net in reported:
+                    _ = axis.plot(reported[net], i, **report, zorder=4)
+            _ = axis.set_xlabel("test accuracy (%)")
+        _ = axes[0].set(xlim=(0, 101), title="all")
+        _ = axes[1].set(xlim=(90, 98), title="above 90 %")
+        names = [f"{activation_name(net)}-{split_label(net)[1]}" for net in nets]
+        _ = axes[0].set_yticks(range(len(nets)), names)
+        _ = axes[0].set_ylim(len(nets) - 0.4, -0.6)
+        margin = axes[1].secondary_yaxis("right")
+        _ = margin.set_yticks(range(len(nets)), [f"{np.median(values[n]):.1f}" for n in nets])
+        margin.tick_params(length=0)
+        margin.spines[:].set_visible(False)
+        counts = sorted({len(row) for row in values.values()})
+        seeds = f"{'/'.join(map(str, counts))} seed{'s' if counts[-1] > 1 else ''}"
+        handles = [
+            Line2D([], [], color="0.3", linestyle="", label="median", **median),
+            Line2D([], [], label="the report", **report),
+        ]
+        sentence = f"{seeds}, a dot each; at the right the median."
+        frame(figure, title, [sentence], caption, activation_handles(nets), handles)
+    return figure
+
+
 def draw_net_gradients(record: Record, *, label: str, caption: str) -> Figure:
     """Draws weight gradients beside back-propagated signal of one net over depth, every epoch.
 
     record: as in `draw_gradient_maxima`, with kernel_abs_max and signal_abs_max.
     label: "tanh-40", which names the net in the title.
-    Raises ValueError for an unknown activation, a missing reading or a wrong shape.
+    Raises ValueError for an unknown activation, a missing statistic or a wrong shape.
     Source: report, Part C, which shows the weight gradients only.
     """
     epochs, count = [int(epoch) for epoch in record["epochs"]], len(record["layers"])
@@ -121,14 +175,14 @@ def draw_net_gradients(record: Record, *, label: str, caption: str) -> Figure:
         axes = figure.subplots(1, 2, sharey=True)
         drawn: list[Curve] = []
         depth = np.arange(1, count + 1)
-        for axis, reading in zip(axes, ("kernel_abs_max", "signal_abs_max"), strict=True):
-            values = _read(label, record, reading)
-            for epoch, over_seeds in zip(epochs, values, strict=True):
+        for axis, statistic in zip(axes, ("kernel_abs_max", "signal_abs_max"), strict=True):
+            values = _read(label, record, statistic)
+            for i, epoch in enumerate(epochs):
                 banded = epoch in (epochs[0], epochs[-1])
-                drawn.append(Curve(label, depth, over_seeds, styles[epoch], banded))
+                drawn.append(Curve(label, depth, values[i], styles[epoch], banded))
             plot(axis, drawn[-len(epochs) :], log=True)
             _tick_depth(axis, count)
-            axis.set(xlabel=f"layer depth ({count} = output)", ylabel=_describe(reading))
+            axis.set(xlabel=f"layer depth ({count} = output)", ylabel=_describe(statistic))
             axis.yaxis.set_tick_params(labelleft=True)
         axes[0].set_title("weight gradients")
         axes[1].set_title("back-propagated signal")
@@ -146,26 +200,26 @@ def draw_net_gradients(record: Record, *, label: str, caption: str) -> Figure:
     return figure
 
 
-def _read(label: str, record: Record, reading: str) -> np.ndarray:
-    """The reading [E+1, S, L] in float64, checked against epochs and layers."""
-    if reading not in record:
+def _read(label: str, record: Record, statistic: str) -> Spread:
+    """The statistic [E+1, L], checked against epochs and layers."""
+    if statistic not in record:
         known = ", ".join(sorted(set(record) - {"epochs", "layers"}))
-        raise ValueError(f"expected a reading that {label} holds ({known}), got {reading!r}")
-    values = np.asarray(record[reading], np.float64)
-    epochs, layers = len(record["epochs"]), len(record["layers"])
-    if values.ndim != 3 or values.shape[::2] != (epochs, layers):
-        wanted = f"[{epochs} epochs, seeds, {layers} layers]"
-        raise ValueError(f"expected {reading} of {label} as {wanted}, got {list(values.shape)}")
+        raise ValueError(f"expected a statistic that {label} holds ({known}), got {statistic!r}")
+    values, shape = record[statistic], (len(record["epochs"]), len(record["layers"]))
+    given = values.middle.shape if isinstance(values, Spread) else np.shape(values)
+    if len(given) != 3 - isinstance(values, Spread) or (given[0], given[-1]) != shape:
+        wanted = f"[{shape[0]} epochs, seeds, {shape[1]} layers]"
+        raise ValueError(f"expected {statistic} of {label} as {wanted}, got {list(given)}")
     if str(record["layers"][-1]) != "output":
         raise ValueError(f"expected the output as last layer, got {record['layers'][-1]!s}")
-    return values
+    return over_seeds(values, axis=1)
 
 
-def _by_depth(records: Mapping[str, Record], reading: str) -> dict[int, dict[str, Record]]:
+def _by_depth(records: Mapping[str, Record], statistic: str) -> dict[int, dict[str, Record]]:
     """The checked records by number of hidden layers, shallow first."""
     groups: dict[int, dict[str, Record]] = {}
     for label, record in records.items():
-        group = groups.setdefault(_read(label, record, reading).shape[2] - 1, {})
+        group = groups.setdefault(_read(label, record, statistic).middle.shape[1] - 1, {})
         if split_label(label)[0] in [split_label(other)[0] for other in group]:
             raise ValueError(f"expected one net for each activation, got {[*group, label]}")
         group[label] = record
@@ -178,7 +232,7 @@ def _draw_maxima(
     axes: np.ndarray,
     groups: Mapping[int, Mapping[str, Record]],
     epochs: Sequence[int],
-    reading: str,
+    statistic: str,
 ) -> tuple[list[Curve], tuple[list[Line2D], list[Line2D]]]:
     """Fills axes [2, depths], linear above log; returns the curves and the two legends."""
     nets = {label: record for group in groups.values() for label, record in group.items()}
@@ -187,12 +241,12 @@ def _draw_maxima(
         raise ValueError(f"expected an epoch that the records hold, got epochs={list(epochs)}")
     drawn: list[Curve] = []
     for column, (depth, group) in zip(axes.T, groups.items(), strict=True):
-        curves = [c for label in group for c in _over_depth(label, nets[label], shown, reading)]
+        curves = [c for label in group for c in _over_depth(label, nets[label], shown, statistic)]
         for axis, log in zip(column, (False, True), strict=True):
             plot(axis, curves, log=log)
             _tick_depth(axis, depth + 1)
         drawn += curves
-    if "_abs_" in reading:
+    if "_abs_" in statistic:
         axes[0, 0].set_ylim(bottom=0)
     limit_log(axes[1, 0], drawn)
     few = shown if len(shown) <= 6 else [*shown[:2], shown[len(shown) // 2], shown[-1]]
@@ -202,15 +256,16 @@ def _draw_maxima(
     return drawn, (activation_handles(nets), handles)
 
 
-def _over_depth(label: str, record: Record, shown: Sequence[int], reading: str) -> list[Curve]:
+def _over_depth(label: str, record: Record, shown: Sequence[int], statistic: str) -> list[Curve]:
     """One curve an epoch; on a deep net a few markers, at other layers for each activation."""
-    values = _read(label, record, reading)
+    values = _read(label, record, statistic)
     activation, _ = split_label(label)
     _, colour, marker = ACTIVATIONS[activation]
-    stride = max(1, values.shape[2] // 6)
+    count = values.middle.shape[1]
+    stride = max(1, count // 6)
     every = (list(ACTIVATIONS).index(activation) * stride // len(ACTIVATIONS), stride)
     held = {int(epoch): i for i, epoch in enumerate(record["epochs"])}
-    x = np.arange(1, values.shape[2] + 1)
+    x = np.arange(1, count + 1)
     style = {"marker": marker, "markevery": every}
     return [
         Curve(label, x, values[held[epoch]], {**style, **_shade(colour, epoch, shown)})
@@ -237,8 +292,8 @@ def _shade(colour: str, epoch: int, shown: Sequence[int]) -> dict[str, Any]:
     return {"color": tuple(blend), "linewidth": 0.8 + 0.7 * share}
 
 
-def _describe(reading: str) -> str:
-    """What a reading is, for the axis it is drawn on."""
-    family, sign, over = reading.split("_")
+def _describe(statistic: str) -> str:
+    """What a statistic is, for the axis it is drawn on."""
+    family, sign, over = statistic.split("_")
     quantity = f"|{_QUANTITIES[family]}|" if sign == "abs" else f"signed {_QUANTITIES[family]}"
     return f"max {quantity} in the layer,\n{_BATCHES[over]}"

@@ -1,10 +1,10 @@
-"""What did the mask classifier learn from, and what does it say of a face? One function a figure.
+"""Figures of the face-mask classifier: samples, class balance, ROC, scored faces and photographs.
 
-Arrays in, a `matplotlib.figure.Figure` out, or for photographs their own pixels, annotated: no
-files, no global state. Nothing is told by colour alone: classes differ in the style of line and in
-print, wrong answers are crossed out and framed in dashes.
-Source: report, Exercise 3, figures 10 to 14 (samples), 17 (learning curves), 18 (scores), 19 and 20
-(annotated photographs).
+A pure function for each figure, from arrays to a `matplotlib.figure.Figure`, or for photographs to
+their annotated pixels. Nothing is encoded by colour alone: classes differ in the style of line and
+in print, wrong predictions are crossed out and framed in dashes.
+Source: report, Exercise 3, figures 10 to 14 (samples), 18 (scores), 19 and 20 (annotated
+photographs).
 """
 
 from __future__ import annotations
@@ -24,13 +24,12 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageFont
 
-from research.figures.style import STYLE, WIDTH_IN, frame
+from research.figures.style import STYLE, WIDTH_IN, frame, percent
 
 MOST_SAMPLES = 10  # in a row
 MOST_SCORED = 25
 
 Roc = tuple[np.ndarray, np.ndarray, float]  # false and true positive rate [P], area
-Rows = Sequence[Mapping[str, Any]]
 
 _BLUE, _ORANGE = "#0072B2", "#D55E00"  # of Okabe and Ito
 # By place of a class or a net: colour and style of line.
@@ -44,14 +43,10 @@ _LOOKS: tuple[tuple[str, Any], ...] = (
 _DASHES = ((), (3.0, 1.5), (1.0, 1.0))  # of boxes by class, in widths of the line: drawn, left out
 _INCH_PER_LETTER = 0.058  # at the size of print of the titles of pictures
 _MARKS = {True: "\u2713", False: "\u2717"}  # right, wrong
-_SPLITS: dict[str, Any] = {"train": (0, (3.5, 1.5)), "test": "-"}
 _SHOWN_PX = 1400  # the longer side of a photograph in a figure
 _LEAST_LETTER_PX = 7
 _GRID = 201  # false positive rates at which seeds are averaged
 _FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"
-_QUANTITIES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
-_UNITS = {"accuracy": "accuracy (%)", "loss": "cross-entropy (nats)"}
-_COLOURS = {"train": _ORANGE, "test": _BLUE}
 _KEPT: dict[str, Any] = {"facecolor": "0.8", "edgecolor": "0.2", "linewidth": 0.6}
 _ADDED: dict[str, Any] = {
     "facecolor": "white",
@@ -66,20 +61,6 @@ _LEFT_OUT: dict[str, Any] = {
     "linewidth": 0.8,
 }
 _WRONG: dict[str, Any] = {"color": _ORANGE, "linewidth": 2.2, "linestyle": (0, (3, 1.2))}
-_BEST: dict[str, Any] = {
-    "color": "black",
-    "marker": "o",
-    "markersize": 6,
-    "markerfacecolor": "none",
-    "linestyle": "",
-}
-_STOP: dict[str, Any] = {
-    "color": "black",
-    "marker": "x",
-    "markersize": 5,
-    "markeredgewidth": 1.4,
-    "linestyle": "",
-}
 
 
 def draw_samples(
@@ -207,7 +188,7 @@ def draw_scored(
         )
     _check_classes(np.concatenate([actual, said]), chances, names)
     lines = [
-        (f"{_MARKS[a == p]} {names[p]} {_percent(chance)}", f"is {names[a]}")
+        (f"{_MARKS[a == p]} {names[p]} {percent(chance)}", f"is {names[a]}")
         for a, p, chance in zip(actual, said, chances, strict=True)
     ]
     longest = max(len(text) for pair in lines for text in pair)
@@ -280,46 +261,6 @@ def draw_roc(curves: Mapping[str, Roc | Sequence[Roc]], *, title: str, caption: 
     return figure
 
 
-def draw_curves_with_stop(rows: Rows, *, title: str, caption: str) -> Figure:
-    """Draws accuracy and loss over the epochs, where each seed was best and where it stopped.
-
-    rows: one for each epoch, with epoch, train_loss, train_accuracy, test_loss and test_accuracy,
-    each a number or a list over seeds; None or NaN where a seed had stopped before; accuracies are
-    fractions. Seeds are thin lines, their mean a thick one as far as all of them go. The best epoch
-    is the first of the smallest test loss, which is what early stopping watches.
-    Raises ValueError for no rows, a missing key, rows that differ in seeds, or a seed without a
-    test loss. Source: report, Exercise 3, figure 17.
-    """
-    table = {key: _column(rows, key) for key in ("epoch", *_QUANTITIES)}
-    epochs, watched = table.pop("epoch")[0], table["test_loss"]
-    going = np.isfinite(watched)
-    if not going.any(axis=1).all():
-        raise ValueError("expected a test loss of every seed, got one without")
-    best = np.nanargmin(np.where(going, watched, np.nan), axis=1)
-    last = len(epochs) - 1 - going[:, ::-1].argmax(axis=1)
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH_IN, 3.4))
-        axes = figure.subplots(1, 2)
-        for axis, quantity in zip(axes, ("accuracy", "loss"), strict=True):
-            for split, style in _SPLITS.items():
-                values = table[f"{split}_{quantity}"] * (100.0 if quantity == "accuracy" else 1.0)
-                _plot_seeds(axis, epochs, values, style)
-                if split == "test":
-                    seeds = range(len(values))
-                    _ = axis.plot(epochs[best], values[seeds, best], **_BEST)
-                    _ = axis.plot(epochs[last], values[seeds, last], **_STOP)
-            axis.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
-            _ = axis.set_xlabel("epoch")
-            _ = axis.set_ylabel(_UNITS[quantity])
-        splits = [
-            Line2D([], [], color=_COLOURS[split], label=split, linestyle=style)
-            for split, style in _SPLITS.items()
-        ]
-        marks = [Line2D([], [], label=n, **m) for n, m in (("best", _BEST), ("last", _STOP))]
-        frame(figure, title, _describe_stops(epochs, best, last), caption, splits, marks)
-    return figure
-
-
 def draw_annotated(
     image: ArrayLike,
     boxes: ArrayLike,
@@ -342,7 +283,7 @@ def draw_annotated(
     classes = actual.astype(np.int64)
     _check_classes(classes, chances, names)
     texts = [
-        (f"{names[k]} {_percent(chance)}", _percent(chance))
+        (f"{names[k]} {percent(chance)}", percent(chance))
         for k, chance in zip(classes, chances, strict=True)
     ]
     return _annotate(image, boxes, texts, classes)
@@ -356,7 +297,7 @@ def draw_detected(image: ArrayLike, boxes: ArrayLike, scores: ArrayLike) -> np.n
     """
     chances = np.asarray(scores, np.float64)
     _check_classes(np.zeros(chances.shape, np.int64), chances, ("face",))
-    texts = [(_percent(chance),) for chance in chances]
+    texts = [(percent(chance),) for chance in chances]
     return _annotate(image, boxes, texts, np.zeros(len(texts), np.int64))
 
 
@@ -420,12 +361,6 @@ def _shrunk(image: np.ndarray) -> np.ndarray:
     return np.asarray(shrunk)
 
 
-def _percent(chance: float) -> str:
-    """Never 100 % for what is less than sure."""
-    rounded = f"{100 * chance:.0f} %"
-    return ">99 %" if rounded == "100 %" and chance < 1 else rounded
-
-
 def _check_classes(classes: np.ndarray, chances: np.ndarray, names: Sequence[str]) -> None:
     if classes.size and not 0 <= classes.min() <= classes.max() < len(names):
         got = f"{classes.min()} to {classes.max()}"
@@ -465,38 +400,6 @@ def _seeds_of(name: str, given: Any) -> list[Roc]:
             raise ValueError(f"expected rates of {name} that rise, got some that fall")
         checked.append((x, y, float(area)))
     return checked
-
-
-def _column(rows: Rows, key: str) -> np.ndarray:
-    """[S, E] float64 of a key over all rows, NaN where there is None."""
-    try:
-        cells = [np.atleast_1d(np.asarray(row[key], object)).astype(np.float64) for row in rows]
-        values = np.stack(cells, axis=1)
-    except (KeyError, ValueError, TypeError) as error:
-        wanted = f"epoch, {', '.join(_QUANTITIES)}, over the same seeds in every row"
-        raise ValueError(f"expected rows with {wanted}: {error!r}") from error
-    return values
-
-
-def _plot_seeds(axis: Axes, epochs: np.ndarray, values: np.ndarray, style: Any) -> None:
-    """A thick line for one seed; for several, thin ones and their mean where none is NaN."""
-    colour = _COLOURS["test" if style == "-" else "train"]
-    if len(values) > 1:
-        _ = axis.plot(epochs, values.T, color=colour, linestyle=style, linewidth=0.6, alpha=0.7)
-    _ = axis.plot(
-        epochs, values.mean(axis=0), color=colour, linestyle=style, linewidth=1.8, marker="."
-    )
-
-
-def _describe_stops(epochs: np.ndarray, best: np.ndarray, last: np.ndarray) -> list[str]:
-    def listed(places: np.ndarray) -> str:
-        return ", ".join(f"{epoch:g}" for epoch in epochs[places])
-
-    if len(best) == 1:
-        return [f"1 seed. Best test loss after epoch {listed(best)}, last epoch {listed(last)}."]
-    mean = "thin lines each, thick their mean as far as all go"
-    each = f"Best test loss after epochs {listed(best)}, last epochs {listed(last)}, by seed."
-    return [f"{len(best)} seeds: {mean}.", each]
 
 
 def _annotate(

@@ -1,9 +1,9 @@
-"""What does the noise look like, how often does it win, and where else? One pure function a figure.
+"""Figures of an attack: grid of images, noise, success rates, norms, robust accuracy, transfer.
 
-Every image is attacked toward each class. Toward its own class ("untargeted") the attack wins when
-the prediction leaves that class: an easier question, and never counted together with the others.
-Nothing is told by colour alone: borders differ in their lines, failures are crossed, curves differ
-in line and marker, and counts stand in the cells.
+A pure function for each figure. Every image is attacked toward each class. Toward its own class the
+attack is untargeted: it succeeds when the prediction leaves that class, which is easier and never
+counted together with targeted attacks. Nothing is encoded by colour alone: borders differ in their
+lines, failures are crossed, curves differ in line and marker, and counts stand in the cells.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from matplotlib.textpath import TextToPath
 from matplotlib.ticker import NullFormatter
 from numpy.typing import ArrayLike
 
-from research.figures.style import STYLE, WIDTH_IN, frame
+from research.figures.style import STYLE, WIDTH_IN, frame, percent
 from research.training.scores import wilson_interval
 
 MOST_PICTURES = 10  # rows of a grid, examples of noise: what a page holds
@@ -74,18 +74,19 @@ def draw_grid(
     predicted: ArrayLike,
     probability: ArrayLike,
     success: ArrayLike,
-    clean_predicted: ArrayLike,
-    clean_probability: ArrayLike,
     classes: Sequence[str],
     title: str,
     caption: str,
+    clean_predicted: ArrayLike | None = None,
+    clean_probability: ArrayLike | None = None,
 ) -> Figure:
     """Draws a row for each image: the original, then what the attack toward each class made of it.
 
     clean: [R, H, W, C] uint8, R from 1 to 10, C = 1 (grey) or 3 (colour).
     adversarial: [R, K, H, W, C] uint8, K from 2 to 10, one for each target.
-    actual, clean_predicted: [R] integers 0..K-1.  predicted: [R, K] integers 0..K-1.
-    clean_probability [R], probability [R, K]: of the predicted class, 0..1; above each picture.
+    actual: [R] integers 0..K-1.  predicted: [R, K] integers 0..K-1, with their probability [R, K],
+    0..1; above each picture.
+    clean_predicted, clean_probability: [R], the same of the originals, where they are known.
     success: [R, K] bool.  classes: K names; what does not fit above a picture is shortened.
     Raises ValueError for other shapes, types or ranges, or a success that its prediction denies:
     toward another class it must be the target, toward the own class any other.
@@ -100,26 +101,34 @@ def draw_grid(
     if not 2 <= len(classes) <= MOST_CLASSES:
         raise ValueError(f"expected 2 to {MOST_CLASSES} classes, got {len(classes)}")
     source = _classes_in(actual, "actual", shape[:1], len(classes))
-    found = _all_columns(clean_predicted, predicted, shape[:2])
-    found = _classes_in(found, "predictions", found.shape, len(classes))
-    shares = _all_columns(clean_probability, probability, shape[:2])
-    if not np.all((shares >= 0) & (shares <= 1)):
+    known = clean_predicted is not None and clean_probability is not None
+    originals = (clean_predicted, clean_probability) if known else (source, np.ones(len(first)))
+    answers = _all_columns(originals[0], predicted, shape[:2])
+    answers = _classes_in(answers, "predictions", answers.shape, len(classes))
+    chances = _all_columns(originals[1], probability, shape[:2])
+    if not np.all((chances >= 0) & (chances <= 1)):
         raise ValueError("expected probabilities 0..1, got others")
     own = source[:, None] == np.arange(len(classes))
     won = _flags(success, "success", shape[:2])
-    denied = won & ((found[:, 1:] == np.arange(len(classes))) == own)
+    denied = won & ((answers[:, 1:] == np.arange(len(classes))) == own)
     if denied.any():
         raise ValueError(f"expected predictions that fit each success, {denied.sum()} do not")
+    wrong = int((answers[:, 0] != source).sum())
     pictures = np.concatenate([first[:, None], made], axis=1)
     kinds = np.where(won, np.where(own, _LEFT, _REACHED), _FAILED)
     kinds = np.concatenate([np.full((len(first), 1), _ORIGINAL), kinds], axis=1)
-    wrong = int((found[:, 0] != source).sum())
     sentences = [
         "Above each picture: what is predicted, and its probability. At the left: the actual class."
         f" {_rates('Target reached', won[~own], 'Own class left', won[own])}"
     ]
     sentences += [f"Originals classified wrongly: {wrong}."] if wrong else []
-    return _draw_rows(pictures, source, found, shares, kinds, classes, title, sentences, caption)
+    above = [
+        [(classes[int(k)], percent(c).replace(" ", "")) for k, c in zip(*row, strict=True)]
+        for row in zip(answers, chances, strict=True)
+    ]
+    if not known:
+        above = [[("", ""), *row[1:]] for row in above]
+    return _draw_rows(pictures, source, above, kinds, classes, title, sentences, caption)
 
 
 def draw_noise(
@@ -388,7 +397,7 @@ def _flags(values: ArrayLike, name: str, shape: tuple[int, ...]) -> np.ndarray:
     return array
 
 
-def _all_columns(first: ArrayLike, others: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
+def _all_columns(first: Any, others: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
     """[R, 1+K] of [R] for the originals and [R, K] for the attacks; else ValueError."""
     left, right = np.asarray(first), np.asarray(others)
     if left.shape != shape[:1] or right.shape != shape:
@@ -483,33 +492,36 @@ def _shorten(text: str, most: float) -> str:
 def _draw_rows(
     pictures: np.ndarray,
     source: np.ndarray,
-    found: np.ndarray,
-    shares: np.ndarray,
+    above: Sequence[Sequence[tuple[str, str]]],
     kinds: np.ndarray,
     classes: Sequence[str],
     title: str,
     sentences: Sequence[str],
     caption: str,
 ) -> Figure:
-    """The pictures [R, 1+K, H, W, C] in their borders, with predictions above and names around."""
+    """The pictures [R, 1+K, H, W, C] in their borders, with predictions above and names around.
+
+    above: [R][1+K] pairs of a class and its probability.
+    """
     rows, columns = kinds.shape
     step = min((WIDTH_IN - 0.26) / columns, 0.9)
     side, left = step - 0.1, 0.24
     height = side * pictures.shape[2] / pictures.shape[3]
-    names = [_shorten(name, step - 0.01) for name in classes]
-    both = max(_width_in(f"{name} 100%") for name in names) <= step - 0.05
+    short = {name: _shorten(name, step - 0.01) for name in ("", *classes)}
+    both = max(_width_in(f"{name} >99%") for name in short.values()) <= step - 0.05
     lines = 1 if both else 2
     row = height + lines * _LINE_IN + 0.13
     legend = [Patch(facecolor="none", linewidth=2, **_BORDERS[k], label=k) for k in _BORDERS]
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure, axis = _page(0.4 + rows * row, 0.0, title, sentences, caption, legend)
         _put_text(axis, left + (columns + 1) * step / 2, 0.12, "target:")
-        for j, name in enumerate(["original", *names]):
+        for j, name in enumerate(["original", *(short[name] for name in classes)]):
             _put_text(axis, left + (j + 0.5) * step, 0.26, name, weight="bold")
         for (i, j), kind in np.ndenumerate(kinds):
             x, y = left + j * step + 0.05, 0.4 + i * row + lines * _LINE_IN
-            said = (names[found[i, j]], f"{100 * shares[i, j]:.0f}%")
-            for k, text in enumerate([" ".join(said)] if both else reversed(said)):
+            name, chance = above[i][j]
+            lines_above = [f"{short[name]} {chance}"] if both else [chance, short[name]]
+            for k, text in enumerate(lines_above):
                 _put_text(axis, x + side / 2, y - 0.05 - 0.11 * k, text)
             _put_border(axis, _put_picture(axis, pictures[i, j], x, y, side), str(kind))
             if not j:

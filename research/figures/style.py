@@ -1,12 +1,13 @@
-"""What the figures share: palette, curves over seeds, and the page they are drawn on.
+"""Palette, curves over seeds, and layout of all figures.
 
-Every figure says from which data and how many seeds it is drawn, and which values it could not
-draw; the caller chooses the resolution when saving.
+Every figure states its data, the number of seeds and the values that it could not draw; the caller
+chooses the resolution when saving.
 """
 
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
+from numpy.typing import ArrayLike
 
 # Name in print, colour (from the colour-blind safe palette of Okabe and Ito), marker.
 ACTIVATIONS = {
@@ -44,23 +46,53 @@ WIDTH_IN = 7.2
 
 
 @dataclass(frozen=True)
+class Spread:
+    """What a figure draws of the values of several seeds.
+
+    middle, low, high: float64 arrays of one shape, NaN where no seed has a finite value.
+    lost: how many values of each place were not finite, an integer array of that shape.
+    statistic: what the middle is, "median" or "mean".
+    """
+
+    middle: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    seeds: int
+    lost: np.ndarray
+    statistic: str = "median"
+
+    def __getitem__(self, index: Any) -> Spread:
+        middle, low, high, lost = (
+            array[index] for array in (self.middle, self.low, self.high, self.lost)
+        )
+        return Spread(middle, low, high, self.seeds, lost, self.statistic)
+
+    def __mul__(self, factor: float) -> Spread:
+        middle, low, high = (factor * array for array in (self.middle, self.low, self.high))
+        return Spread(middle, low, high, self.seeds, self.lost, self.statistic)
+
+
+def over_seeds(values: ArrayLike | Spread, axis: int) -> Spread:
+    """Median, minimum and maximum of the finite values along an axis; a `Spread` as it is."""
+    if isinstance(values, Spread):
+        return values
+    finite = np.ma.masked_invalid(np.asarray(values, np.float64))
+    middle, low, high = (
+        np.ma.filled(reduce(finite, axis=axis), np.nan)
+        for reduce in (np.ma.median, np.ma.min, np.ma.max)
+    )
+    return Spread(middle, low, high, finite.shape[axis], np.ma.count_masked(finite, axis))
+
+
+@dataclass(frozen=True)
 class Curve:
-    """A line with its band: x [X], values [S, X] over seeds, matplotlib's line properties."""
+    """A line with its band over x [X], in matplotlib's line properties."""
 
     label: str
     x: np.ndarray
-    values: np.ndarray
+    spread: Spread
     style: Mapping[str, Any]
     banded: bool = True
-
-    def summary(self) -> np.ndarray:
-        """Median, minimum and maximum [3, X] of the finite values; NaN where there are none."""
-        finite = np.isfinite(self.values)
-        some = finite.any(axis=0)
-        kept = np.where(finite, self.values, np.nan)[:, some]
-        summary = np.full((3, self.x.size), np.nan)
-        summary[:, some] = np.nanmedian(kept, 0), np.nanmin(kept, 0), np.nanmax(kept, 0)
-        return summary
 
 
 def split_label(label: str) -> tuple[str, int]:
@@ -87,26 +119,26 @@ def activation_handles(labels: Iterable[str]) -> list[Line2D]:
 
 
 def plot(axis: Axes, curves: Iterable[Curve], *, log: bool) -> None:
-    """Draws medians and, over several seeds, bands.
+    """Draws the middle of each curve and, over several seeds, its band.
 
-    On a log axis a median at zero or below leaves a gap, and a band that holds zeros reaches the
+    On a log axis a middle at zero or below leaves a gap, and a band that holds zeros reaches the
     lower end of the axis.
     """
     if log:
         axis.set_yscale("log", nonpositive="clip")
     for curve in curves:
-        median, low, high = curve.summary()
-        if log:
-            median = np.where(median > 0, median, np.nan)
-        (line,) = axis.plot(curve.x, median, label=curve.label, **curve.style)
-        if curve.banded and len(curve.values) > 1:
-            colour = line.get_color()
-            _ = axis.fill_between(curve.x, low, high, color=colour, alpha=0.13, linewidth=0)
+        spread = curve.spread
+        middle = np.where(spread.middle > 0, spread.middle, np.nan) if log else spread.middle
+        (line,) = axis.plot(curve.x, middle, label=curve.label, **curve.style)
+        if curve.banded and spread.seeds > 1:
+            look: dict[str, Any] = {"color": line.get_color(), "alpha": 0.13, "linewidth": 0}
+            _ = axis.fill_between(curve.x, spread.low, spread.high, **look)
 
 
 def limit_log(axis: Axes, curves: Iterable[Curve], *, decades: bool = True) -> None:
     """Limits around all positive values drawn; ticks at decades, two at least, or at 1, 2, 5."""
-    values = np.concatenate([curve.summary().ravel() for curve in curves])
+    spreads = [curve.spread for curve in curves]
+    values = np.concatenate([part for s in spreads for part in (s.middle, s.low, s.high)])
     values = values[np.isfinite(values) & (values > 0)]
     if not values.size:
         values = np.ones(1)
@@ -125,21 +157,26 @@ def limit_log(axis: Axes, curves: Iterable[Curve], *, decades: bool = True) -> N
 
 def describe_curves(drawn: Sequence[Curve], logged: Sequence[Curve], where: str = "") -> list[str]:
     """Sentences on the seeds and the band, and on what is not drawn and why."""
-    seeds: dict[int, dict[str, None]] = {}
-    lost: dict[tuple[str, str], int] = {}
+    kinds: dict[tuple[int, str], dict[str, None]] = {}
+    lost: Counter[tuple[str, str]] = Counter()
     for curve in drawn:
-        seeds.setdefault(len(curve.values), {})[curve.label] = None
-        key = (curve.label, "values that are not finite")
-        lost[key] = lost.get(key, 0) + int((~np.isfinite(curve.values)).sum())
+        kinds.setdefault((curve.spread.seeds, curve.spread.statistic), {})[curve.label] = None
+        lost[curve.label, "values that are not finite"] += int(curve.spread.lost.sum())
     for curve in logged:
-        key = (curve.label, "medians at zero or below, on the log axis")
-        lost[key] = lost.get(key, 0) + int((curve.summary()[0] <= 0).sum())
+        why = f"{curve.spread.statistic}s at zero or below, on the log axis"
+        lost[curve.label, why] += int((curve.spread.middle <= 0).sum())
     parts: list[str] = []
-    for count, labels in seeds.items():
-        nets = "" if len(seeds) == 1 else f"{', '.join(labels)}: "
-        band = f": median and min-max band{where}" if count > 1 else ""
-        parts.append(f"{nets}{count} seed{'s' if count > 1 else ''}{band}.")
+    for (seeds, statistic), labels in kinds.items():
+        nets = "" if len(kinds) == 1 else f"{', '.join(labels)}: "
+        band = f": {statistic} and min-max band{where}" if seeds > 1 else ""
+        parts.append(f"{nets}{seeds} seed{'s' if seeds > 1 else ''}{band}.")
     return parts + [f"Not drawn: {n} {why} ({label})." for (label, why), n in lost.items() if n]
+
+
+def percent(chance: float) -> str:
+    """A probability as "98 %", and never as 100 % for what is less than sure."""
+    rounded = f"{100 * chance:.0f} %"
+    return ">99 %" if rounded == "100 %" and chance < 1 else rounded
 
 
 def frame(
@@ -151,7 +188,8 @@ def frame(
 ) -> None:
     """Keeps strips of their own for title and legends above the axes and the footer below.
 
-    The footer is the sentences on what is drawn, and the data, which the caption names.
+    The footer is the sentences on what is drawn, and the data, which the caption names. An empty
+    title takes no room.
     legends: of at most two, the first goes to the left and the second to the right.
     Raises ValueError for an empty caption.
     """

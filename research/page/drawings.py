@@ -1,22 +1,36 @@
-"""Figures of the report, redrawn: panels with their legend, caption and a text in their place.
+"""Figures of the report, redrawn by `research.figures` as pictures of the page.
 
-A figure is {number, title, panels: [{title, svg}], legend: [{name, colour, marker}], alt,
-caption, command}. `alt` says what the picture shows, with its numbers, to who cannot see it.
-Source: report, figures 1-5 and 17.
+A figure of the page is {number, title, alt, caption, command, source, width, height}: `source` is
+an SVG as an address of its own data, `alt` says what it shows, with its numbers, to who cannot see
+it.  Source: report, figures 1-5 and 17.
 """
 
+import base64
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 
-from research.page.charts import ACTIVATIONS, NARROW, WIDTH, Line, panel, strips
+from research.figures.curves import draw_curves_with_stop, draw_learning_curves
+from research.figures.depth import (
+    draw_accuracies,
+    draw_gradient_comparison,
+    draw_gradient_maxima,
+)
+from research.figures.style import ACTIVATIONS, Spread
 
 _DEPTHS = (5, 20, 40)
-_EPOCHS = (1, 2, 3)  # after which the report shows the gradients
-_READING = "kernel_abs_max"
+_EPOCHS = (0, 1, 2, 3)  # 0 is before the first step; the report trains Part C for three
+_STATISTIC = "kernel_abs_max"
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_DASHED = (5.0, 3.0)
+_SVG: dict[Any, Any] = {
+    "svg.fonttype": "path",
+    "svg.hashsalt": "page",
+}  # the same figure, the same bytes
+_PX_PER_IN = 110  # on the page
 # Loss and accuracy by epoch, in training and on the test set: report, figure 16.
 REPORTED_MASKS = {
     "train_loss": (.4187, .3525, .3395, .3273, .3073, .2980, .2794, .2494, .2145, .1780, .1471,
@@ -29,8 +43,6 @@ REPORTED_MASKS = {
                       .8680, .8710, .8675),
 }  # fmt: skip
 
-Figure = dict[str, Any]
-
 
 def power(value: float) -> str:
     """A number to two digits as one reads it: "0.053", "8.2·10⁻⁷"."""
@@ -40,232 +52,169 @@ def power(value: float) -> str:
     return f"{digits}·10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
 
 
-def accuracies(depth: Mapping[str, Any], reported: Mapping[str, float]) -> Figure:
+def svg(figure: Figure) -> dict[str, Any]:
+    """A figure as an SVG on a transparent ground: its address, and its size in pixels."""
+    stream = io.BytesIO()
+    with matplotlib.rc_context(_SVG):
+        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    source = f"data:image/svg+xml;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    width, height = (round(_PX_PER_IN * side) for side in figure.get_size_inches())
+    return {"source": source, "width": width, "height": height}
+
+
+def accuracies(depth: Mapping[str, Any], reported: Mapping[str, float]) -> dict[str, Any]:
     """The seeds of the twelve nets beside what the report says; depth: results/depth.json."""
-    found = {net: 100 * np.asarray(depth["test_accuracy"][net]) for net in reported}
-    rows = [
-        (_net(net), ACTIVATIONS[net.partition("-")[0]][1], found[net].tolist(), reported[net])
-        for net in reported
-    ]
-    said = [f"{_net(net)} {found[net].mean():.1f} ({reported[net]:g})" for net in reported]
+    values = {net: depth["test_accuracy"][net] for net in reported}
+    means = [f"{_net(n)} {100 * np.mean(v):.1f} ({reported[n]:g})" for n, v in values.items()]
     return {
         "number": "Parts B and D",
         "title": "Test accuracy of the twelve nets",
-        "panels": [
-            {"title": title, "svg": strips(rows, ends)}
-            for title, ends in (("all", (0.0, 100.0)), ("those above 90 %", (90.0, 98.0)))
-        ],
-        "legend": [*_legend(ACTIVATIONS), _key("the report", "var(--ink)", "bar")],
         "alt": "Mean test accuracy of our seeds in percent, in brackets the report's: "
-        + "; ".join(said)
+        + "; ".join(means)
         + ".",
-        "caption": f"A dot for each of {_seeds(found)} seeds after {depth['epochs']} epochs, "
-        f"batches of 64, SGD 0.01. Data: {depth['data']['caption']}.",
+        "caption": f"After {depth['epochs']} epochs, batches of 64, SGD 0.01.",
         "command": depth["command"],
+        **svg(draw_accuracies(values, reported, title="", caption=depth["data"]["caption"])),
     }
 
 
-def gradient_maxima(gradients: Mapping[str, Any], seeds: int, depth: int, number: int) -> Figure:
+def gradient_maxima(
+    gradients: Mapping[str, Any], seeds: int, depth: int, number: int
+) -> dict[str, Any]:
     """Depth against the largest gradient of nets of one depth: report, figures 1 to 3."""
-    nets = {name: f"{name}-{depth}" for name in ("relu", "tanh", "sigmoid")}
+    nets = [f"{name}-{depth}" for name in ("relu", "tanh", "sigmoid")]
+    drawn = draw_gradient_maxima(
+        {net: record(gradients, seeds, net) for net in nets},
+        epochs=_EPOCHS,
+        title="",
+        caption=gradients["data"]["caption"],
+    )
     return {
         "number": f"Figure {number}",
         "title": f"Largest gradient by layer, {depth} hidden layers",
-        "panels": _beside(gradients, [nets], [""]),
-        "legend": _legend(nets) + _epoch_keys(),
         "alt": f"{depth} hidden layers, largest weight gradient after epoch 3, median of the "
-        f"seeds: {_ends(gradients, nets.values())}.",
-        **_about(gradients, seeds),
+        f"seeds: {_ends(gradients, nets)}.",
+        **_about(gradients),
+        **svg(drawn),
     }
 
 
-def gradient_comparison(gradients: Mapping[str, Any], seeds: int) -> Figure:
+def gradient_comparison(gradients: Mapping[str, Any], seeds: int) -> dict[str, Any]:
     """LeCun's gradients beside those of tanh at every depth: report, figure 5."""
-    groups = [{name: f"{name}-{depth}" for name in ("tanh", "lecun")} for depth in _DEPTHS]
-    titles = [f"{depth} hidden layers" for depth in _DEPTHS]
-    nets = [net for group in groups for net in group.values()]
+    nets = [f"{name}-{depth}" for depth in _DEPTHS for name in ("tanh", "lecun")]
+    drawn = draw_gradient_comparison(
+        {net: record(gradients, seeds, net) for net in nets},
+        epochs=_EPOCHS,
+        title="",
+        caption=gradients["data"]["caption"],
+    )
     return {
         "number": "Figure 5",
         "title": "Largest gradient by layer, LeCun and tanh",
-        "panels": _beside(gradients, groups, titles),
-        "legend": _legend(groups[0]) + _epoch_keys(),
         "alt": "Largest weight gradient after epoch 3, median of the seeds: "
         f"{_ends(gradients, nets)}.",
-        **_about(gradients, seeds),
+        **_about(gradients),
+        **svg(drawn),
     }
 
 
-def learning_curves(depth: Mapping[str, Any]) -> Figure:
+def learning_curves(depth: Mapping[str, Any]) -> dict[str, Any]:
     """Accuracy and loss of tanh and LeCun over the epochs: report, figure 4."""
-    panels: list[dict[str, str]] = []
-    last: list[str] = []
-    for quantity, factor, unit in (("accuracy", 100.0, "accuracy (%)"), ("loss", 1.0, "loss")):
-        for layers in _DEPTHS:
-            lines: list[Line] = []
-            for name in ("tanh", "lecun"):
-                curves = depth["curves"][f"{name}-{layers}"]
-                for split, dash in (("train", _DASHED), ("test", ())):
-                    lines.append(_learning(curves[f"{split}_{quantity}"], name, factor, dash))
-                final = factor * curves[f"test_{quantity}"]["mean"][-1]
-                last.append(f"{_net(f'{name}-{layers}')} {quantity} {final:.4g}")
-            svg = panel(lines, x="epoch", y=unit, log=quantity == "loss", width=NARROW)
-            panels.append({"title": f"{layers} hidden layers, {quantity}", "svg": svg})
+    seeds = len(next(iter(depth["test_accuracy"].values())))
+    nets = [f"{name}-{layers}" for layers in _DEPTHS for name in ("tanh", "lecun")]
+    curves = {net: columns(depth["curves"][net], seeds) for net in nets}
+    last = [
+        f"{_net(net)} {quantity} {factor * curves[net][f'test_{quantity}'].middle[-1]:.4g}"
+        for quantity, factor in (("accuracy", 100), ("loss", 1))
+        for net in nets
+    ]
+    caption = depth["data"]["caption"]
     return {
         "number": "Figure 4",
         "title": "Learning curves, LeCun and tanh",
-        "panels": panels,
-        "legend": [
-            *_legend(["tanh", "lecun"]),
-            _key("train", "var(--ink)", "dashed"), _key("test", "var(--ink)", "line"),
-        ],
         "alt": "On the test set after the last epoch, mean of the seeds: " + "; ".join(last) + ".",
-        "caption": f"Mean of {_seeds(depth['test_accuracy'])} seeds, and from the lowest to the "
-        f"highest on the test set. Data: {depth['data']['caption']}.",
+        "caption": "Training dashed, test solid.",
         "command": depth["command"],
-    }  # fmt: skip
+        **svg(draw_learning_curves(curves, title="", caption=caption)),
+    }
 
 
-def mask_curves(run: Mapping[str, Any]) -> Figure:
+def mask_curves(run: Mapping[str, Any]) -> dict[str, Any]:
     """Accuracy and loss of the face-mask net, a line a seed, and the report's: figure 17."""
-    panels: list[dict[str, str]] = []
-    for quantity, factor, unit in (("accuracy", 100.0, "accuracy (%)"), ("loss", 1.0, "loss")):
-        lines: list[Line] = []
-        for split, dash, colour in (("train", _DASHED, "var(--relu)"), ("test", (), "var(--tanh)")):
-            key = f"{split}_{quantity}"
-            said = [factor * value for value in REPORTED_MASKS[key]]
-            lines.append(Line(_count(said), said, "var(--muted)", width=1.5, dash=dash))
-            for curve in _columns(run["curves"][key]):
-                values = [factor * value for value in curve]
-                lines.append(Line(_count(values), values, colour, width=1.8, dash=dash))
-        svg = panel(lines, x="epoch", y=unit, log=quantity == "loss")
-        panels.append({"title": quantity, "svg": svg})
-    ends = [100 * curve[-1] for curve in _columns(run["curves"]["test_accuracy"])]
+    ends = [
+        100 * next(v for v in reversed(column) if v is not None and np.isfinite(v))
+        for column in zip(*run["curves"]["test_accuracy"], strict=True)
+    ]
     stops = ", ".join(str(epoch) for epoch in run["epochs_trained"])
+    drawn = draw_curves_with_stop(
+        rows_of(run["curves"]),
+        reported=rows_of(REPORTED_MASKS),
+        title="",
+        caption=run["data"]["caption"],
+    )
     return {
         "number": "Figure 17",
         "title": "The face-mask net in training",
-        "panels": panels,
-        "legend": [
-            _key("train", "var(--relu)", "dashed"), _key("test", "var(--tanh)", "line"),
-            _key("the report, train", "var(--muted)", "dashed"),
-            _key("the report, test", "var(--muted)", "line"),
-        ],
         "alt": f"Early stopping ended the seeds after {stops} epochs, with a test accuracy of "
         f"{', '.join(f'{end:.1f}' for end in ends)} percent; the report's after 14 epochs, with "
         f"{100 * REPORTED_MASKS['test_accuracy'][-1]:.1f} percent.",
-        "caption": f"{len(run['seeds'])} seeds, each as long as it was trained. Data: "
-        f"{run['data']['caption']}; the report had 12,243 faces, of which part cannot be had.",
+        "caption": f"{len(run['seeds'])} seeds, each as long as it was trained, beside the log of "
+        "the report, which had 12,243 faces, of which part cannot be had.",
         "command": run["command"],
-    }  # fmt: skip
+        **svg(drawn),
+    }
 
 
-def _beside(
-    gradients: Mapping[str, Any], groups: Sequence[Mapping[str, str]], titles: Sequence[str]
-) -> list[dict[str, str]]:
-    """Panels with a linear axis, then the same with a log axis."""
-    panels: list[dict[str, str]] = []
-    width = WIDTH if len(groups) == 1 else NARROW
-    for log in (False, True):
-        scale = "log axis" if log else "linear axis"
-        for group, title in zip(groups, titles, strict=True):
-            lines = [
-                line for name, net in group.items() for line in _over_depth(gradients, name, net)
-            ]
-            svg = panel(lines, x="layer, the last is the output", y="max |∂L/∂W|", log=log,
-                        zero=True, width=width)  # fmt: skip
-            panels.append({"title": f"{title}, {scale}" if title else scale, "svg": svg})
-    return panels
+def record(
+    gradients: Mapping[str, Any], seeds: int, net: str, statistic: str = _STATISTIC
+) -> dict[str, Any]:
+    """A statistic of a net of gradients.json for `figures.depth`."""
+    kept = gradients["nets"][net][statistic]
+    median, low, high = (np.array(kept[part], np.float64) for part in ("median", "low", "high"))
+    hidden = [f"hidden_{i}" for i in range(median.shape[1] - 1)]
+    return {
+        "epochs": np.arange(len(median)),
+        "layers": np.array([*hidden, "output"]),
+        statistic: Spread(median, low, high, seeds, np.zeros(median.shape, int)),
+    }
 
 
-def _over_depth(gradients: Mapping[str, Any], name: str, net: str) -> list[Line]:
-    """A line an epoch, from faint to full, the band and the markers with the last."""
-    _, colour, marker = ACTIVATIONS[name]
-    kept = gradients["nets"][net][_READING]
-    layers = range(1, len(kept["median"][0]) + 1)
-    stride = max(1, len(layers) // 6)
-    offset = list(ACTIVATIONS).index(name) * stride // len(ACTIVATIONS)
-    start = Line(layers, kept["median"][0], colour, width=1.2, dash=(1.5, 3.0))
-    lines = [start]
-    for epoch in _EPOCHS:
-        last = epoch == _EPOCHS[-1]
-        lines.append(
-            Line(
-                layers,
-                kept["median"][epoch],
-                colour,
-                low=kept["low"][epoch] if last else None,
-                high=kept["high"][epoch] if last else None,
-                width=0.6 + 0.55 * epoch,
-                opacity=(0.4, 0.65, 1.0)[epoch - 1],
-                marker=marker if last else "",
-                every=stride,
-                offset=offset,
-            )
-        )
-    return lines
+def columns(curves: Mapping[str, Mapping[str, Sequence[float]]], seeds: int) -> dict[str, Any]:
+    """Curves of a net of depth.json for `figures.curves`."""
+    table: dict[str, Any] = {}
+    for key, kept in curves.items():
+        mean, low, high = (np.array(kept[part], np.float64) for part in ("mean", "low", "high"))
+        table[key] = Spread(mean, low, high, seeds, np.zeros(mean.shape, int), "mean")
+        table["epoch"] = np.arange(1, len(mean) + 1)
+    return table
 
 
-def _learning(
-    curve: Mapping[str, Sequence[float]], name: str, factor: float, dash: tuple[float, ...]
-) -> Line:
-    _, colour, marker = ACTIVATIONS[name]
-    mean, low, high = ([factor * v for v in curve[key]] for key in ("mean", "low", "high"))
-    ends = {} if dash else {"low": low, "high": high, "marker": marker, "every": 3}
-    return Line(_count(mean), mean, colour, dash=dash, **ends)
+def rows_of(curves: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """{key: [E]} as a row for each epoch."""
+    return [
+        {"epoch": epoch, **dict(zip(curves, values, strict=True))}
+        for epoch, values in enumerate(zip(*curves.values(), strict=True), 1)
+    ]
 
 
 def _ends(gradients: Mapping[str, Any], nets: Iterable[str]) -> str:
     """ "ReLU-5 0.19 in the first layer, 0.85 in the output; ..." """
-    said: list[str] = []
-    for net in nets:
-        median = gradients["nets"][net][_READING]["median"][_EPOCHS[-1]]
-        said.append(
-            f"{_net(net)} {power(median[0])} in the first layer, {power(median[-1])} in the output"
-        )
-    return "; ".join(said)
+    medians = {net: gradients["nets"][net][_STATISTIC]["median"][_EPOCHS[-1]] for net in nets}
+    return "; ".join(
+        f"{_net(net)} {power(median[0])} in the first layer, {power(median[-1])} in the output"
+        for net, median in medians.items()
+    )
 
 
-def _about(gradients: Mapping[str, Any], seeds: int) -> dict[str, str]:
+def _about(gradients: Mapping[str, Any]) -> dict[str, str]:
     return {
-        "caption": f"Largest |∂L/∂W| of all batches of an epoch, before the first step and after "
-        f"epochs 1, 2 and 3: median of {seeds} seeds, and from the lowest to the highest after "
-        "epoch 3; on a log axis a band that holds zero ends at the axis. "
-        "32 units a layer, batches of 64, SGD 0.01. "
-        f"Data: {gradients['data']['caption']}.",
+        "caption": "Before the first step and after epochs 1, 2 and 3; 32 units a layer, batches "
+        "of 64, SGD 0.01. On a log axis a band that holds zero ends at the axis.",
         "command": gradients["command"],
     }
-
-
-def _legend(names: Iterable[str]) -> list[dict[str, str]]:
-    return [_key(*ACTIVATIONS[name]) for name in names]
-
-
-def _epoch_keys() -> list[dict[str, str]]:
-    return [_key("before the first step", "var(--ink)", "dotted"),
-            _key("epochs 1, 2, 3: from faint to full", "var(--ink)", "fading")]  # fmt: skip
-
-
-def _key(name: str, colour: str, marker: str) -> dict[str, str]:
-    return {"name": name, "colour": colour, "marker": marker}
 
 
 def _net(net: str) -> str:
     """ "ReLU-40" from "relu-40"."""
     name, _, depth = net.partition("-")
     return f"{ACTIVATIONS[name][0]}-{depth}"
-
-
-def _seeds(by_net: Mapping[str, Any]) -> int:
-    return len(next(iter(by_net.values())))
-
-
-def _count(values: Sequence[float]) -> range:
-    return range(1, len(values) + 1)
-
-
-def _columns(rows: Sequence[Sequence[float | None]]) -> list[list[float]]:
-    """One curve a seed, as long as it was trained."""
-    return [
-        [v for v in column if v is not None and np.isfinite(v)]
-        for column in zip(*rows, strict=True)
-    ]

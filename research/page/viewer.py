@@ -26,7 +26,7 @@ from research.ledger import text, verdicts
 from research.ledger.tables import classifiers as classifier_tables
 from research.ledger.tables import masks as mask_tables
 from research.ledger.tables import noise as noise_tables
-from research.page.drawings import REPORTED_MASKS
+from research.page import drawings
 from research.storage import attack_files, run_directory
 from research.structs import UserError
 from research.training.scores import confusion, roc, softmax
@@ -214,36 +214,22 @@ class Depth(Study):
         }
 
     def gradients(
-        self,
-        activations: Sequence[str],
-        *depths: int,
-        readings: Sequence[str] = ("kernel_abs_max",),
+        self, activations: Sequence[str], *depths: int, statistic: str = "kernel_abs_max"
     ) -> Any:
-        """Gradients by layer for `figures.depth`: {"tanh-40": {epochs, layers, reading [E, S, L]}}.
-
-        Of committed records the seeds are stand-ins: S rows with the median, the lowest and the
-        highest value of the S seeds, which is all that those figures draw.
-        readings: those that are needed, over the epochs that all of them have.
-        """
+        """Gradients by layer for `figures.depth`, {"tanh-40": record}."""
         names = [f"{name}-{depth}" for depth in depths for name in activations]
-        found = {net: arrays for net in names if (arrays := self._arrays(net, readings))}
+        found = {net: arrays for net in names if (arrays := self._arrays(net, statistic))}
         return found or Missing(f"*This run has no gradients of {', '.join(names)}.*")
 
     def curves(self, activations: Sequence[str], *depths: int) -> Any:
-        """Mean and range of the seeds over the epochs, for `figures.kept.draw_mean_curves`."""
+        """Metrics over the epochs for `figures.curves.draw_learning_curves`."""
         names = [f"{name}-{depth}" for depth in depths for name in activations]
         if self.workdir is None:
             kept = self._read("depth.json")["curves"]
-            found = {net: kept[net] for net in names}
+            found = {net: drawings.columns(kept[net], self.seeds) for net in names}
         else:
-            found = {
-                net: {key: _range([row[key] for row in self._rows[net]]) for key in _CURVES}
-                for net in names
-                if net in self._rows
-            }
-        if not found:
-            return Missing(f"*This run has none of the nets {', '.join(names)}.*")
-        return Arguments(curves=found, seeds=self.seeds)
+            found = {net: self._rows[net] for net in names if net in self._rows}
+        return found or Missing(f"*This run has none of the nets {', '.join(names)}.*")
 
     def decays(self) -> Text:
         """By what factor the signal changes a hidden layer before the first step, by net."""
@@ -270,16 +256,10 @@ class Depth(Study):
         assert self.workdir is not None
         return self.workdir / net if "nets" in self._summary else self.workdir
 
-    def _arrays(self, net: str, readings: Sequence[str]) -> dict[str, np.ndarray]:
+    def _arrays(self, net: str, statistic: str) -> dict[str, Any]:
         if self.workdir is not None:
             return run_directory.gradients(self._folder(net)) if net in self._rows else {}
-        kept = self._read("gradients.json")["nets"][net]
-        made = {reading: _stand_ins(kept[reading], self.seeds) for reading in readings}
-        epochs = min(len(values) for values in made.values())
-        layers = next(iter(made.values())).shape[2]
-        names = [*(f"hidden_{i}" for i in range(layers - 1)), "output"]
-        short = {reading: values[:epochs] for reading, values in made.items()}
-        return {"epochs": np.arange(epochs), "layers": np.array(names), **short}
+        return drawings.record(self._read("gradients.json"), self.seeds, net, statistic)
 
     def _fits(self, summary: Mapping[str, Any]) -> bool:
         return ("nets" in summary or "net" in summary) and not {"method", "parameters"} & set(
@@ -333,7 +313,7 @@ class Attack(Study):
         ]
 
     def grid(self, method: str) -> Any:
-        """Pictures and numbers for `figures.kept.draw_sheet`: of some images, all classes first."""
+        """Pictures and numbers for `figures.noise.draw_grid`: of some images, all classes first."""
         if not (cells := self.cells(method)):
             return cells
         rows = self._chosen(cells)
@@ -531,11 +511,7 @@ class Masks(Study):
 
     def reported_rows(self) -> list[dict[str, Any]]:
         """The same of the report's own log, its figure 16."""
-        columns = zip(*(REPORTED_MASKS[key] for key in _CURVES), strict=True)
-        return [
-            {"epoch": epoch, **dict(zip(_CURVES, values, strict=True))}
-            for epoch, values in enumerate(columns, 1)
-        ]
+        return drawings.rows_of(drawings.REPORTED_MASKS)
 
     def trends(self) -> Text:
         """What the report saw in training, and what this net did."""
@@ -610,24 +586,6 @@ class Masks(Study):
             return Missing("*The records hold no single predictions: set RUN to a run.*")
         with np.load(self.workdir / f"predictions_{split}.npz") as stored:
             return {name: stored[name] for name in stored.files}
-
-
-def _stand_ins(kept: Mapping[str, Any], seeds: int) -> np.ndarray:
-    """[E, S, L] with the median, lowest and highest value of each layer that a record has kept."""
-    middle, low, high = (np.array(kept[name], np.float64) for name in ("median", "low", "high"))
-    if seeds == 1:
-        return middle[:, None]
-    return np.stack([low, *[middle] * (seeds - 2), high], axis=1)
-
-
-def _range(rows: Sequence[Any]) -> dict[str, list[float]]:
-    """Mean, lowest and highest of the seeds in every row."""
-    values = np.array([np.atleast_1d(row) for row in rows], np.float64)
-    return {
-        "mean": values.mean(axis=1).tolist(),
-        "low": values.min(axis=1).tolist(),
-        "high": values.max(axis=1).tolist(),
-    }
 
 
 def _decay(arrays: Mapping[str, np.ndarray]) -> np.ndarray:

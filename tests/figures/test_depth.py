@@ -1,4 +1,4 @@
-"""Do the figures on depth draw the numbers they were given, and say what they leave out?"""
+"""Figures of the depth study: the drawn values, and the statement of what is left out."""
 
 import itertools
 from collections.abc import Mapping
@@ -14,21 +14,21 @@ from matplotlib.figure import Figure
 
 from figures.reading import BAND, CAPTION, LONG_CAPTION, bands, check_layout, texts, x_of, y_of
 from research.figures import depth
-from research.figures.style import ACTIVATIONS
+from research.figures.style import ACTIVATIONS, over_seeds
 
 DECAY = {"relu": 0.0, "tanh": 0.03, "sigmoid": 1.6, "lecun": -0.02}
-READINGS = ("kernel_abs_max", "signal_abs_max", "layer_signed_mean", "layer_abs_last")
+STATISTICS = ("kernel_abs_max", "signal_abs_max", "layer_signed_mean", "layer_abs_last")
 
 
 def make_record(label: str, seeds: int = 5, epochs: int = 4) -> dict[str, np.ndarray]:
-    """Epochs 0..epochs; each reading falls towards the first layer at the activation's rate."""
+    """Epochs 0..epochs; each statistic falls towards the first layer at the activation's rate."""
     activation, depth = label.split("-")
     layers = [*(f"hidden_{i:02d}" for i in range(int(depth))), "output"]
     rng = np.random.default_rng([seeds, *label.encode()])
     fall = DECAY[activation] * (len(layers) - np.arange(1, len(layers) + 1))
-    noise = rng.normal(0, 0.4, (len(READINGS), epochs + 1, seeds, len(layers)))
+    noise = rng.normal(0, 0.4, (len(STATISTICS), epochs + 1, seeds, len(layers)))
     values = 0.3 * np.exp(noise - fall).astype(np.float32)
-    record = dict(zip(READINGS, values, strict=True))
+    record = dict(zip(STATISTICS, values, strict=True))
     return {"epochs": np.arange(epochs + 1, dtype=np.int32), "layers": np.array(layers), **record}
 
 
@@ -192,15 +192,15 @@ def test_values_that_are_not_finite_are_left_out_and_counted() -> None:
 
 def test_a_dead_net_still_gives_a_figure_that_says_so() -> None:
     record = make_record("relu-5", 1, epochs=1)
-    for reading in ("kernel_abs_max", "signal_abs_max"):
-        record[reading] = np.zeros_like(record[reading])
+    for statistic in ("kernel_abs_max", "signal_abs_max"):
+        record[statistic] = np.zeros_like(record[statistic])
     figure = depth.draw_net_gradients(record, label="relu-5", caption=CAPTION)
     FigureCanvasAgg(figure).draw()
     assert "Not drawn: 24 medians at zero or below, on the log axis (relu-5)." in texts(figure)
 
 
 @pytest.mark.parametrize(
-    ("reading", "label"),
+    ("statistic", "label"),
     [
         ("kernel_abs_max", "max |∂L/∂W| in the layer,\nlargest of the epoch's batches"),
         ("signal_abs_max", "max |∂L/∂z| in the layer,\nlargest of the epoch's batches"),
@@ -208,11 +208,11 @@ def test_a_dead_net_still_gives_a_figure_that_says_so() -> None:
         ("layer_abs_last", "max |∂L/∂(W, b)| in the layer,\nlast batch of the epoch"),
     ],
 )
-def test_axis_names_the_reading_that_is_drawn(reading: str, label: str) -> None:
+def test_axis_names_the_statistic_that_is_drawn(statistic: str, label: str) -> None:
     records = records_of("tanh-5")
-    axis = draw_maxima(records, reading=reading, epochs=(3,)).axes[0]
+    axis = draw_maxima(records, statistic=statistic, epochs=(3,)).axes[0]
     assert axis.get_ylabel() == label
-    wanted = np.median(records["tanh-5"][reading][3], axis=0)
+    wanted = np.median(records["tanh-5"][statistic][3], axis=0)
     np.testing.assert_allclose(y_of(axis.lines[0]), wanted, rtol=1e-6)
 
 
@@ -230,15 +230,45 @@ def test_comparison_has_a_column_a_depth_and_one_scale_a_row() -> None:
     np.testing.assert_allclose(y_of(axes[4].lines[-1]), wanted, rtol=1e-6)
 
 
+def test_a_spread_is_drawn_as_the_values_of_its_seeds() -> None:
+    records = records_of("relu-5", "tanh-5")
+    spreads = {
+        net: {**record, "kernel_abs_max": over_seeds(record["kernel_abs_max"], axis=1)}
+        for net, record in records.items()
+    }
+    for one, other in zip(draw_maxima(records).axes, draw_maxima(spreads).axes, strict=True):
+        for first, second in zip(one.lines, other.lines, strict=True):
+            np.testing.assert_array_equal(y_of(first), y_of(second))
+        assert one.get_ylim() == other.get_ylim() and len(bands(one)) == len(bands(other)) == 8
+
+
+def test_accuracies_are_a_dot_a_seed_with_the_median_and_the_report_beside() -> None:
+    values = {"tanh-5": [0.95, 0.91, 0.96], "relu-40": [0.11]}
+    figure = depth.draw_accuracies(values, {"tanh-5": 96.1}, title="t", caption=CAPTION)
+    check_layout(figure)
+    for axis in figure.axes:
+        seeds, median, report, other, alone = axis.lines
+        np.testing.assert_allclose(x_of(seeds), [95, 91, 96])
+        assert [x_of(line).tolist() for line in (report, other)] == [[96.1], [11]]
+        np.testing.assert_allclose([x_of(median)[0], x_of(alone)[0]], [95, 11])
+    whole, near = figure.axes
+    assert [label.get_text() for label in whole.get_yticklabels()] == ["tanh-5", "ReLU-40"]
+    assert near.get_xlim() == (90, 98) and whole.get_ylim()[0] > whole.get_ylim()[1]
+    (margin,) = near.child_axes
+    assert [label.get_text() for label in margin.get_yticklabels()] == ["95.0", "11.0"]
+    with pytest.raises(ValueError, match="at least one net"):
+        _ = depth.draw_accuracies({}, {}, title="t", caption=CAPTION)
+
+
 def test_net_gradients_show_every_epoch_of_weights_beside_signal() -> None:
     record = make_record("sigmoid-20", epochs=10)
     record["signal_abs_max"] *= 1e-6
     figure = depth.draw_net_gradients(record, label="sigmoid-20", caption=CAPTION)
     weights, signal, bar = figure.axes
-    for axis, reading in ((weights, "kernel_abs_max"), (signal, "signal_abs_max")):
+    for axis, statistic in ((weights, "kernel_abs_max"), (signal, "signal_abs_max")):
         assert axis.get_yscale() == "log"
         drawn = np.array([y_of(line) for line in axis.lines])
-        np.testing.assert_allclose(drawn, np.median(record[reading], axis=1), rtol=1e-6)
+        np.testing.assert_allclose(drawn, np.median(record[statistic], axis=1), rtol=1e-6)
         assert [line.get_linestyle() for line in axis.lines] == [":", *["-"] * 10]
         assert x_of(axis.lines[3]).tolist() == list(range(1, 22))
         assert axis.get_ylim()[0] < drawn.min() < drawn.max() < axis.get_ylim()[1]
@@ -279,7 +309,7 @@ def test_drawing_changes_no_setting_and_no_input() -> None:
         ({"records": records_of("relu-5", "relu-20")}, r"one depth, got \[5, 20\]"),
         ({"records": {"relu-5": RELU, "relu-6": RELU}}, "one net for each activation"),
         ({"records": {"swish-5": RELU}}, "relu,tanh,sigmoid,lecun}-DEPTH, got 'swish-5'"),
-        ({"reading": "kernel_max"}, "that relu-5 holds .*kernel_abs_max.* got 'kernel_max'"),
+        ({"statistic": "kernel_max"}, "that relu-5 holds .*kernel_abs_max.* got 'kernel_max'"),
         ({"epochs": (77,)}, r"got epochs=\[77\]"),
         ({"caption": " "}, "expected a caption"),
         (

@@ -1,4 +1,4 @@
-"""Do the figures of the mask study draw what they were given, on any photograph, in print?"""
+"""Figures of the mask study: the drawn data, annotated photographs of any size, and layout."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +21,6 @@ NAMES = ("with mask", "without mask")
 LONG_NAMES = ("a mask that is worn as it should be", "without a mask of any kind")
 BEFORE = {"voc": {"with": 90, "without": 20, "incorrect": 4}, "json": {"with": 30, "without": 30}}
 AFTER = {"voc": {"with": 90, "without": 90}, "json": {"with": 30, "without": 30}}
-EPOCHS = np.arange(1, 7)
 
 
 def make_faces(count: int, side: int = 8) -> np.ndarray:
@@ -43,21 +42,6 @@ def make_roc(seed: int) -> masks.Roc:
     true = np.append(0, np.cumsum(found)) / found.sum()
     false = np.append(0, np.cumsum(1 - found)) / (1 - found).sum()
     return false, true, float(np.trapezoid(true, false))
-
-
-def make_rows(stops: tuple[int, ...]) -> list[dict[str, Any]]:
-    """Test losses that fall until two epochs before a seed's last, in lists with None after it."""
-    rows = []
-    for epoch in EPOCHS:
-        row: dict[str, Any] = {"epoch": int(epoch)}
-        for key, sign in (("train_loss", -1), ("test_loss", 0), ("train_accuracy", 0.1)):
-            row[key] = [0.7 + 0.1 * sign * epoch + 0.01 * k for k in range(len(stops))]
-        row["test_loss"] = [0.2 + 0.1 * abs(stop - 2 - epoch) for stop in stops]
-        row["train_accuracy"] = row["test_accuracy"] = [0.6 + 0.05 * epoch for _ in stops]
-        for key in ("train_loss", "test_loss", "train_accuracy", "test_accuracy"):
-            row[key] = [v if epoch <= s else None for v, s in zip(row[key], stops, strict=True)]
-        rows.append(row)
-    return rows
 
 
 def bars_of(axis: Axes) -> list[tuple[float, float]]:
@@ -156,39 +140,6 @@ def test_seeds_are_thin_and_their_mean_lies_between_them_with_the_mean_area() ->
     }
     assert len(styles) == 2
     assert "3/2 seeds" in texts(figure) or "2/3 seeds" in texts(figure)
-
-
-def test_stops_and_best_epochs_are_marked_at_each_seeds_own() -> None:
-    figure = masks.draw_curves_with_stop(make_rows((6, 4)), **FRAME)
-    _, loss = figure.axes
-    lines = {line.get_marker(): line for line in loss.lines}
-    assert x_of(lines["o"]).tolist() == [4, 2]
-    np.testing.assert_allclose(y_of(lines["o"]), [0.2, 0.2])
-    assert x_of(lines["x"]).tolist() == [6, 4]
-    np.testing.assert_allclose(y_of(lines["x"]), [0.4, 0.4])
-    mean = [
-        line for line in loss.lines if line.get_linewidth() > 1.5 and line.get_linestyle() == "-"
-    ]
-    assert np.isfinite(y_of(mean[0])).tolist() == [True] * 4 + [False] * 2
-    np.testing.assert_allclose(y_of(mean[0])[:4], [0.4, 0.3, 0.3, 0.3])
-    assert "Best test loss after epochs 4, 2, last epochs 6, 4, by seed." in texts(figure)
-
-
-def test_one_seed_may_give_plain_numbers_and_accuracies_are_in_percent() -> None:
-    rows = [{k: v[0] if k != "epoch" else v for k, v in r.items()} for r in make_rows((6,))]
-    figure = masks.draw_curves_with_stop(rows, **FRAME)
-    accuracy, _ = figure.axes
-    train, test = accuracy.lines[:2]
-    for line in (train, test):
-        np.testing.assert_allclose(y_of(line), 60 + 5 * EPOCHS)
-    assert train.get_linestyle() != test.get_linestyle()
-    assert "1 seed. Best test loss after epoch 4, last epoch 6." in texts(figure)
-
-
-def test_the_first_of_equal_losses_is_the_best() -> None:
-    rows = make_rows((6,))
-    rows[1]["test_loss"] = rows[3]["test_loss"]
-    assert "after epoch 2" in texts(masks.draw_curves_with_stop(rows, **FRAME))
 
 
 def test_an_annotated_photograph_keeps_its_size_its_input_and_what_is_far_from_the_box() -> None:
@@ -307,8 +258,6 @@ DRAWN: dict[str, Callable[[], Figure]] = {
     "one score": lambda: make_scored(1),
     "roc": lambda: masks.draw_roc({f"net {k}": [make_roc(k)] * 2 for k in range(5)}, **FRAME),
     "one curve": lambda: masks.draw_roc({"the net of the report": make_roc(1)}, **FRAME),
-    "stop": lambda: masks.draw_curves_with_stop(make_rows((6, 5, 4)), **FRAME),
-    "one epoch": lambda: masks.draw_curves_with_stop(make_rows((1,))[:1], **FRAME),
     "panels": lambda: masks.draw_three_panels(PHOTO, PHOTO, PHOTO, **FRAME),
     "wide": lambda: masks.draw_three_panels(*[PHOTO[:15]] * 3, **FRAME),
     "tall": lambda: masks.draw_three_panels(*[PHOTO[:, :15]] * 3, **FRAME),
@@ -336,7 +285,7 @@ def test_no_text_leaves_the_page_or_touches_axes_or_other_text(case: str) -> Non
 def test_drawing_changes_no_setting() -> None:
     with matplotlib.rc_context({"font.size": 11.0, "axes.grid": False}):
         before = dict(matplotlib.rcParams)
-        for case in ("samples", "balance", "one score", "one curve", "stop", "panels"):
+        for case in ("samples", "balance", "one score", "one curve", "panels"):
             _ = DRAWN[case]()
         assert dict(matplotlib.rcParams) == before
 
@@ -377,15 +326,6 @@ def annotate(**changed: Any) -> np.ndarray:
         (lambda: masks.draw_roc({"a": ([0, 1], [0, 1.5], 0.5)}, **FRAME), "from 0 to 1 of a"),
         (lambda: masks.draw_roc({"a": ([0, 1], [0, 0.5, 1], 0.5)}, **FRAME), "two rates"),
         (lambda: masks.draw_roc({"a": ([0, 1], [1, 0], 0.5)}, **FRAME), "that rise"),
-        (lambda: masks.draw_curves_with_stop([], **FRAME), "over the same seeds"),
-        (lambda: masks.draw_curves_with_stop([{"epoch": 1}], **FRAME), "train_loss"),
-        (
-            lambda: masks.draw_curves_with_stop(
-                [make_rows((6,))[0], make_rows((6, 6))[1]], **FRAME
-            ),
-            "over the same seeds",
-        ),
-        (lambda: masks.draw_curves_with_stop(make_rows((6, 0)), **FRAME), "a test loss of every"),
         (lambda: annotate(image=PHOTO / 255), "got float64"),
         (lambda: annotate(boxes=[[1, 1, 9]]), r"1 finite boxes \[n, 4\]"),
         (lambda: annotate(boxes=[[1, 1, 9, np.nan]]), "finite boxes"),

@@ -186,6 +186,16 @@ def test_grid_prints_each_prediction_with_its_percent_and_the_names_around() -> 
     assert "wrongly" not in texts(noise.draw_grid(**make_grid()))
 
 
+def test_originals_whose_prediction_is_not_known_have_no_text_above() -> None:
+    grid = make_grid()
+    del grid["clean_predicted"], grid["clean_probability"]
+    figure = noise.draw_grid(**grid)
+    (axis,) = figure.axes
+    printed = [" ".join(said_above(axis, box)).split() for box in boxes(axis)]
+    assert printed[0][-2:] != ["a", "99%"] and printed[4] == [] and printed[5] == ["a", "80%"]
+    assert "wrongly" not in texts(figure)
+
+
 def test_names_that_do_not_fit_beside_their_percent_take_a_line_and_longer_ones_are_cut() -> None:
     names = (*NAMES[:9], "articulated lorry")
     (axis,) = noise.draw_grid(**make_grid(3, classes=names)).axes

@@ -1,4 +1,4 @@
-"""Does the page hold what was written on it, and do curves over seeds survive what is missing?"""
+"""Layout strips of a figure, labels of nets, and the spread of values over seeds."""
 
 import matplotlib
 import numpy as np
@@ -34,11 +34,25 @@ def test_legends_and_long_texts_keep_strips_of_their_own() -> None:
     assert len(draw_page([], right).legends) == 1
 
 
-def test_summary_is_median_minimum_and_maximum_of_what_is_finite() -> None:
+def test_spread_is_median_minimum_and_maximum_of_what_is_finite() -> None:
     values = np.array([[1.0, np.nan, np.nan], [5.0, 2.0, np.inf], [2.0, 4.0, np.nan]])
-    curve = style.Curve("tanh-5", np.arange(3), values, {})
+    spread = style.over_seeds(values, axis=0)
+    drawn = np.stack([spread.middle, spread.low, spread.high])
     wanted = [[2.0, 3.0, np.nan], [1.0, 2.0, np.nan], [5.0, 4.0, np.nan]]
-    np.testing.assert_array_equal(curve.summary(), wanted)
+    np.testing.assert_array_equal(drawn, wanted)
+    assert (spread.seeds, spread.lost.tolist()) == (3, [0, 1, 3])
+    assert style.over_seeds(spread, axis=0) is spread
+    third = (spread * 100)[:1]
+    assert (third.middle.tolist(), third.high.tolist(), third.seeds) == ([200], [500], 3)
+
+
+def test_what_is_less_than_sure_is_never_written_as_sure() -> None:
+    assert [style.percent(p) for p in (0.0, 0.994, 0.9951, 1.0)] == [
+        "0 %",
+        "99 %",
+        ">99 %",
+        "100 %",
+    ]
 
 
 def test_labels_are_taken_apart_and_wrong_ones_refused() -> None:

@@ -10,7 +10,7 @@ import shutil
 import pytest
 
 from page import made
-from research.page import drawings, render
+from research.page import render
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
@@ -23,8 +23,6 @@ def file(tmp_path_factory):
     folder = made.root(tmp_path_factory.mktemp("page"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(render.verdicts, "judged", lambda root: made.entries())
-        patch.setattr(drawings, "panel", lambda *_, **__: '<svg viewBox="0 0 30 20"></svg>')
-        patch.setattr(drawings, "strips", lambda *_: '<svg viewBox="0 0 30 20"></svg>')
         render.write(folder / "report.html", folder)
     return folder / "report.html"
 

@@ -42,8 +42,8 @@ def text(tmp_path_factory):
     """A page of made-up records; the charts are tested in test_charts.py."""
     folder = made.root(tmp_path_factory.mktemp("page"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drawings, "panel", lambda *_, **__: "<svg></svg>")
-        patch.setattr(drawings, "strips", lambda *_: "<svg></svg>")
+        svg = {"source": "data:image/svg+xml;base64,", "width": 3, "height": 2}
+        patch.setattr(drawings, "svg", lambda figure: svg)
         patch.setattr(charts, "explorer", lambda log: {"log": log})
         patch.setattr(charts, "runtime", lambda: "let runtime;")
         return render.page(render.gather(folder, made.entries()))

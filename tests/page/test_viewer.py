@@ -37,17 +37,6 @@ def test_arguments_take_the_place_of_the_first_argument():
     assert numbers(made) == (160, 320)
 
 
-@pytest.mark.parametrize("seeds", [1, 2, 3, 20])
-def test_stand_ins_have_the_median_and_the_range_that_was_kept(seeds):
-    values = np.random.default_rng(seeds).normal(size=(4, seeds, 6))
-    reduce = {"median": np.median, "low": np.min, "high": np.max}
-    record_ = {name: function(values, axis=1).tolist() for name, function in reduce.items()}
-    made = viewer._stand_ins(record_, seeds)
-    assert made.shape == values.shape
-    for name, function in reduce.items():
-        np.testing.assert_allclose(function(made, axis=1), record_[name])
-
-
 def test_a_directory_without_a_finished_run_is_refused_with_what_makes_one(tmp_path):
     with pytest.raises(UserError, match="no finished run of this kind; make one: python -m"):
         _ = viewer.Depth(str(tmp_path))
@@ -80,9 +69,9 @@ def net(tmp_path):
 
 def test_a_run_of_a_single_net_is_read_from_its_own_directory(net):
     assert net.accuracies == {"tanh-3": [0.5, 1.0]} and net.seeds == 2 and net.caption == "DRAWN"
-    kept = net.curves(("tanh", "lecun"), 3)["curves"]
+    kept = net.curves(("tanh", "lecun"), 3)
     assert list(kept) == ["tanh-3"]
-    assert kept["tanh-3"]["train_loss"] == {"mean": [2, 2], "low": [1, 1], "high": [3, 3]}
+    assert [row["train_loss"] for row in kept["tanh-3"]] == [[1.0, 3.0]] * 2
     assert net.gradients(("tanh",), 3)["tanh-3"]["signal_abs_mean"].shape == (3, 2, 4)
     assert "none of the nets relu-40" in net.curves(("relu",), 40).markdown
     assert "no gradients of relu-40" in net.gradients(("relu",), 40).markdown

@@ -10,6 +10,7 @@ from research.experiments import trainer
 from research.faces import annotations, dataset
 from research.figures import classifiers as pictures
 from research.figures import masks as figures
+from research.figures.curves import draw_curves_with_stop
 from research.storage import run_directory
 from research.structs import PyTree
 from research.training import scores, train
@@ -99,7 +100,7 @@ def _figures(
     drawn = {
         "samples": _samples(found, data),
         "balance": _balance(found, data),
-        "learning_curves": figures.draw_curves_with_stop(
+        "learning_curves": draw_curves_with_stop(
             rows, title=f"{name}: learning curves", caption=caption
         ),
     }
