@@ -48,7 +48,7 @@ _HTML = flags.DEFINE_string("html", None, "Write the ledger as one self-containe
 
 ROOT = Path(__file__).parents[1]
 # Besides the notebooks: where there are blocks that are generated.
-DOCUMENTS = ("README.md", "docs/*.md", "launch/README.md", "results/README.md")
+DOCUMENTS = ("README.md", "docs/*.md", "launch/README.md", "results/README.md", "configs/*.py")
 # Claims about accuracies and gradients that the section on the depth study shows.
 _DEPTH_CLAIMS = ("B17", "B19", "B20", "B21", "D10", "D11", "D12", "D15", "D16")
 
@@ -77,6 +77,11 @@ def _benchmark(name: str, module: str = "") -> Make:
     return _of(f"benchmarks/results/{name}.json", table)
 
 
+def _note(study: str) -> Make:
+    """The numbers of a study, in the docstring of its config."""
+    return lambda root: overview.note(verdicts.judged(root), claims.read(), study)
+
+
 def _section(part: str) -> Make:
     return lambda root: text.section(verdicts.judged(root), part)
 
@@ -84,6 +89,7 @@ def _section(part: str) -> Make:
 # Name of a block: how it is made from the files under the root.
 BLOCKS: dict[str, Make] = {
     "overview": lambda root: overview.table(verdicts.judged(root), claims.read()),
+    **{f"note-{study}": _note(study) for study in ("depth", "classifiers", "noise", "masks")},
     "verdicts": lambda root: text.headline(verdicts.judged(root)) + ".",
     "depth": _of("results/depth.json", depth_tables.table),
     "depth-claims": lambda root: text.rows(verdicts.judged(root), _DEPTH_CLAIMS),
