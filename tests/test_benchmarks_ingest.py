@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from benchmarks import ingest, ours_ingest
-from research import report
 from research.faces import annotations, dataset, photos
+from research.ledger import documents
 from research.structs import Box, Dataset, Face
 from research.training import train
 
@@ -54,7 +54,7 @@ def test_the_table_is_one_of_the_readme(tmp_path: Path) -> None:
     path = tmp_path / "benchmarks" / "results" / "ingest.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(RESULTS))
-    assert report.BLOCKS["benchmark-ingest"](tmp_path) == ingest.table(RESULTS)
+    assert documents.BLOCKS["benchmark-ingest"](tmp_path) == ingest.table(RESULTS)
 
 
 def test_there_are_as_many_faces_as_asked_for(

@@ -12,12 +12,12 @@ import toy_attack as toy
 
 from configs import masks as masks_config
 from configs import mlp
-from research import report
 from research.adversarial import generate
 from research.experiments import depth, trainer
 from research.experiments.masks import study
 from research.experiments.noise import nets
 from research.experiments.noise import study as attack
+from research.ledger import documents
 from research.page import viewer
 
 ROOT = Path(__file__).parents[1]
@@ -71,7 +71,7 @@ def test_a_notebook_defines_nothing(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
 def test_a_notebook_has_no_outputs_and_its_numbers_are_those_of_the_records(path):
     # Refused by `render_notebook`: outputs and counts of executions.
-    assert report.render_notebook(path.read_text(), ROOT, path.name) == path.read_text()
+    assert documents.render_notebook(path.read_text(), ROOT, path.name) == path.read_text()
     first = cells(path, "code")[0]
     assert 'RUN = os.environ.get("NOTEBOOK_RUN", "results")' in first
     assert (

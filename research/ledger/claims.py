@@ -46,7 +46,7 @@ _ALWAYS = ("unit*", "order*")
 class Part:
     """One check on recorded numbers.
 
-    of: keys of its samples, "record:path".  order: whether it is about an order or a shape, not a
+    of: keys of its samples, "run:path".  order: whether it is about an order or a shape, not a
     number.  unit: "%" or "".  settings: the keys of the rule, samples in lists.
     """
 
@@ -59,17 +59,16 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A command whose record judges claims.
+    """A command whose run judges claims.
 
-    command: flags of research.main.  record: its key among the records.  seconds: on two cores.
-    data: {flag: name of a data set}.  requires: values of the record that make it the stated
-    configuration.  after: the run that trains its net, or "".  by_hand: why no machine can start
-    it, or "".
+    name: as in `published.PUBLISHED`.  command: flags of research.main.  seconds: on two cores.
+    data: {flag: name of a data set}.  requires: values among the facts of the run that make it the
+    stated configuration.  after: the run that trains its net, or "".  by_hand: why no machine can
+    start it, or "".
     """
 
     name: str
     command: str
-    record: str
     seconds: float
     data: Mapping[str, str]
     requires: Mapping[str, Any]
@@ -153,13 +152,10 @@ def read(path: Path = FILE) -> Book:
 
 def _run(where: str, name: str, made: Mapping[str, Any]) -> Run:
     said = f"{where}: run {name}"
-    _check_keys(
-        said, made, ("command", "record", "seconds"), ("data", "requires", "after", "by_hand")
-    )
+    _check_keys(said, made, ("command", "seconds"), ("data", "requires", "after", "by_hand"))
     return Run(
         name=name,
         command=made["command"],
-        record=made["record"],
         seconds=float(made["seconds"]),
         data=made.get("data", {}),
         requires=made.get("requires", {}),
@@ -228,7 +224,7 @@ def _part(said: str, made: Mapping[str, Any]) -> Part:
     samples = {key: _listed(made[key]) for key in ("of", "than", "among") if key in made}
     for sample in (sample for listed in samples.values() for sample in listed):
         if ":" not in sample:
-            raise UserError(f"{said}: {sample!r} is not record:path")
+            raise UserError(f"{said}: {sample!r} is not run:path")
     rest = {k: v for k, v in made.items() if k not in ("rule", "of", "unit", "order")}
     return Part(
         rule=rule,

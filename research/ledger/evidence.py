@@ -1,91 +1,97 @@
-"""What the records say: samples behind a key such as "depth:test_accuracy.tanh-40".
+"""What the runs say: samples behind a key such as "depth:test_accuracy.tanh-40".
 
-A record is what is kept of one run: a file of results/, or an entry of one.  After the colon comes
-the way through its tables, and perhaps what is done at its end:
+Before the colon stands the name of a published run.  After it comes the way through what `facts`
+gives of the run, and perhaps what is done at its end:
   a,b,c    of several entries, one row each
   |first, |last     of a curve [epoch][seed]: what each seed has in its first, its last epoch
   |rises, |turns    in how many epochs a seed's curve rises; how often it changes direction
   |highest, |lowest of several rows: of every seed the highest, the lowest
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from research.ledger.tables import cells, classifiers, depth
-from research.ledger.tables import masks as mask_tables
-from research.ledger.tables import noise as noise_tables
-from research.storage import run_directory
-from research.structs import UserError
+from research.ledger import published
+from research.ledger.tables import cells, depth, masks
+from research.storage.run_directory import Run
 
 Records = Mapping[str, Mapping[str, Any]]
-WHOLE = ("depth", "gradients")  # files that are one record; others hold one an entry
-ENTRIES = ("classifiers", "hypotheses", "noise", "cells", "masks")
+_LAST = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
 def read(results: Path) -> dict[str, dict[str, Any]]:
-    """{name: record} of a directory such as results/.  Raises UserError for a file that is broken.
+    """{name: facts} of the runs in a directory such as results/.
 
-    Files that are missing are records that are missing.
+    Runs that are missing are left out.  Raises UserError for a file that is damaged.
     """
-    found: dict[str, dict[str, Any]] = {}
-    for name in (*WHOLE, *ENTRIES):
-        path = results / f"{name}.json"
-        if not path.exists():
-            continue
-        try:
-            content = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} cannot be read ({error})") from error
-        entries = {name: content} if name in WHOLE else {f"{name}.{k}": content[k] for k in content}
-        found |= entries
-    return found
+    runs = published.read(results)
+    return {name: facts(run) for name, run in runs.items() if run.experiment in _FACTS}
 
 
-def of_run(workdir: Path, *, any_data: bool = True) -> dict[str, dict[str, Any]]:
-    """{name: record} of a run directory, whatever its experiment.
+def of_run(run: Run) -> dict[str, dict[str, Any]]:
+    """{name: facts} of one run of whatever experiment; {} if it judges nothing.
 
-    any_data: whether a run on the sample or on drawn images is taken; nothing is judged by it.
-    Raises UserError if there is no finished run, or it is of no configuration that has records.
+    Raises UserError if it is not of a configuration that is published.
     """
-    summary = run_directory.finished_summary(workdir) or {}
-    if "method" in summary:
-        found: dict[str, dict[str, Any]] = {}
-        if summary["method"] == "faithful" and "mlp" not in summary.get("name", ""):
-            found |= cells.collect(workdir, any_data=any_data)
-        if any(key.startswith("cells.cifar10") for key in found):
-            return found  # of one image alone: no row of the table of attacks
-        kept = noise_tables.collect(workdir)
-        return found | {f"noise.{name}": content for name, content in kept.items()}
-    if "epochs_trained" in summary:
-        kept = mask_tables.collect(workdir)
-        return {f"masks.{name}": content for name, content in kept.items()}
-    if "nets" in summary:
-        return depth.collect(workdir, any_data=any_data)
-    return classifiers.collect(workdir, any_data=any_data)
+    name = published.name_of(run)
+    return {name: facts(run)} if run.experiment in _FACTS else {}
 
 
-def counts(content: Mapping[str, Any]) -> bool:
-    """Whether a record may judge a claim: it is of the whole data set, or of real faces."""
-    data = content["data"]
-    # Faces have no whole set; runs on drawn ones are not collected.
-    return bool(data["full"]) if "full" in data else "about" in data
+def facts(run: Run) -> dict[str, Any]:
+    """What a run says of its experiment, as plain data, with {"whole", "data", "epochs"} of any.
+
+    whole: whether it may judge a claim, see `published.is_whole`.
+    """
+    common = {"whole": published.is_whole(run), "data": run.versions["data"]}
+    return {**common, "epochs": run.config.get("epochs"), **_FACTS[run.experiment](run)}
+
+
+def _of_depth(run: Run) -> dict[str, Any]:
+    last = {key: {name: net.summary[key] for name, net in run.nets.items()} for key in _LAST}
+    return {**last, "gradients": {name: depth.gradients(net) for name, net in run.nets.items()}}
+
+
+def _of_classifier(run: Run) -> dict[str, Any]:
+    return {"test_accuracy": [seed["accuracy"] for seed in run.summary["test"]]}
+
+
+def _of_attack(run: Run) -> dict[str, Any]:
+    """published: whether the images have their published numbers, which copies in JPEG have not."""
+    first = next(iter(run.nets.values()))
+    published_order = run.versions["data"]["name"] in ("MNIST", "CIFAR-10")
+    return {
+        "epochs": first.summary["epochs"],
+        "published": published_order,
+        **cells.of_attack(run),
+    }
+
+
+def _of_masks(run: Run) -> dict[str, Any]:
+    return {**run.summary, "data": run.versions["data"], "curves": masks.curves(run)}
+
+
+_FACTS: dict[str, Callable[[Run], dict[str, Any]]] = {
+    "depth": _of_depth,
+    "classifiers": _of_classifier,
+    "noise": _of_attack,
+    "masks": _of_masks,
+}
 
 
 def samples(records: Records, key: str) -> np.ndarray:
     """The numbers behind a key as float64, one a seed [S] or a table [epoch, layer].
 
-    Raises KeyError if there is no such record or entry in it.
+    Raises KeyError if there is no such run or entry in it.
     """
     name, _, way = key.partition(":")
     way, _, operation = way.partition("|")
-    found: list[Any] = [records[name]]
+    entries: list[Any] = [records[name]]
     for step in way.split("."):
-        found = [entry[word] for entry in found for word in step.split(",")]
-    arrays = [np.array(entry, np.float64) for entry in found]  # null becomes NaN
+        entries = [entry[word] for entry in entries for word in step.split(",")]
+    arrays = [np.array(entry, np.float64) for entry in entries]  # null becomes NaN
     values = arrays[0] if len(arrays) == 1 else np.stack(arrays)
     return _OPERATIONS[operation](values) if operation else np.atleast_1d(values)
 

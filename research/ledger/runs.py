@@ -12,8 +12,8 @@ from pathlib import Path
 
 from research.ledger import evidence
 from research.ledger.claims import Book, Run
-from research.ledger.keep import keep
 from research.ledger.text import duration
+from research.ledger.trim import trim
 from research.storage import run_directory
 from research.structs import UserError
 
@@ -46,7 +46,7 @@ def data_directories(given: Sequence[str]) -> dict[str, str]:
 
 
 def missing(book: Book, records: evidence.Records) -> list[Run]:
-    """The runs that are wanted by some claim or hypothesis and have no record that counts."""
+    """The runs that are wanted by some claim or hypothesis and are not there on the whole data."""
     wanted = [claim.run for claim in book.claims if claim.run]
     wanted += [book.hypotheses[name].run for claim in book.claims for name in claim.hypotheses]
     return [
@@ -55,8 +55,8 @@ def missing(book: Book, records: evidence.Records) -> list[Run]:
 
 
 def _is_there(run: Run, records: evidence.Records) -> bool:
-    content = records.get(run.record)
-    if content is None or not evidence.counts(content):
+    content = records.get(run.name)
+    if content is None or not content["whole"]:
         return False
     return all(content[key] == value for key, value in run.requires.items())
 
@@ -110,7 +110,7 @@ def execute(
     start: Start | None = None,
     say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
 ) -> int:
-    """Run what is missing and keep its records; the exit code.
+    """Run what is missing and keep its trimmed run in `results`; the exit code.
 
     place: where run directories lie; a run that was stopped goes on there.  budget: seconds; no run
     begins that is not expected to end within them.  data: {name of a data set: directory}.
@@ -140,13 +140,13 @@ def execute(
             left.append(f"{run.name} (ended with code {code})")
             continue
         try:
-            names = keep(results, place / run.name)
+            name = trim(run_directory.load_run(place / run.name), results)
         except UserError as error:
             wrong += 1
             left.append(f"{run.name} ({error})")
             continue
         done += 1
-        say(f"{run.name} is done; kept in {results.name}/ as {', '.join(names)}")
+        say(f"{run.name} is done; kept in {results.name}/{name}")
         if not _is_there(run, evidence.read(results)):
             left.append(f"{run.name} (what it gave is not of the stated configuration)")
     spent = duration(time.monotonic() - began)

@@ -9,11 +9,13 @@ import numpy as np
 
 from research.ledger import claims, evidence, rules
 from research.ledger.claims import VERDICTS, Book, Claim, Part, Run
+from research.ledger.published import quoted
 from research.ledger.tables.depth import READINGS
+from research.storage import run_directory
 
 MAIN = "python -m research.main"
 _BLANK = "{reading}"
-_NO_WORDS = ("nets", _BLANK, "median", "curves", "data", "about")
+_NO_WORDS = ("gradients", _BLANK, "median", "curves", "data", "about")
 PARTS = ("1A", "1B", "1C", "1D", "2", "3")
 
 
@@ -21,13 +23,13 @@ def judged(root: Path, runs: Sequence[Path] = (), book: Book | None = None) -> l
     """Every claim as a dict that JSON can hold, in the order of ids.
 
     root: of the repository, with research/ledger/claims.toml and results/.
-    runs: run directories, whose records take the place of those in results/.
+    runs: run directories, which take the place of those in results/.
     The keys are those of `entry`.  Raises UserError for a file that cannot be used.
     """
     book = claims.read() if book is None else book
     records = evidence.read(root / "results")
     for workdir in runs:
-        records |= evidence.of_run(workdir)
+        records |= evidence.of_run(run_directory.load_run(workdir))
     return [entry(book, claim, records) for claim in book.claims]
 
 
@@ -76,13 +78,9 @@ def entry(book: Book, claim: Claim, records: evidence.Records) -> dict[str, Any]
 def command(run: Run) -> str:
     """What to type for a run; DIR stands for the directory of its data."""
     return " ".join(
-        [MAIN, *(_quoted(word) for word in run.command.split(" "))]
+        [MAIN, *(quoted(word) for word in run.command.split(" "))]
         + [f"--{flag}=DIR" for flag in run.data]
     )
-
-
-def _quoted(word: str) -> str:
-    return f'"{word}"' if any(sign in word for sign in "()'") else word
 
 
 def why_not_run(claim: Claim, run: Run, records: evidence.Records) -> str:
@@ -92,9 +90,9 @@ def why_not_run(claim: Claim, run: Run, records: evidence.Records) -> str:
         if name not in records:
             return "There is no record of the run."
         record = records[name]
-        if not evidence.counts(record):
+        if not record["whole"]:
             return f"The run that there is judges nothing: it is on {record['data']['caption']}."
-        if name != run.record:
+        if name != run.name:
             continue
         for key, value in run.requires.items():
             if record[key] != value:
@@ -119,7 +117,7 @@ def _words(key: str, *, brief: bool = False) -> str:
     way, _, operation = key.partition(":")[2].partition("|")
     words = [word for word in way.split(".") if word not in _NO_WORDS]
     if brief:  # the net alone: what is measured of it has been said
-        words = [words[0] if way.startswith("nets.") else words[-1]]
+        words = [words[0] if way.startswith("gradients.") else words[-1]]
     return " ".join([*words, operation]).replace("_", " ").replace(",", ", ").strip()
 
 
@@ -224,7 +222,7 @@ def _hypothesis(book: Book, claim: Claim, name: str, records: evidence.Records) 
         content = records[stated.of.partition(":")[0]]
     except KeyError:
         return made
-    if not evidence.counts(content):
+    if not content["whole"]:
         return made | {"reason": f"run on {content['data']['caption']} only"}
     reported = part.settings["is"] if part.rule == "value" else None
     made["ours"] = summary(values, reported, part.unit)

@@ -55,7 +55,7 @@ def collect(results: Path, workdir: Path) -> bool:
     if "method" in summary and config["per_class"] <= 1 and not config["images"]:
         _keep_grid(results, workdir, config, summary)
         return True
-    if config["name"] == "vgg" and config["data"]["drawn"]:
+    if config["name"] == "vgg" and config["data"].get("drawn", 0):
         file = workdir / "figures" / "scored.png"
         return _keep_picture(results, SCORED, file, summary["headline"])
     return False

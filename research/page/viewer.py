@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from research.data import datasets
-from research.ledger import text, verdicts
+from research.ledger import published, text, verdicts
 from research.ledger.tables import classifiers as classifier_tables
 from research.ledger.tables import masks as mask_tables
 from research.ledger.tables import noise as noise_tables
@@ -399,20 +399,16 @@ class Attack(Study):
 
     def table(self) -> Text:
         """What the attacks reach and take, a row for each net and method."""
-        if self.workdir is not None:
-            made = {**self._summary, "words": self._summary["sample"], "command": self.workdir}
-            made |= {"packages": self._read("versions.json")["packages"]}
-            return Text(noise_tables.table({"": made}))
-        kept = self._read("noise.json")
-        return Text(
-            noise_tables.table({k: run for k, run in kept.items() if run["name"] == self.dataset})
-        )
+        return Text(noise_tables.table(self._attacks))
 
     def classifiers(self) -> Text:
         """The nets of this data set without noise, by the committed records."""
-        kept = run_directory.read_json(ROOT / RECORDS / "classifiers.json")
-        chosen = {name: row for name, row in kept.items() if name.startswith(self.dataset)}
-        return Text(classifier_tables.table(chosen))
+        runs = published.read(ROOT / RECORDS)
+        return Text(
+            classifier_tables.table(
+                [run for name, run in runs.items() if name.startswith(f"cnn-{self.dataset}")]
+            )
+        )
 
     def _fits(self, summary: Mapping[str, Any]) -> bool:
         return "method" in summary
@@ -434,9 +430,20 @@ class Attack(Study):
     def _compared(self, key: str) -> dict[str, Any]:
         if self.workdir is not None:
             return self._summary.get(key, {})
-        runs = self._read("noise.json").values()
-        of = [run for run in runs if run["name"] == self.dataset and run["method"] == "minimal"]
-        return of[0].get(key, {}) if of else {}
+        return self._attacks[0].summary.get(key, {})
+
+    @property
+    def _attacks(self) -> list[run_directory.Run]:
+        """The run, or the committed ones with a row in the table of attacks."""
+        if self.workdir is not None:
+            return [run_directory.load_run(self.workdir)]
+        runs = published.read(ROOT / RECORDS)
+        names = (f"noise-{self.dataset}", f"noise-{self.dataset}-faithful")
+        return [
+            runs[name]
+            for name in names
+            if "targeted" in next(iter(runs[name].nets.values())).summary
+        ]
 
     def _chosen(self, cells: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
         """The cells of at most ten images, a row each: one of every class before a second one."""
@@ -489,7 +496,7 @@ class Masks(Study):
 
     def sources(self) -> Text:
         """How many faces there are, by source and class, and where they went."""
-        return Text(mask_tables.counts_table({"": self._run}))
+        return Text(mask_tables.counts_table(self._runs[0]))
 
     def balance(self) -> Any:
         """Counts for `figures.masks.draw_balance`: faces to learn from, before and after copies."""
@@ -515,12 +522,11 @@ class Masks(Study):
 
     def trends(self) -> Text:
         """What the report saw in training, and what this net did."""
-        return Text(mask_tables.trends_table({"vgg": self._run}))
+        return Text(mask_tables.trends_table(self._runs[0]))
 
     def table(self) -> Text:
         """Accuracies on test and score faces, by source."""
-        runs = self._read("masks.json") if self.workdir is None else {self._run["net"]: self._run}
-        return Text(mask_tables.table(runs))
+        return Text(mask_tables.table(self._runs))
 
     def samples(self) -> Path:
         """A picture of faces to learn from, by source; of the records, drawn ones."""
@@ -564,6 +570,14 @@ class Masks(Study):
             f"The report's net, {len(self._run['seeds'])} seeds. Data: {self.caption}. "
             f"Made by `{self._run['command']}`. The pictures are of drawn faces."
         )
+
+    @property
+    def _runs(self) -> list[run_directory.Run]:
+        """The run, or the committed ones."""
+        if self.workdir is not None:
+            return [run_directory.load_run(self.workdir)]
+        runs = published.read(ROOT / RECORDS)
+        return [runs["masks-vgg"], runs["masks-best"]]
 
     @cached_property
     def _run(self) -> dict[str, Any]:

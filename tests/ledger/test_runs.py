@@ -1,4 +1,3 @@
-import json
 import signal
 import sys
 import time
@@ -6,12 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ledger import small
-from ledger.tables.test_cells import HORSE
-from ledger.tables.test_cells import finished_attack as attack
-from ledger.tables.test_depth import finished_study
+from ledger import finished, small
 from research.ledger import evidence, runs
-from research.storage import run_directory
 from research.structs import UserError
 
 
@@ -19,14 +14,6 @@ from research.structs import UserError
 def place(tmp_path):
     (tmp_path / "results").mkdir()
     return tmp_path / "runs"
-
-
-def write(results, records):
-    for name, content in records.items():
-        file, _, entry = name.partition(".")
-        path = results / f"{file}.json"
-        before = json.loads(path.read_text()) if path.exists() else {}
-        run_directory.write_json(path, before | {entry: content} if entry else content)
 
 
 @pytest.mark.parametrize(
@@ -55,44 +42,53 @@ def test_what_has_no_record_that_counts_is_missing(tmp_path):
     def names(records):
         return [run.name for run in runs.missing(book, records)]
 
-    assert names({}) == ["study", "other", "cells", "far"]
-    assert names(small.records()) == ["far"]
-    assert names(small.records(epochs=3)) == ["cells", "far"]
-    assert names(small.records(data=small.SAMPLE)) == ["study", "other", "cells", "far"]
+    attack = "noise-cifar10-faithful"
+    assert names({}) == ["depth", "batch-32", "noise-cifar10-faithful", "masks-voc"]
+    assert names(small.records()) == ["masks-voc"]
+    assert names(small.records(epochs=3)) == ["noise-cifar10-faithful", "masks-voc"]
+    assert names(small.records(data=small.SAMPLE)) == ["depth", "batch-32", attack, "masks-voc"]
 
 
 def test_the_cheapest_is_first_but_not_before_the_run_it_builds_on(tmp_path):
     book = small.book(tmp_path)
     found = runs.in_order(book, runs.missing(book, {}), tmp_path)
-    assert [run.name for run in found] == ["far", "other", "study", "cells"]
+    assert [run.name for run in found] == [
+        "masks-voc",
+        "batch-32",
+        "depth",
+        "noise-cifar10-faithful",
+    ]
     there = {"depth": small.records()["depth"]}
     found = runs.in_order(book, runs.missing(book, there), tmp_path)
-    assert [run.name for run in found] == ["far", "cells", "other"]
+    assert [run.name for run in found] == ["masks-voc", "noise-cifar10-faithful", "batch-32"]
 
 
 def test_a_run_that_was_begun_is_estimated_from_its_own_epochs(tmp_path):
-    study = small.book(tmp_path).runs["study"]
-    assert runs.estimate(study, tmp_path / "study") == 100
+    study = small.book(tmp_path).runs["depth"]
+    assert runs.estimate(study, tmp_path / "depth") == 100
     nets = ("relu-5", "tanh-5")
-    workdir = finished_study(tmp_path / "study", nets=nets)  # one epoch of ten each, of 2 s
+    workdir = finished.study(tmp_path / "depth", nets=nets)  # one epoch of ten each, of 2 s
     assert runs.estimate(study, workdir) == 2.0 * 18
 
 
 def test_a_command_is_that_of_main_with_its_data_and_its_directory(tmp_path):
     book = small.book(tmp_path)
-    words = runs.command(book.runs["cells"], tmp_path, {"mnist": "a b"})
+    words = runs.command(book.runs["noise-cifar10-faithful"], tmp_path, {"mnist": "a b"})
     assert words == [
         *(sys.executable, "-m", "research.main", "--config=configs/noise.py:cifar10"),
-        *("--config.baselines=()", "--config.data.dir=a b", f"--workdir={tmp_path / 'cells'}"),
+        *(
+            "--config.baselines=()",
+            "--config.data.dir=a b",
+            f"--workdir={tmp_path / 'noise-cifar10-faithful'}",
+        ),
     ]
-    finished = tmp_path / "study" / "summary.json"
-    finished.parent.mkdir()
-    _ = finished.write_text("{}")
-    words = runs.command(book.runs["cells"], tmp_path, {})
-    assert f"--config.run={tmp_path / 'study'}" in words
+    (tmp_path / "depth").mkdir()
+    _ = (tmp_path / "depth" / "summary.json").write_text("{}")
+    words = runs.command(book.runs["noise-cifar10-faithful"], tmp_path, {})
+    assert f"--config.run={tmp_path / 'depth'}" in words
     # Without a directory the sample would be taken, which judges nothing.
     assert "--config.data.source=tfds" in words
-    assert runs.command(book.runs["far"], tmp_path, {}) == "ask for the photographs"
+    assert runs.command(book.runs["masks-voc"], tmp_path, {}) == "ask for the photographs"
 
 
 def execute(place, budget=float("inf"), fails=(), epochs=4):
@@ -107,12 +103,13 @@ def execute(place, budget=float("inf"), fails=(), epochs=4):
         started.append(workdir.name)
         if workdir.name in fails:
             return 2
-        if workdir.name == "cells":
-            workdir.mkdir(parents=True)
-            _ = attack(workdir, "cifar10", HORSE, net_epochs=epochs, classes=())
+        if workdir.name == "noise-cifar10-faithful":
+            net = finished.attacked(epochs=epochs)
+            settings = {"method": "faithful", "classes": ()}
+            _ = finished.attack(workdir, "cifar10", finished.HORSE, net, **settings)
         else:
-            changes = {"batch_size": 32} if workdir.name == "other" else {}
-            _ = finished_study(workdir, **changes)
+            changes = {"batch_size": 32} if workdir.name == "batch-32" else {}
+            _ = finished.study(workdir, **changes)
         return 0
 
     results = place.parent / "results"
@@ -122,43 +119,43 @@ def execute(place, budget=float("inf"), fails=(), epochs=4):
 
 def test_what_is_missing_is_run_and_kept_and_the_rest_is_told(place):
     code, started, said = execute(place)
-    assert (code, started) == (0, ["other", "study", "cells"])
+    assert (code, started) == (0, ["batch-32", "depth", "noise-cifar10-faithful"])
     kept = evidence.read(place.parent / "results")
-    assert set(kept) == {"depth", "gradients", "hypotheses.batch-32", "cells.cifar10 faithful"}
-    assert said[0].startswith("2 of 4: other, about 50 s: ")
+    assert set(kept) == {"depth", "batch-32", "noise-cifar10-faithful"}
+    assert said[0].startswith("2 of 4: batch-32, about 50 s: ")
     assert said[-1].startswith("3 of 4 runs done in ")
-    assert said[-1].endswith(" s; left: far (ask for the photographs)")
+    assert said[-1].endswith(" s; left: masks-voc (ask for the photographs)")
 
 
 def test_the_same_command_goes_on_with_what_is_left(place):
-    code, started, said = execute(place, fails=("study",))
-    assert (code, started) == (1, ["other", "study", "cells"])
-    assert "left: far (ask for the photographs); study (ended with code 2)" in said[-1]
+    code, started, said = execute(place, fails=("depth",))
+    assert (code, started) == (1, ["batch-32", "depth", "noise-cifar10-faithful"])
+    assert "left: masks-voc (ask for the photographs); depth (ended with code 2)" in said[-1]
     _, started, _ = execute(place)
-    assert started == ["study"]
+    assert started == ["depth"]
 
 
 def test_no_run_begins_that_does_not_fit_the_budget(place):
     code, started, said = execute(place, budget=60)
-    assert (code, started) == (0, ["other", "cells"])
-    assert "study (about 2 min)" in said[-1]
+    assert (code, started) == (0, ["batch-32", "noise-cifar10-faithful"])
+    assert "depth (about 2 min)" in said[-1]
 
 
 def test_a_run_of_another_configuration_than_stated_is_still_left(place):
     code, _, said = execute(place, epochs=2)
     assert code == 0
-    assert "cells (what it gave is not of the stated configuration)" in said[-1]
+    assert "noise-cifar10-faithful (what it gave is not of the stated configuration)" in said[-1]
 
 
 def test_a_run_that_cannot_be_kept_is_told_and_the_others_go_on(place):
-    (place / "other").mkdir(parents=True)
+    (place / "batch-32").mkdir(parents=True)
     book, said = small.book(place.parent), []
     code = runs.execute(
         book, place.parent / "results", place,
         budget=60, data={}, start=lambda words: 0, say=said.append,
     )  # fmt: skip
     assert code == 1 and "0 of 4 runs done" in said[-1]
-    assert "holds no finished run" in said[-1]
+    assert "no finished run" in said[-1]
 
 
 def test_a_request_to_stop_ends_it_and_nothing_more_is_begun(place):
@@ -171,7 +168,7 @@ def test_a_request_to_stop_ends_it_and_nothing_more_is_begun(place):
     results = place.parent / "results"
     code = runs.execute(book, results, place, budget=60, data={}, start=start, say=said.append)
     assert (code, len(started)) == (143, 1)
-    assert said[-1] == "other was stopped; the same command goes on"
+    assert said[-1] == "batch-32 was stopped; the same command goes on"
 
 
 def test_a_request_to_stop_is_passed_on_to_the_run():

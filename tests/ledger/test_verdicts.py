@@ -4,8 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ledger import small
-from ledger.tables.test_depth import finished_study
+from ledger import finished, small
 from research.ledger import verdicts
 from research.structs import UserError
 
@@ -70,7 +69,7 @@ def test_numbers_of_the_sample_judge_nothing(tmp_path):
 
 
 def test_a_run_on_the_sample_in_the_place_of_a_record_judges_nothing(tmp_path):
-    run = finished_study(tmp_path / "run", data={"name": "MNIST sample", "full": False})
+    run = finished.study(tmp_path / "run", data={"name": "MNIST sample", "full": False})
     entries = {one["id"]: one for one in verdicts.judged(ROOT, [run])}
     assert {entries[name]["verdict"] for name in ("B08", "B17", "C03", "D12")} == {"NOT RUN"}
 
@@ -89,7 +88,7 @@ def test_other_settings_stand_beside_and_change_no_verdict(tmp_path):
     (other,) = found["hypotheses"]
     assert (other["name"], other["reason"]) == ("batch-32", "gives the number")
     assert other["ours"]["mean"] == pytest.approx(96.2)
-    del records["hypotheses.batch-32"]
+    del records["batch-32"]
     (other,) = judged(tmp_path, records)["B08"]["hypotheses"]
     assert (other["ours"], other["reason"]) == (None, "not run")
     assert other["command"].endswith("--config.batch_size=32 --config.data.dir=DIR")
@@ -117,8 +116,7 @@ def test_the_committed_records_judge_every_claim_that_they_can():
         assert one["reason"] or one["parts"], one["id"]
 
 
-def test_a_broken_record_is_one_line(tmp_path):
-    (tmp_path / "results").mkdir()
-    _ = (tmp_path / "results" / "depth.json").write_text("{")
-    with pytest.raises(UserError, match=r"depth\.json cannot be read"):
+def test_a_broken_run_is_one_line(tmp_path):
+    _ = (finished.study(tmp_path / "results" / "depth") / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"depth/config\.json cannot be read"):
         _ = verdicts.judged(tmp_path)

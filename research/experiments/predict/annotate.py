@@ -3,6 +3,8 @@
 Report, Exercise 3, figures 19 and 20. The work behind `research.predict`.
 
 faces.jsonl     one line per face                        replaced every few seconds and at the end
+config.json     that this is a run of "predict"          written at the end
+versions.json   packages, device, git commit             written at the end
 summary.json    counts, settings, what was not readable  written last
 <photograph>    the copy with boxes, classes, chances    each in one move
 
@@ -27,9 +29,11 @@ from PIL import Image
 
 from research.experiments import classifiers, trainer
 from research.experiments.predict.photographs import (
+    CONFIG,
     FACES,
     JPEG_ENDS,
     SUMMARY,
+    VERSIONS,
     Photograph,
     find,
     open_out,
@@ -207,6 +211,9 @@ def run(
         "out": str(out),
     }
     summary["headline"] = _headline(summary)
+    config = {"experiment": "predict", "name": "predict"}
+    run_directory.write_json(out / CONFIG, config)
+    run_directory.write_json(out / VERSIONS, run_directory.describe_versions({}))
     run_directory.write_json(out / SUMMARY, summary)
     return summary
 

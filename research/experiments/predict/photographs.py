@@ -14,7 +14,8 @@ from typing import NamedTuple
 from research.faces import photos
 from research.structs import Problem, UserError
 
-FACES, SUMMARY = "faces.jsonl", "summary.json"
+FACES, CONFIG = "faces.jsonl", "config.json"
+SUMMARY, VERSIONS = "summary.json", "versions.json"
 JPEG_ENDS = (".jpg", ".jpeg")
 
 _LONGEST = 180  # bytes of a name, most file systems take 255; there are endings and numbers to come
@@ -38,7 +39,7 @@ def find(given: Sequence[str], out: Path) -> tuple[list[Photograph], list[Proble
     home = os.path.realpath(out)
     found: list[Photograph] = []
     problems: list[Problem] = []
-    taken, seen = {FACES, SUMMARY}, set[str]()
+    taken, seen = {FACES, CONFIG, SUMMARY, VERSIONS}, set[str]()
     for word in given:
         path = os.path.expanduser(word)
         if _is_within(os.path.realpath(path), home):

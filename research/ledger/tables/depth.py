@@ -1,34 +1,20 @@
-"""Records and table of the depth study: accuracies, curves and gradients of the twelve nets."""
+"""Tables of the depth study, and its curves and gradients over the seeds."""
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from configs import mlp
-from research.storage import run_directory
-from research.structs import UserError
+from research.ledger.published import command
+from research.storage.run_directory import Run
 
-FIGURE = "figure_3"  # of a run, shown in README.md
 EPOCHS = (1, 2, 3)  # that the report shows the gradients of
 # The four readings of the report's "max gradient"; the first is the one that is drawn.
 READINGS = ("kernel_abs_max", "layer_abs_max", "kernel_signed_max", "kernel_abs_last")
-# Other settings that are run beside the stated ones, by the keys that differ.
-HYPOTHESES: dict[str, dict[str, Any]] = {
-    "batch-32": {"batch_size": 32},
-    "epochs-20": {"epochs": 20},
-    "he": {"init": "he"},
-}
+# Other settings that are run beside the stated ones, by the names of their runs.
+HYPOTHESES = ("batch-32", "epochs-20", "he")
 _SIGNAL = "signal_abs_max"
 _CURVES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
-# Keys that may differ from the stated configuration, for they do not change what is measured.
-_FREE_KEYS = (
-    *("seeds", "data", "cpu_devices", "cpu_threads", "data_devices"),
-    *("eval_batch_size", "matmul_precision"),
-)
 
 # Test accuracy in percent, report Parts B and D.
 REPORTED = {
@@ -39,127 +25,75 @@ REPORTED = {
 }  # fmt: skip
 
 
-def table(result: Mapping[str, Any]) -> str:
-    """Markdown table of test accuracies, a row a net, from the content of results/depth.json."""
+def table(run: Run) -> str:
+    """Markdown table of test accuracies, a row a net."""
     lines = [
         "| net | mean | sd | min | max | the report |",
         "|---|---:|---:|---:|---:|---:|",
     ]
-    for net, accuracies in result["test_accuracy"].items():
-        values = 100 * np.asarray(accuracies)
-        numbers = (values.mean(), values.std(ddof=1), values.min(), values.max())
+    for name, net in run.nets.items():
+        values = 100 * np.asarray(net.summary["test_accuracy"])
+        sd = values.std(ddof=1) if len(values) > 1 else np.nan
+        numbers = (values.mean(), sd, values.min(), values.max())
         cells = " | ".join(f"{number:.2f}" for number in numbers)
-        lines.append(f"| {net} | {cells} | {REPORTED[net]:.1f} |")
-    seeds = len(next(iter(result["test_accuracy"].values())))
+        reported = f"{REPORTED[name]:.1f}" if name in REPORTED else "-"
+        lines.append(f"| {name} | {cells} | {reported} |")
     return "\n".join(
         [
             *lines,
             "",
-            f"Test accuracy in percent after {result['epochs']} epochs, {seeds} seeds. "
-            f"Data: {result['data']['caption']}. Device: {result['device']}, "
-            f"jax {result['packages']['jax']}. Command: `{result['command']}`.",
+            f"Test accuracy in percent after {run.config['epochs']} epochs, "
+            f"{run.config['seeds']} seeds. Data: {run.caption}. Device: {run.versions['device']}, "
+            f"jax {run.versions['packages']['jax']}. Command: `{command(run)}`.",
         ]
     )
 
 
-def hypotheses_table(result: Mapping[str, Any]) -> str:
-    """Markdown table of other settings, a column each, from the content of results/hypotheses.json.
-
-    Hypotheses of other studies and nets that none of them has are left out.
-    """
-    shown = {name: result[name] for name in HYPOTHESES if name in result}
+def hypotheses_table(runs: Mapping[str, Run]) -> str:
+    """Markdown table of other settings, a column each; nets that none of them has are left out."""
     lines = [
-        f"| net | {' | '.join(shown)} | the report |",
-        f"|---|{'---:|' * (len(shown) + 1)}",
+        f"| net | {' | '.join(runs)} | the report |",
+        f"|---|{'---:|' * (len(runs) + 1)}",
     ]
     for net, reported in REPORTED.items():
         cells: list[str] = []
-        for run in shown.values():
-            values = 100 * np.asarray(run["test_accuracy"].get(net, [np.nan]))
-            known = np.isfinite(values).all()
-            cells.append(
-                f"{values.mean():.2f} ({values.min():.2f} - {values.max():.2f})" if known else "-"
-            )
+        for run in runs.values():
+            if net not in run.nets:
+                cells.append("-")
+                continue
+            values = 100 * np.asarray(run.nets[net].summary["test_accuracy"])
+            cells.append(f"{values.mean():.2f} ({values.min():.2f} - {values.max():.2f})")
         if set(cells) != {"-"}:
             lines.append(f"| {net} | {' | '.join(cells)} | {reported:.1f} |")
     notes = [
-        f"- {name}: {len(next(iter(run['test_accuracy'].values())))} seeds; "
-        f"{run['data']['caption']}; `{run['command']}`."
-        for name, run in shown.items()
+        f"- {name}: {run.config['seeds']} seeds; {run.caption}; `{command(run)}`."
+        for name, run in runs.items()
     ]
     return "\n".join([*lines, "", "Test accuracy in percent: mean (min - max).", "", *notes])
 
 
-def collect(workdir: Path, *, any_data: bool = False) -> dict[str, dict[str, Any]]:
-    """{record: what is kept of a run of several nets}, paths of the machine left out.
+def curves(net: Run) -> dict[str, dict[str, list[float]]]:
+    """{"test_loss": {"mean", "low", "high"}, ...}: of the seeds of a net, lists [E] over epochs.
 
-    The records are "depth" and "gradients" of a run of the stated configuration, "hypotheses.NAME"
-    of one that differs in the keys of a hypothesis.
-    any_data: take the run on whatever data it was; nothing must be published of it then.
-    Raises UserError if the run is not finished, or of another configuration or other data.
+    net: of `Run.nets`; with the losses and accuracies of `_CURVES`, accuracies as fractions.
     """
-    summary = run_directory.finished_summary(workdir)
-    if summary is None or "nets" not in summary:
-        raise UserError(f"{workdir} holds no finished run of several nets (no such summary.json)")
-    versions = json.loads((workdir / "versions.json").read_text())
-    config = json.loads((workdir / "config.json").read_text())
-    name = _configuration(workdir, config, list(summary["nets"]))
-    if not versions["data"].get("full", versions["data"]["name"] == "MNIST") and not any_data:
-        raise UserError(f"{workdir} was not run on the full MNIST: {versions['data']['caption']}")
-    origin = {
-        "command": _command(config),
-        "epochs": config["epochs"],
-        "data": {k: v for k, v in versions["data"].items() if k != "source"},
-        "device": versions["device"],
-        "packages": versions["packages"],
-        "git_commit": versions["git_commit"],
-    }
-    rows = {net: run_directory.rows(workdir / net) for net in summary["nets"]}
-    last = {key: {net: rows[net][-1][key] for net in rows} for key in _CURVES}
-    if name:
-        return {f"hypotheses.{name}": {**origin, **last}}
-    figure = (workdir / "figures" / f"{FIGURE}.png").read_bytes()
-    nets = {net: _gradients(run_directory.gradients(workdir / net)) for net in rows}
-    return {
-        "depth": {
-            **origin,
-            "figure_sha256": hashlib.sha256(figure).hexdigest(),
-            **last,
-            "curves": {net: {key: _curve(rows[net], key) for key in _CURVES} for net in rows},
-        },
-        "gradients": {**origin, "readings": list(READINGS), "nets": nets},
-    }
+    if "curves" in net.over_seeds:
+        return net.over_seeds["curves"]
+    return {key: _curve(net.metrics, key) for key in _CURVES} if net.metrics else {}
 
 
-def _configuration(workdir: Path, config: Mapping[str, Any], nets: list[str]) -> str:
-    """The hypothesis that a run is of, "" for the stated configuration.
+def gradients(net: Run) -> dict[str, Any]:
+    """The gradients of the seeds of a net, to four digits; {} of a net that was not probed.
 
-    Raises UserError naming the keys that differ if it is neither.
+    {statistic: {"median", "low", "high": lists [E + 1, L] over the seeds, epoch 0 being the net
+    before its first step; and of epochs 1 to 3, one number a seed [S]: "largest" and "smallest" of
+    all layers, "middle": the median over the layers, "peak": the layer of the largest, from 1},
+    "signal_decay": [S]}; the statistics are `READINGS` and "signal_abs_max". Other than that of the
+    first reading, medians and extremes end with epoch 3.
     """
-    stated = json.loads(mlp.get_config("all").to_json())
-    asked = {"cpu_devices": 0, "data_devices": 0, "matmul_precision": "highest"} | dict(config)
-    changed = {key for key in stated if asked[key] != stated[key] and key not in _FREE_KEYS}
-    for name, changes in HYPOTHESES.items():
-        differ = changed - {"probe", "nets"}
-        if differ == set(changes) and all(config[key] == changes[key] for key in changes):
-            return name
-    if set(nets) != set(REPORTED):
-        raise UserError(f"{workdir} does not hold the twelve nets of the report")
-    if changed or config["seeds"] < 2:
-        wrong = ", ".join(key for key in stated if key in changed) or "seeds: fewer than two"
-        raise UserError(f"{workdir} is not a run of the stated configuration ({wrong})")
-    return ""
-
-
-def _command(config: Mapping[str, Any]) -> str:
-    stated = json.loads(mlp.get_config("all").to_json())
-    words = ["python -m research.main --config=configs/mlp.py:all"]
-    for key in ("nets", "init", "epochs", "batch_size", "seeds", "probe"):
-        if config[key] != stated[key]:
-            value = tuple(config[key]) if isinstance(config[key], list) else config[key]
-            word = f"--config.{key}={value}"
-            words.append(f'"{word}"' if key == "nets" else word)
-    return " ".join([*words, "--config.data.dir=DIR"])
+    if "gradients" in net.over_seeds:
+        return net.over_seeds["gradients"]
+    return _gradients(net.gradients) if net.gradients else {}
 
 
 def _curve(rows: list[dict[str, Any]], key: str) -> dict[str, list[float]]:

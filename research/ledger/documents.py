@@ -1,0 +1,135 @@
+"""Documents whose tables and numbers are generated: from results/ and benchmarks/results/."""
+
+import importlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from configs import cnn
+from research.ledger import claims, published, text, verdicts
+from research.ledger.tables import classifiers, depth, masks, noise, overview
+from research.storage.run_directory import Run, load_run
+from research.structs import UserError
+
+# Besides the notebooks: where there are blocks that are generated.
+DOCUMENTS = ("README.md", "docs/*.md", "launch/README.md", "results/README.md")
+# Claims about accuracies and gradients that the section on the depth study shows.
+_DEPTH_CLAIMS = ("B17", "B19", "B20", "B21", "D10", "D11", "D12", "D15", "D16")
+_CLASSIFIERS = tuple(f"cnn-{variant}" for variant in cnn.VARIANTS)
+_ATTACKS = ("noise-mnist", "noise-mnist-faithful", "noise-cifar10", "noise-mlp")
+
+Make = Callable[[Path], str]
+
+
+def _of_run(name: str, table: Callable[[Run], str]) -> Make:
+    """A block that is made from one run of results/."""
+    return lambda root: table(load_run(root / "results" / name))
+
+
+def _of_runs(names: Sequence[str], table: Callable[[list[Run]], str]) -> Make:
+    """A block that is made from several runs of results/."""
+    return lambda root: table([load_run(root / "results" / name) for name in names])
+
+
+def _benchmark(name: str, module: str = "") -> Make:
+    """A block that is made from the results of benchmarks/, by one of its modules."""
+
+    def make(root: Path) -> str:
+        path = root / "benchmarks" / "results" / f"{name}.json"
+        try:
+            result = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} cannot be read ({error})") from error
+        return importlib.import_module(f"benchmarks.{module or name}").table(result)
+
+    return make
+
+
+def _section(part: str) -> Make:
+    return lambda root: text.section(verdicts.judged(root), part)
+
+
+def _hypotheses(root: Path) -> str:
+    runs = published.read(root / "results")
+    return depth.hypotheses_table({name: runs[name] for name in depth.HYPOTHESES if name in runs})
+
+
+# Name of a block: how it is made from the files under the root.
+BLOCKS: dict[str, Make] = {
+    "overview": lambda root: overview.table(verdicts.judged(root), claims.read()),
+    "verdicts": lambda root: text.headline(verdicts.judged(root)) + ".",
+    "depth": _of_run("depth", depth.table),
+    "depth-claims": lambda root: text.rows(verdicts.judged(root), _DEPTH_CLAIMS),
+    "depth-hypotheses": _hypotheses,
+    "classifiers": _of_runs(_CLASSIFIERS, classifiers.table),
+    "noise": _of_runs(_ATTACKS, noise.table),
+    "noise-robust": _of_runs(("noise-mnist", "noise-cifar10", "noise-mlp"), noise.robust_table),
+    "masks-counts": _of_run("masks-vgg", masks.counts_table),
+    "masks": _of_runs(("masks-vgg", "masks-best"), masks.table),
+    "masks-trends": _of_run("masks-vgg", masks.trends_table),
+    "ledger": lambda root: text.short(verdicts.judged(root)),
+    **{f"ledger-{part}": _section(part) for part in verdicts.PARTS},
+    **{
+        f"benchmark-{name}": _benchmark(name)
+        for name in (
+            *("depth", "study", "probe", "layers", "seeds", "cnn", "layers_cnn", "attacks"),
+            *("detect", "ingest", "masks_net"),
+        )
+    },
+    "benchmark-layers_masks": _benchmark("layers_masks", "layers_cnn"),
+    "launch-processes": _benchmark("processes"),
+    "launch-scaling": _benchmark("scaling"),
+    "launch-plan": _benchmark("plan"),
+}
+
+
+def render(document: str, root: Path) -> str:
+    """`document` with every block between its two comments made anew from the files under `root`.
+
+    Raises UserError for a block that is not in `BLOCKS`, has no end, or whose file is missing.
+    """
+
+    def replaced(match: re.Match[str]) -> str:
+        name = match[1]
+        if name not in BLOCKS:
+            raise UserError(f"generated block {name!r} is unknown; valid: {', '.join(BLOCKS)}")
+        return f"<!-- generated: {name} -->\n{BLOCKS[name](root)}\n<!-- end -->"
+
+    made, count = re.subn(
+        r"<!-- generated: ([\w-]+) -->\n.*?<!-- end -->", replaced, document, flags=re.DOTALL
+    )
+    if count != document.count("<!-- generated:"):
+        raise UserError("a generated block has no `<!-- end -->`")
+    return made
+
+
+def render_notebook(document: str, root: Path, name: str) -> str:
+    """A notebook with the blocks of its markdown cells made anew; nothing else is touched.
+
+    Raises UserError as `render` does, and where a cell holds outputs: nothing could say whether
+    they are those of the records.
+    """
+    notebook = json.loads(document)
+    for cell in notebook["cells"]:
+        if cell.get("outputs") or cell.get("execution_count") is not None:
+            raise UserError(f"{name} holds outputs, which nothing checks; store it without them")
+        before = "".join(cell["source"])
+        if cell["cell_type"] == "markdown" and (after := render(before, root)) != before:
+            cell["source"] = after.splitlines(keepends=True)
+    if notebook == json.loads(document):
+        return document
+    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+
+
+def stale_documents(root: Path) -> dict[Path, str]:
+    """{document: what it should be} of those that differ from results/."""
+    stale: dict[Path, str] = {}
+    for path in sorted(path for pattern in DOCUMENTS for path in root.glob(pattern)):
+        if (made := render(path.read_text(), root)) != path.read_text():
+            stale[path] = made
+    for path in sorted((root / "notebooks").glob("*.ipynb")):
+        name = str(path.relative_to(root))
+        if (made := render_notebook(path.read_text(), root, name)) != path.read_text():
+            stale[path] = made
+    return stale

@@ -1,0 +1,208 @@
+"""The runs in results/: their names, their configurations, and the commands that make them."""
+
+import dataclasses
+import importlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from research.storage import run_directory
+from research.storage.run_directory import Run
+from research.structs import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """A run that results/ may hold.
+
+    config: file in configs/ and variant.  changes: keys that differ from it, "a.b" of nested ones.
+    free: keys that may have any value besides those of `_FREE`.
+    files: what is kept besides config.json, versions.json and summary.json, as patterns; a name
+    that ends in .webp is made from the PNG of the same name.
+    """
+
+    config: str
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    free: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+
+_TABLE_OF_NETS = ("nets", "probe")  # other settings are tried on some of the nets
+_ATTACK = ("cells.jsonl",)
+_PICTURES = (*_ATTACK, "clean/*.png", "cells/*.png")
+_ALL_DIGITS = {"classes": list(range(10)), "per_class": 1, "baselines": []}
+_HORSE = {"classes": [], "per_class": 0, "baselines": []}
+_REPORTS = {"method": "faithful"}
+
+PUBLISHED: dict[str, Published] = {
+    "depth": Published("mlp:all", files=("figures/figure_3.png",)),
+    "batch-32": Published("mlp:all", {"batch_size": 32}, free=_TABLE_OF_NETS),
+    "epochs-20": Published("mlp:all", {"epochs": 20}, free=_TABLE_OF_NETS),
+    "he": Published("mlp:all", {"init": "he"}, free=_TABLE_OF_NETS),
+    "cnn-mnist": Published("cnn:mnist"),
+    "cnn-mnist-best": Published("cnn:mnist-best"),
+    "cnn-mnist-robust": Published("cnn:mnist-robust"),
+    "cnn-cifar10": Published("cnn:cifar10"),
+    "cnn-cifar10-best": Published("cnn:cifar10-best", files=("figures/confusion.png",)),
+    "adam-0-001": Published("cnn:mnist", {"learning_rate": 0.001}),
+    "noise-mnist": Published("noise:mnist", files=("figures/distributions.png",)),
+    "noise-cifar10": Published("noise:cifar10", {"baselines": []}),
+    "noise-mlp": Published("noise:mlp"),
+    "grid-mnist-faithful": Published("noise:mnist", _REPORTS | _ALL_DIGITS, files=_PICTURES),
+    "grid-mnist-minimal": Published("noise:mnist", _ALL_DIGITS, files=_PICTURES),
+    "grid-cifar10-faithful": Published("noise:cifar10", _REPORTS | _HORSE, files=_PICTURES),
+    "grid-cifar10-minimal": Published("noise:cifar10", _HORSE, files=_PICTURES),
+    "noise-mnist-faithful": Published(
+        "noise:mnist", _REPORTS, free=("baselines", "pgd"), files=_ATTACK
+    ),
+    "noise-cifar10-faithful": Published(
+        "noise:cifar10", _REPORTS, free=("baselines", "pgd", "classes"), files=_ATTACK
+    ),
+    "masks-vgg": Published("masks:vgg", files=("metrics.jsonl",)),
+    "masks-best": Published("masks:best", files=("metrics.jsonl",)),
+    "masks-smoke": Published("masks:smoke", files=("figures/samples.png",)),
+    "masks-drawn": Published("masks:vgg", free=("data.drawn",), files=("figures/scored.webp",)),
+    "predict-portrait": Published("", files=("**/*-panels.png",)),
+    "predict-drawn": Published("", files=("**/drawn*-panels.webp",)),
+}
+
+_PLACES = ("dir", "voc", "json", "folders", "tfds_dir")  # of data: where they lie
+# Keys that may differ from a published configuration, by experiment: they do not change what is
+# measured, or the table shows them.
+_EVERY = (
+    *("seeds", "eval_batch_size", "steps_per_dispatch", "matmul_precision"),
+    *("cpu_devices", "cpu_threads", "data_devices"),
+)
+_FREE = {
+    "depth": (*_EVERY, "data"),
+    "classifiers": (*_EVERY, "data", "epochs"),
+    "noise": (*_EVERY, "data", "run", "batch"),
+    "masks": (*_EVERY, *(f"data.{key}" for key in _PLACES)),
+}
+_SILENT = {*_EVERY[1:], "run", "batch"}  # not told in a command
+
+
+def read(results: Path) -> dict[str, Run]:
+    """{name: run} of the published runs that `results` holds, in the order of `PUBLISHED`.
+
+    Raises UserError naming a file that is damaged.
+    """
+    return {
+        name: run_directory.load_run(results / name)
+        for name in PUBLISHED
+        if (results / name).is_dir()
+    }
+
+
+def name_of(run: Run) -> str:
+    """The name in `PUBLISHED` of the configuration that a run has.
+
+    Raises UserError naming the keys that differ from the nearest one if it has none of them.
+    """
+    if run.experiment == "predict":
+        drawn = any(run.path.glob("**/drawn*-panels.*"))
+        return "predict-drawn" if drawn else "predict-portrait"
+    differing = {
+        name: _differing(run, published)
+        for name, published in PUBLISHED.items()
+        if published.config and _get_config(published.config)["experiment"] == run.experiment
+        and published.config.partition(":")[2] == run.name
+    }  # fmt: skip
+    if not differing:
+        known = ", ".join(dict.fromkeys(each.config for each in PUBLISHED.values() if each.config))
+        raise UserError(f"{run.path} holds {run.name!r}, not one of {known}")
+    name = min(differing, key=lambda name: len(differing[name]))
+    if differing[name]:
+        raise UserError(
+            f"{run.path} is not a run of the stated configuration; from {name} differ: "
+            f"{', '.join(differing[name])}"
+        )
+    if run.experiment == "depth" and run.config["seeds"] < 2:
+        raise UserError(
+            f"{run.path} is not a run of the stated configuration (seeds: fewer than 2)"
+        )
+    return name
+
+
+def is_whole(run: Run) -> bool:
+    """Whether a run may judge claims: it is of the whole data set, or of photographs of faces."""
+    data = run.versions["data"]
+    return bool(data["full"]) if "full" in data else "about" in data
+
+
+def command(run: Run) -> str:
+    """The command that makes a run; DIR stands for the directory of its data."""
+    stated = _get_config(f"{_FILES[run.experiment]}:{run.name}")
+    words = [f"python -m research.main --config=configs/{_FILES[run.experiment]}.py:{run.name}"]
+    asked = dict(_leaves(run_directory.complete(run.config, stated)))
+    for key, usual in _leaves(stated):
+        place = key.removeprefix("data.") in _PLACES
+        if asked.get(key, usual) == usual or place or key in _SILENT:
+            continue
+        words.append(quoted(f"--config.{key}={_written(asked[key])}"))
+    if run.experiment == "masks":
+        given = [key for key in _PLACES if run.config["data"].get(key)]
+        return " ".join([*words, *(f"--config.data.{key}=DIR/{key}" for key in given)])
+    return " ".join([*words, "--config.data.dir=DIR"])
+
+
+_FILES = {"depth": "mlp", "classifiers": "cnn", "noise": "noise", "masks": "masks"}
+
+
+def quoted(word: str) -> str:
+    """A word of a command, in double quotes where a shell needs some."""
+    return f'"{word}"' if any(sign in word for sign in "()'") else word
+
+
+def without_places(run: Run) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """config, versions and summary of a run without paths of the machine that it was made on."""
+    config, versions, summary = (
+        json.loads(json.dumps(content)) for content in (run.config, run.versions, run.summary)
+    )
+    for key in _PLACES:
+        if config.get("data", {}).get(key):
+            config["data"][key] = "DIR"
+    if "run" in config:
+        config["run"] = ""
+    for content in (versions, summary):
+        content.get("data", {}).pop("source", None)
+    for part in summary.get("nets", {}).values():
+        part.pop("run", None)
+    summary.pop("out", None)
+    return config, versions, summary
+
+
+def _differing(run: Run, published: Published) -> list[str]:
+    """The keys in which a run differs from a published one, but those that are free."""
+    stated = _get_config(published.config)
+    asked = dict(_leaves(run_directory.complete(run.config, stated)))
+    free = (*_FREE[run.experiment], *published.free)
+    return [
+        key
+        for key, usual in _leaves(stated)
+        if asked.get(key) != published.changes.get(key, usual)
+        and not any(key == name or key.startswith(f"{name}.") for name in free)
+    ]
+
+
+def _get_config(name: str) -> dict[str, Any]:
+    file, _, variant = name.partition(":")
+    made = importlib.import_module(f"configs.{file}").get_config(variant)
+    return json.loads(made.to_json_best_effort())
+
+
+def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _written(value: Any) -> str:
+    """A value as the command line takes it, without spaces."""
+    if not isinstance(value, list):
+        return f"{value}"
+    items = ",".join(repr(item) for item in value)
+    return f"({items},)" if len(value) == 1 else f"({items})"

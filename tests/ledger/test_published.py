@@ -1,0 +1,109 @@
+import json
+
+import pytest
+
+from ledger import finished
+from research.ledger import published
+from research.storage.run_directory import load_run
+from research.structs import UserError
+
+
+def name_of(workdir):
+    return published.name_of(load_run(workdir))
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments", "name"),
+    [
+        (finished.study, {}, "depth"),
+        (finished.study, {"batch_size": 32}, "batch-32"),
+        (finished.study, {"epochs": 20, "probe": False}, "epochs-20"),
+        (finished.study, {"init": "he", "nets": ("relu-5", "relu-20")}, "he"),
+        (finished.classifier, {"epochs": 10}, "cnn-cifar10"),
+        (finished.classifier, {"name": "mnist", "learning_rate": 0.001}, "adam-0-001"),
+        (finished.attack, {"batch": 7}, "noise-mnist"),
+        (finished.attack, {"method": "faithful", "baselines": ()}, "noise-mnist-faithful"),
+        (
+            finished.attack,
+            {"method": "faithful", "classes": tuple(range(10)), "per_class": 1, "baselines": ()},
+            "grid-mnist-faithful",
+        ),
+        (finished.attack, {"name": "cifar10", "baselines": ()}, "noise-cifar10"),
+        (
+            finished.attack,
+            {"name": "cifar10", "method": "faithful", "classes": ()},
+            "noise-cifar10-faithful",
+        ),
+        (finished.mask_classifier, {}, "masks-vgg"),
+        (finished.mask_classifier, {"data": {"drawn": 24}}, "masks-drawn"),
+        (finished.mask_classifier, {"name": "smoke"}, "masks-smoke"),
+    ],
+)
+def test_a_run_is_known_by_its_configuration(make, arguments, name, tmp_path):
+    assert name_of(make(tmp_path, **arguments)) == name
+
+
+@pytest.mark.parametrize(
+    ("make", "changes", "words"),
+    [
+        (finished.study, {"learning_rate": 0.1}, "from depth differ: learning_rate"),
+        (finished.study, {"seeds": 1}, "seeds: fewer than 2"),
+        (finished.study, {"nets": ("relu-5",)}, "from depth differ: nets"),
+        (finished.classifier, {"learning_rate": 0.1}, "from cnn-cifar10 differ: learning_rate"),
+        (finished.attack, {"seed": 1}, "from noise-mnist differ: seed"),
+        (finished.attack, {"faithful": {"dropout": True}}, r"differ: faithful\.dropout"),
+        (finished.mask_classifier, {"epochs": 3}, "from masks-vgg differ: epochs"),
+    ],
+)
+def test_a_run_of_another_configuration_is_refused_by_the_keys(make, changes, words, tmp_path):
+    with pytest.raises(UserError, match=f"not a run of the stated configuration.*{words}"):
+        name_of(make(tmp_path, **changes))
+
+
+def test_a_variant_that_is_not_published_is_refused(tmp_path):
+    workdir = finished.classifier(tmp_path)
+    config = json.loads((workdir / "config.json").read_text())
+    (workdir / "config.json").write_text(json.dumps(config | {"name": "other"}))
+    with pytest.raises(UserError, match="holds 'other', not one of mlp:all, cnn:mnist"):
+        name_of(workdir)
+
+
+def test_a_run_of_before_a_key_was_there_is_one_of_the_stated_configuration(tmp_path):
+    workdir = finished.classifier(tmp_path)
+    config = json.loads((workdir / "config.json").read_text())
+    for key in ("adversarial_radius", "adversarial_steps", "data_devices"):
+        del config[key]
+    (workdir / "config.json").write_text(json.dumps(config))
+    assert name_of(workdir) == "cnn-cifar10"
+
+
+def test_the_command_names_what_differs_from_the_config_file_and_no_path(tmp_path):
+    changes = {"method": "faithful", "faithful": {"dropout": True}, "batch": 7, "baselines": ()}
+    assert published.command(load_run(finished.attack(tmp_path / "a", **changes))) == (
+        'python -m research.main --config=configs/noise.py:mnist "--config.baselines=()" '
+        "--config.method=faithful --config.faithful.dropout=True --config.data.dir=DIR"
+    )
+    assert published.command(load_run(finished.mask_classifier(tmp_path / "b"))) == (
+        "python -m research.main --config=configs/masks.py:vgg --config.seeds=2 "
+        "--config.data.voc=DIR/voc"
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "data", "expected"),
+    [
+        (finished.study, {}, True),
+        (finished.study, {"full": False}, False),
+        (finished.mask_classifier, {}, True),
+    ],
+)
+def test_a_run_on_a_part_of_the_data_is_not_whole(make, data, expected, tmp_path):
+    assert published.is_whole(load_run(make(tmp_path, data=data))) == expected
+
+
+def test_the_committed_runs_are_those_that_their_names_say():
+    runs = published.read(published_results := finished.ROOT / "results")
+    assert set(runs) == {path.name for path in published_results.iterdir() if path.is_dir()}
+    for name, run in runs.items():
+        assert published.name_of(run) == name
+        assert "/home" not in json.dumps([run.config, run.versions, run.summary])
