@@ -10,7 +10,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from research.adversarial import generate
 from research.adversarial.faithful import Faithful
 from research.adversarial.loop import Method
 from research.adversarial.minimal import Minimal
+from research.adversarial.polish import Polish
 from research.data import datasets
 from research.experiments import classifiers, trainer
 from research.experiments.noise import nets
@@ -32,7 +33,6 @@ from research.structs import Config, PyTree, UserError
 from research.training import train
 
 _NET = ("dataset", "net", "precision", "filters", "pools", "dropouts", "dense", "padding")
-METHODS: dict[str, Callable[..., Method]] = {"minimal": Minimal, "faithful": Faithful}
 
 
 def attack(
@@ -41,19 +41,23 @@ def attack(
     sample: contest.Sample,
     setting: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Every cell [N, 10], by a method of ours with the other values of the setting."""
-    own = ("method", "polish")
-    arguments = {key: value for key, value in setting.items() if key not in own}
-    method = METHODS[setting["method"]](**arguments)
-    polish = {key: setting[key] for key in ("polish",) if key in setting}
-    found = generate.generate(
-        apply_fn, params, sample.images, sample.labels, method=method, **polish
+    """Every case [N, 10], by a method of ours with the other values of the setting."""
+    progress = generate.generate(
+        apply_fn, params, sample.images, sample.labels, methods=make_methods(**setting)
     )
     return {
-        "images": np.asarray(found.best),
-        "claimed": np.asarray(found.success),
-        "gradients": int(np.asarray(found.steps).sum()),
+        "images": np.asarray(progress.best),
+        "claimed": np.asarray(progress.success),
+        "gradients": int(np.asarray(progress.steps).sum()),
     }
+
+
+def make_methods(method: str, polish: int = 8, **settings: Any) -> tuple[Method, ...]:
+    """The methods of a setting; polish: rounds, 0 for none, of the search for small noise only."""
+    if method == "faithful":
+        return (Faithful(**settings),)
+    minimal = Minimal(**settings)
+    return (minimal, Polish(polish, minimal.required)) if polish else (minimal,)
 
 
 def config_of(run: Path) -> Config:

@@ -25,6 +25,7 @@ from benchmarks import contest, measure, ours
 from configs import cnn, mlp
 from research.adversarial import generate
 from research.adversarial.minimal import Minimal
+from research.adversarial.polish import Polish
 from research.data import datasets
 from research.experiments import classifiers, depth, trainer
 from research.experiments.noise import nets
@@ -191,7 +192,7 @@ def make_attack(data: Dataset, count: int) -> Callable[[], object]:
         params,
         data.images[:count],
         data.labels[:count],
-        method=Minimal(steps=20, search=40),
+        methods=(Minimal(steps=20, search=40), Polish()),
     )
     return lambda: jax.block_until_ready(attack())
 

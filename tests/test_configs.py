@@ -110,7 +110,7 @@ def test_the_attack_of_the_report_is_on_fifty_digits_of_five_classes_and_a_horse
     assert (faithful.steps, faithful.check_every, faithful.learning_rate) == (3000, 100, 0.01)
     assert (faithful.std, faithful.dropout) == (0.05, False)
     mnist.method = "faithful"
-    assert attacks.make_method(mnist) == Faithful()
+    assert attacks.make_methods(mnist) == (Faithful(),)
 
 
 def test_the_nets_of_the_depth_study_are_attacked_on_the_same_images_right_or_wrong():

@@ -1,7 +1,8 @@
-"""Who decides whether an attack succeeded: the classifier, on the bytes of an 8-bit image.
+"""Success criterion of an attack: the margin of the classifier on the bytes of an 8-bit image.
 
-An image is a point of the lattice of 8-bit levels. Whatever a method computes in between, it is
-judged on `decode(quantise(x))`, which is what a reader of the saved file sees.
+An image is a point of the lattice of 8-bit levels. Whatever a method computes in between, its
+candidate is judged as `decode(quantise(x))`, which is what a reader of the saved file sees: a
+success of real numbers that rounding takes away is none.
 """
 
 import chex
@@ -25,17 +26,25 @@ def decode(images: Array) -> jax.Array:
 
 
 def margin(logits: Array, actual: Array, target: Array) -> jax.Array:
-    """By how much the classifier says what the attack wants, [] float32; negative if it does not.
+    """Margin by which an attack succeeds, [] float32; negative if it fails.
 
     logits: [K].  actual, target: [] int32.
-    Toward a class: its logit above the largest other.  Where the target is the actual class, to
-    leave it: the largest other above its logit.
+    Toward a class: its logit above the largest other.  Untargeted, where the target is the actual
+    class: the largest other above its logit.
     """
     chex.assert_rank([logits, actual, target], [1, 0, 0])
     this = jnp.arange(logits.shape[0]) == target
     others = jnp.max(jnp.where(this, -jnp.inf, logits))
     above = jnp.sum(jnp.where(this, logits, 0.0)) - others
     return jnp.where(target == actual, -above, above)
+
+
+def inside_box(clean: Array, noise: Array) -> jax.Array:
+    """The noise, cut so that image and noise, both float32 of any shape, sum to [0, 1].
+
+    No value is pushed to where a clip of the sum would swallow its gradient.
+    """
+    return jnp.clip(jnp.asarray(noise), -jnp.asarray(clean), 1.0 - jnp.asarray(clean))
 
 
 def l2(one: Array, other: Array) -> jax.Array:

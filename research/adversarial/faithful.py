@@ -3,7 +3,7 @@
 Noise drawn with standard deviation 0.05 is added to the image and clipped; Adam with Keras' formula
 descends the mean squared error between the softmax and the one-hot target, or ascends it where the
 target is the actual class; after 1, 101, 201, ... steps the noise is rounded to 8-bit levels and
-the clipped sum classified, and a success ends the cell.
+the clipped sum classified, and a success ends the case.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ import optax
 
 from research import prng
 from research.adversarial import criterion
-from research.adversarial.loop import Cell, Classify, State, consider, count_step, no_progress
+from research.adversarial.loop import Case, Classify, Progress, State, consider, count_step
 from research.structs import Array, PyTree
 from research.training import optim
 
@@ -44,42 +44,42 @@ class Faithful:
     std: float = 0.05
     required: float = 0.0
     dropout: bool = False
+    steps_per_round = 1  # an `advance` is many updates of Adam, up to the next check
 
-    def start(self, classify: Classify, cell: Cell) -> State:
+    def start(self, classify: Classify, case: Case, progress: Progress) -> State:
         """Random noise, not yet judged."""
-        del classify
-        drawn = jax.random.normal(cell.key, cell.image.shape, jnp.float32)
+        drawn = jax.random.normal(case.key, case.image.shape, jnp.float32)
         noise = self.std * drawn
-        start_l2 = criterion.l2(_candidate(cell, noise), cell.image)
-        progress = dataclasses.replace(no_progress(cell), start_l2=start_l2)
+        start_l2 = criterion.l2(_candidate(case, noise), case.image)
+        progress = dataclasses.replace(progress, start_l2=start_l2)
         return State(progress, _Noise(noise, self._optimiser().init(noise)))
 
-    def advance(self, classify: Classify, cell: Cell, state: State, number: Array) -> State:
+    def advance(self, classify: Classify, case: Case, state: State, round_index: Array) -> State:
         """One step and a check at first, then `check_every` steps and a check at a time.
 
         The steps that are left over at the end are made and what they lead to is looked at, but a
         success there does not count: the report never checks it.
         """
-        done = jnp.where(number == 0, 0, 1 + (number - 1) * self.check_every)
-        count = jnp.where(number == 0, 1, jnp.minimum(self.check_every, self.steps - done))
-        state = jax.lax.fori_loop(0, count, lambda _, s: self.step(classify, cell, s), state)
-        candidate = _candidate(cell, state.inner.noise)
+        done = jnp.where(round_index == 0, 0, 1 + (round_index - 1) * self.check_every)
+        count = jnp.where(round_index == 0, 1, jnp.minimum(self.check_every, self.steps - done))
+        state = jax.lax.fori_loop(0, count, lambda _, s: self.step(classify, case, s), state)
+        candidate = _candidate(case, state.inner.noise)
         logits = classify(criterion.decode(candidate), None)
-        margin = criterion.margin(logits, cell.actual, cell.target)
-        seen = consider(state.progress, cell, candidate, margin, self.required)
-        due = seen.steps == 1 + number * self.check_every
+        margin = criterion.margin(logits, case.actual, case.target)
+        seen = consider(state.progress, case, candidate, margin, self.required)
+        due = seen.steps == 1 + round_index * self.check_every
         progress = jax.tree.map(lambda new, old: jnp.where(due, new, old), seen, state.progress)
         progress = dataclasses.replace(progress, last=seen.last, last_margin=seen.last_margin)
         running = ~progress.success & (progress.steps < self.steps)
         return State(dataclasses.replace(progress, running=running), state.inner)
 
-    def step(self, classify: Classify, cell: Cell, state: State) -> State:
+    def step(self, classify: Classify, case: Case, state: State) -> State:
         """One update of Adam."""
-        clean, noise = criterion.decode(cell.image), state.inner.noise
-        key = prng.after(cell.key, "dropout", state.progress.steps) if self.dropout else None
+        clean, noise = criterion.decode(case.image), state.inner.noise
+        key = prng.after(case.key, "dropout", state.progress.steps) if self.dropout else None
 
         def loss(noise: Array) -> jax.Array:
-            return squared_error(classify(clip(clean + noise), key), cell.actual, cell.target)
+            return squared_error(classify(clip(clean + noise), key), case.actual, case.target)
 
         gradient = jax.grad(loss)(noise)
         updates, opt_state = self._optimiser().update(gradient, state.inner.opt_state)
@@ -108,13 +108,13 @@ def _clip_derivative(primals: tuple[Array], tangents: tuple[Array]) -> tuple[jax
 
 
 def squared_error(logits: Array, actual: Array, target: Array) -> jax.Array:
-    """Mean over the classes of (softmax - one-hot)^2, [] float32; negative to leave the class."""
+    """Mean over the classes of (softmax - one-hot)^2, [] float32; negative if untargeted."""
     wanted = jax.nn.one_hot(target, logits.shape[0], dtype=jnp.float32)
     error = jnp.mean(jnp.square(jax.nn.softmax(logits) - wanted))
     return jnp.where(target == actual, -error, error)
 
 
-def _candidate(cell: Cell, noise: Array) -> jax.Array:
+def _candidate(case: Case, noise: Array) -> jax.Array:
     """The noise rounded to 8-bit levels, added to the image and clipped, as bytes."""
     levels = jnp.round(noise * criterion.LEVELS)
-    return criterion.quantise(criterion.decode(cell.image) + levels / criterion.LEVELS)
+    return criterion.quantise(criterion.decode(case.image) + levels / criterion.LEVELS)

@@ -1,6 +1,15 @@
-"""The call: every image toward every class, in one compiled program, on all devices.
+"""The call: attack every image toward every class, in one compiled program, on all devices.
 
-The cells are dealt out to the devices like cards, so that each has some of every image and class,
+From the command to the gradient:
+
+    research.main -> experiments.noise.study.run
+    -> attack_run.attack   one net: `config.batch` images a call, their pictures and rows written
+    -> generate            shapes checked, arrays on the devices, cases dealt out to them
+    -> loop.run            rounds over the cases of one device, in groups, until none runs
+    -> Method.advance      one step of one case: a candidate, and the move away from it
+    -> loop.evaluate       its margin, and `jax.value_and_grad` of that
+
+The cases are dealt out to the devices like cards, so that each has some of every image and class,
 and every device advances its own until they are finished: none waits for another.
 """
 
@@ -13,12 +22,11 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from research import prng
-from research.adversarial import criterion
-from research.adversarial import loop as driver
-from research.adversarial.loop import Cell, Classify, Method, Progress, State
+from research.adversarial import criterion, loop
+from research.adversarial.loop import Case, Classify, Method, Progress
 from research.adversarial.minimal import Minimal
 from research.adversarial.polish import Polish
 from research.data import batching
@@ -28,8 +36,11 @@ from research.structs import Array, PyTree
 
 Apply = Callable[..., Any]
 
-# On the CPU one size, a multiple of the numbers in a vector register: then the bits of a cell
-# depend neither on how many cells run nor on its place among them, nor on the number of devices.
+# Sizes of the groups of cases that are advanced at once. On the CPU there is one size, for the bits
+# of an image's logits depend on the size of its batch; and it is 16, a multiple of the numbers in a
+# vector register, for with 20 they depend on the place within the batch as well. So the bits of a
+# case depend neither on how many cases run nor on its place among them, nor on the number of
+# devices. An accelerator needs a thousand to be busy, and smaller groups for the stubborn rest.
 SIZES = {"cpu": (16,), "accelerator": (1000, 100)}
 
 
@@ -40,13 +51,12 @@ def generate(
     labels: Array,
     *,
     targets: Array | None = None,
-    method: Method | None = None,
-    polish: int = 8,
+    methods: Sequence[Method] = (Minimal(), Polish()),
     seed: int = 0,
     numbers: Array | None = None,
     sizes: Sequence[int] | None = None,
 ) -> Progress:
-    """Attack N images toward T classes each; arrays [N, T, ...], see `cells.Progress`.
+    """Attack N images toward T classes each; arrays [N, T, ...], see `loop.Progress`.
 
     apply_fn(params, images [B, H, W, C] float32 in [0, 1]) -> logits [B, K], pure, without one
     image influencing another; a method with dropout also gives it `dropout=key`.  It is frozen: no
@@ -54,23 +64,20 @@ def generate(
     a new lambda, to have nothing compiled again.
     images: [N, H, W, C] uint8.  labels: [N] integers, the actual classes.
     targets: [N, T] integers, or None for all K classes of every image; the actual class as a
-    target means to leave it.
-    method: None for `Minimal()`.  polish: rounds of `Polish` afterwards for methods that look for
-    small noise (Minimal); others are left as they are.
-    seed, numbers: a cell's randomness is a function of seed, numbers[n] (default n) and target, so
+    target means untargeted.
+    methods: run one after the other, each from the progress of the one before.
+    seed, numbers: a case's randomness is a function of seed, numbers[n] (default n) and target, so
     that it does not depend on what else is in the call.
-    sizes: of the groups of cells that are advanced at once, descending; None for SIZES, which fit
-    the caches of a CPU, or the units of an accelerator.
+    sizes: of the groups of cases that are advanced at once, descending; None for SIZES.
     Among several processes all of them make the same call and get the whole of its result.
     Raises AssertionError for shapes or dtypes that do not fit, ValueError for other sizes.
     """
     chex.assert_rank([images, labels], [4, 1])
     chex.assert_equal_shape_prefix([images, labels], 1)
     chex.assert_type(images, jnp.uint8)
-    method = Minimal() if method is None else method
     labels = np.asarray(labels, np.int32)
     if targets is None:
-        targets = np.tile(np.arange(classes_of(apply_fn, params, images)), (len(labels), 1))
+        targets = np.tile(np.arange(count_classes(apply_fn, params, images)), (len(labels), 1))
     targets = np.asarray(targets, np.int32)
     chex.assert_shape(targets, (len(labels), None))
     numbers = np.arange(len(labels)) if numbers is None else np.asarray(numbers)
@@ -78,106 +85,80 @@ def generate(
     sizes = SIZES["cpu" if on_cpu() else "accelerator"] if sizes is None else tuple(sizes)
     if not sizes or list(sizes) != sorted(set(sizes), reverse=True) or sizes[-1] < 1:
         raise ValueError(f"sizes: {sizes} do not descend to 1 or more")
-    finish = Polish(polish, method.required) if isinstance(method, Minimal) and polish else None
     mesh = sharding.make_mesh(targets.size)
-    shared = sharding.place_whole(
-        (params, images, labels, targets, np.uint32(seed), np.asarray(numbers, np.int32)), mesh
-    )
-    return _program(mesh)(*shared, apply_fn=apply_fn, method=method, finish=finish, sizes=sizes)
-
-
-def logits_of(apply_fn: Apply, params: PyTree, images: Array, *, batch_size: int) -> np.ndarray:
-    """Logits [N, K] float32 of images [N, H, W, C] uint8, all in batches of one size."""
-    chex.assert_type(images, jnp.uint8)
-    indices, _ = batching.pad_batches(len(images), batch_size)
-    program = _classifier()
-    found = [np.asarray(program(params, images[rows], apply_fn=apply_fn)) for rows in indices]
-    return np.concatenate(found)[: len(images)]
-
-
-def classes_of(apply_fn: Apply, params: PyTree, images: Array) -> int:
-    """How many classes the classifier knows."""
-    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
-    return jax.eval_shape(apply_fn, params, one).shape[-1]
+    arrays = (params, images, labels, targets, np.uint32(seed), np.asarray(numbers, np.int32))
+    shared = sharding.place_whole(arrays, mesh)
+    return _program(mesh)(*shared, tuple(methods), apply_fn=apply_fn, sizes=sizes)
 
 
 @functools.cache
-def _classifier() -> Callable[..., jax.Array]:
-    return jax.jit(
-        lambda params, images, *, apply_fn: apply_fn(params, criterion.decode(images)),
-        static_argnames="apply_fn",
-        compiler_options=sharding.compiler_options(),
-    )
+def _program(mesh: Mesh) -> Callable[..., Progress]:
+    """The compiled attack for a mesh; `jit` keeps one program for each `apply_fn` and `sizes`."""
 
-
-@functools.cache
-def _program(mesh: jax.sharding.Mesh) -> Callable[..., Progress]:
-    return jax.jit(
-        functools.partial(_generate, mesh),
-        static_argnames=("apply_fn", "finish", "sizes"),
-        out_shardings=jax.sharding.NamedSharding(mesh, PartitionSpec()),
-        compiler_options=sharding.compiler_options(),
-    )
-
-
-def _generate(
-    mesh: jax.sharding.Mesh,
-    params: PyTree,
-    images: Array,
-    labels: Array,
-    targets: Array,
-    seed: Array,
-    numbers: Array,
-    *,
-    apply_fn: Apply,
-    method: Method,
-    finish: Polish | None,
-    sizes: Sequence[int],
-) -> Progress:
-    def attack(places: Array, given: PyTree) -> Progress:
-        """The cells at `places` [M] of the grid, or beyond its end where there is none."""
-        params, images, labels, targets, seed, numbers, method = given
-        classify = frozen(apply_fn, params)
-        inside = jnp.minimum(places, targets.size - 1)
-
-        def begin(entry: tuple[Array, Array]) -> tuple[Cell, State]:
-            place, exists = entry
+    def attack(
+        params: PyTree,
+        images: Array,
+        labels: Array,
+        targets: Array,
+        seed: Array,
+        numbers: Array,
+        methods: Sequence[Method],
+        *,
+        apply_fn: Apply,
+        sizes: Sequence[int],
+    ) -> Progress:
+        def attack_share(places: Array, arrays: PyTree) -> Progress:
+            """One device's share: the cases at `places` [M] of the grid, or beyond its end."""
+            params, images, labels, targets, seed, numbers, methods = arrays
+            classify, exists = frozen(apply_fn, params), places < targets.size
+            place = jnp.minimum(places, targets.size - 1)
             row, target = place // targets.shape[1], targets.reshape(-1)[place]
-            key = prng.stream(seed, "noise", numbers[row], target)
-            cell = Cell(images[row], labels[row], target, key)
-            state = method.start(classify, cell)
-            running = state.progress.running & exists
-            return cell, State(dataclasses.replace(state.progress, running=running), state.inner)
+            key = jax.vmap(functools.partial(prng.stream, seed, "noise"))(numbers[row], target)
+            cases = Case(images[row], labels[row], target, key)
+            progress = jax.vmap(loop.no_progress)(cases)
+            for method in methods:
+                start = functools.partial(method.start, classify)
+                # In groups as well, for a start may classify.
+                states = jax.lax.map(
+                    lambda one, start=start: start(*one), (cases, progress), batch_size=sizes[-1]
+                )
+                running = states.progress.running & exists
+                states = states.replace(
+                    progress=dataclasses.replace(states.progress, running=running)
+                )
+                progress = loop.run(method, classify, cases, states, sizes).progress
+            return progress
 
-        groups = jax.tree.map(
-            lambda leaf: leaf.reshape(-1, sizes[-1]), (inside, places < targets.size)
+        places, back = _deal(targets.size, mesh.size, sizes[-1])
+        share = PartitionSpec(mesh.axis_names)
+        spread = jax.shard_map(
+            attack_share,
+            mesh=mesh,
+            in_specs=(share, PartitionSpec()),
+            out_specs=share,
+            check_vma=False,
         )
-        begun = jax.lax.map(jax.vmap(begin), groups)
-        cells, states = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), begun)
-        states = driver.run(method, classify, cells, states, sizes)
-        if finish is not None:
-            states = jax.vmap(finish.resume)(states)
-            states = driver.run(finish, classify, cells, states, sizes)
-        return states.progress
+        progress = spread(places, (params, images, labels, targets, seed, numbers, methods))
+        return jax.tree.map(
+            lambda leaf: leaf[back].reshape(*targets.shape, *leaf.shape[1:]), progress
+        )
 
-    given = (params, images, labels, targets, seed, numbers, method)
-    places, back = _deal(targets.size, mesh.size, sizes[-1])
-    axes = PartitionSpec(mesh.axis_names)
-    spread = jax.shard_map(
-        attack, mesh=mesh, in_specs=(axes, PartitionSpec()), out_specs=axes, check_vma=False
+    return jax.jit(
+        attack,
+        static_argnames=("apply_fn", "sizes"),
+        out_shardings=NamedSharding(mesh, PartitionSpec()),
+        compiler_options=sharding.compiler_options(),
     )
-    progress = jax.tree.map(lambda leaf: leaf[back], spread(places, given))
-    return jax.tree.map(lambda leaf: leaf.reshape(*targets.shape, *leaf.shape[1:]), progress)
 
 
-def _deal(cells: int, devices: int, group: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cells in the order of the devices that get them, like cards, and where each has gone.
+def _deal(cases: int, devices: int, group: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cases in the order of the devices that get them, like cards, and where each has gone.
 
-    Filled up with numbers beyond the last cell until all devices have whole groups, as many each.
+    Filled up with numbers beyond the last case until all devices have whole groups, as many each.
     """
-    filled = np.arange(cells + -cells % (devices * group), dtype=np.int32)
+    filled = np.arange(cases + -cases % (devices * group), dtype=np.int32)
     places = filled.reshape(-1, devices).T.reshape(-1)
-    return places, np.argsort(places)[:cells].astype(np.int32)
+    return places, np.argsort(places)[:cases].astype(np.int32)
 
 
 def frozen(apply_fn: Apply, params: PyTree) -> Classify:
@@ -189,3 +170,27 @@ def frozen(apply_fn: Apply, params: PyTree) -> Classify:
         return apply_fn(params, jnp.asarray(image)[None], **noise)[0]
 
     return classify
+
+
+def logits_of(apply_fn: Apply, params: PyTree, images: Array, *, batch_size: int) -> np.ndarray:
+    """Logits [N, K] float32 of images [N, H, W, C] uint8, all in batches of one size."""
+    chex.assert_type(images, jnp.uint8)
+    indices, _ = batching.pad_batches(len(images), batch_size)
+    program = _classifier()
+    parts = [np.asarray(program(params, images[rows], apply_fn=apply_fn)) for rows in indices]
+    return np.concatenate(parts)[: len(images)]
+
+
+@functools.cache
+def _classifier() -> Callable[..., jax.Array]:
+    return jax.jit(
+        lambda params, images, *, apply_fn: apply_fn(params, criterion.decode(images)),
+        static_argnames="apply_fn",
+        compiler_options=sharding.compiler_options(),
+    )
+
+
+def count_classes(apply_fn: Apply, params: PyTree, images: Array) -> int:
+    """The number of classes K of a classifier, without computing anything."""
+    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
+    return jax.eval_shape(apply_fn, params, one).shape[-1]

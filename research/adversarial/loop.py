@@ -1,8 +1,8 @@
-"""Cells: one image toward one class each; all of them at once, until each is finished.
+"""The loop of an attack: it runs a method, written for a single case, over all cases at once.
 
-A method is written for a single cell. `run` takes it over all cells by `vmap`, and gathers the
-cells that still run into groups of a few fixed sizes, so that finished ones stop costing and
-nothing is compiled again.
+An attack case is one image with one target. `run` owns what all methods share: which cases still
+run, freezing those that have finished, and gathering the others into groups of a few fixed sizes,
+so that finished cases stop costing and nothing is compiled again.
 """
 
 import dataclasses
@@ -21,10 +21,11 @@ Classify = Callable[[Array, Array | None], jax.Array]
 
 
 @flax.struct.dataclass
-class Cell:
-    """What is to be done: an image [H, W, C] uint8, its class and the wanted one, [] int32.
+class Case:
+    """An attack case: an image [H, W, C] uint8, its class and the wanted one, [] int32.
 
-    The target that equals the actual class means: leave it.  key: [] of the cell's own.
+    A target that equals the actual class means untargeted: any other class will do.
+    key: [], a random key of the case's own.
     """
 
     image: Array
@@ -35,12 +36,12 @@ class Cell:
 
 @flax.struct.dataclass
 class Progress:
-    """What has come of a cell so far.
+    """The outcome of a case so far.
 
-    best: [H, W, C] uint8, of the successful candidates that with the smallest L2; while there is
-    none, that with the largest margin.  last: the latest candidate judged.  Margins as in
-    `judge.margin`; best_l2: in units of [0, 1].
-    success: of `best`.  running: whether the cell wants more steps.
+    best: [H, W, C] uint8, of the successful candidates the one with the smallest L2; while there is
+    none, the one with the largest margin.  last: the latest candidate judged.  Margins as in
+    `criterion.margin`; best_l2: in units of [0, 1].
+    success: of `best`.  running: whether the case wants more steps.
     steps: [] int32, gradients taken.  first: [] int32, gradients before the first success, or -1.
     start_l2: distance of the first candidate.  dead_first, dead_last: share of the values of the
     image that the noise cannot move at its first and at its last step, because a clip swallows
@@ -65,34 +66,47 @@ class Progress:
 
 @flax.struct.dataclass
 class State:
-    """A cell's progress, and whatever else its method carries along."""
+    """A case's progress, and whatever else its method carries along."""
 
     progress: Progress
     inner: PyTree
 
 
 class Method(Protocol):
-    """One way to attack, for a single cell.
+    """One way to attack, written for a single case: two functions and two numbers.
 
-    A tree whose leaves are the settings that may change without a new program.
-
-    advance(classify, cell, state, number): the state some steps later, in round `number` [] int32,
-    which is the same for all cells.  `required` is the margin from which on a cell has succeeded.
+    A method is a tree whose leaves are the settings that may change without a new program. Methods
+    may follow each other: each goes on from the progress of the one before.
     """
 
     @property
-    def required(self) -> float: ...
+    def required(self) -> float:
+        """The margin from which on a candidate is a success."""
+        ...
 
-    def start(self, classify: Classify, cell: Cell) -> State: ...
+    @property
+    def steps_per_round(self) -> int:
+        """How often `advance` is called between two gatherings of the running cases."""
+        ...
 
-    def advance(self, classify: Classify, cell: Cell, state: State, number: Array) -> State: ...
+    def start(self, classify: Classify, case: Case, progress: Progress) -> State:
+        """The state in which to begin; it runs if its progress says so."""
+        ...
+
+    def advance(self, classify: Classify, case: Case, state: State, round_index: Array) -> State:
+        """The next state.
+
+        round_index: [] int32, rounds before this one. It is the same for all cases, so that the
+        length of a loop inside may depend on it.
+        """
+        ...
 
 
-def no_progress(cell: Cell) -> Progress:
-    """Nothing was done: the image itself is the only candidate, and it is not judged."""
+def no_progress(case: Case) -> Progress:
+    """The progress before any step: the image itself is the only candidate, and not judged."""
     zero, count = jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32)
     least = jnp.full((), -jnp.inf)
-    image = jnp.asarray(cell.image)
+    image = jnp.asarray(case.image)
     return Progress(
         best=image,
         best_margin=least,
@@ -112,11 +126,11 @@ def no_progress(cell: Cell) -> Progress:
 
 
 def consider(
-    progress: Progress, cell: Cell, candidate: Array, margin: Array, required: float
+    progress: Progress, case: Case, candidate: Array, margin: Array, required: float
 ) -> Progress:
-    """`progress` after the judge gave `candidate` [H, W, C] uint8 this margin."""
+    """`progress` after `candidate` [H, W, C] uint8, which the classifier gives this margin."""
     success = margin >= required
-    distance = criterion.l2(candidate, cell.image)
+    distance = criterion.l2(candidate, case.image)
     nearer = success & (distance < progress.best_l2)
     better = nearer | (~progress.success & (margin > progress.best_margin))
     return dataclasses.replace(
@@ -145,45 +159,69 @@ def count_step(progress: Progress, gradient: Array, dead: Array | float) -> Prog
     )
 
 
-def run(
-    method: Method, classify: Classify, cells: Cell, states: State, sizes: Sequence[int]
-) -> State:
-    """Advance every running cell [M] until none runs.
+def evaluate(
+    classify: Classify, case: Case, progress: Progress, candidate: Array, required: float
+) -> tuple[Progress, jax.Array, jax.Array]:
+    """Judge a candidate [H, W, C] uint8 and take the gradient of its margin.
 
-    sizes: of the groups in which the running cells are taken, descending: as many whole groups of
-    the first as there are cells for, then of the next, and of the last until none is left.  The
+    Returns the progress with both counted, the margin [], and its gradient [H, W, C] by the image
+    in [0, 1].
+    """
+
+    def objective(image: Array) -> jax.Array:
+        return criterion.margin(classify(image, None), case.actual, case.target)
+
+    margin, gradient = jax.value_and_grad(objective)(criterion.decode(candidate))
+    progress = consider(progress, case, candidate, margin, required)
+    return count_step(progress, gradient, 0.0), margin, gradient
+
+
+def run(
+    method: Method, classify: Classify, cases: Case, states: State, sizes: Sequence[int]
+) -> State:
+    """Advance every running case [M] until none runs.
+
+    sizes: of the groups in which the running cases are taken, descending: as many whole groups of
+    the first as there are cases for, then of the next, and of the last until none is left.  The
     result is the same for all sizes where `classify` gives an image the same logits in every batch.
     """
 
-    def advance(cell: Cell, state: State, number: Array) -> State:
-        after = method.advance(classify, cell, state, number)
-        running = state.progress.running
-        return jax.tree.map(lambda new, old: jnp.where(running, new, old), after, state)
+    def advance(case: Case, state: State, round_index: Array) -> State:
+        def step(_: Array, state: State) -> State:
+            after = method.advance(classify, case, state, round_index)
+            # A case may finish in the middle of a round, and the last group of a round is filled up
+            # with cases that have finished: both are computed with the others and thrown away.
+            running = state.progress.running
+            return jax.tree.map(lambda new, old: jnp.where(running, new, old), after, state)
 
-    def advance_group(states: State, rows: Array, number: Array) -> State:
-        few, their = jax.tree.map(lambda leaf: leaf.at[rows].get(mode="clip"), (cells, states))
-        moved = jax.vmap(advance, in_axes=(0, 0, None))(few, their, number)
+        return jax.lax.fori_loop(0, method.steps_per_round, step, state)
+
+    def advance_group(states: State, rows: Array, round_index: Array) -> State:
+        few, their = jax.tree.map(lambda leaf: leaf.at[rows].get(mode="clip"), (cases, states))
+        moved = jax.vmap(advance, in_axes=(0, 0, None))(few, their, round_index)
         return jax.tree.map(lambda leaf, new: leaf.at[rows].set(new, mode="drop"), states, moved)
 
-    def body(carry: tuple[Array, State]) -> tuple[Array, State]:
-        number, states = carry
+    def one_round(carry: tuple[Array, State]) -> tuple[Array, State]:
+        round_index, states = carry
+        # Shapes are fixed inside a program, the number of running cases is not. They are sorted to
+        # the front and cut into groups of known sizes; how many groups is a number in the program.
         running = states.progress.running
         order = jnp.argsort(~running, stable=True)
-        order = jnp.pad(order, (0, sizes[0]), constant_values=len(running))  # filled up by none
+        order = jnp.pad(order, (0, sizes[0]), constant_values=len(running))  # rows of no case
         left, first = jnp.sum(running), jnp.zeros((), jnp.int32)
         for size in sizes:
             count = -(-left // size) if size == sizes[-1] else left // size
 
             def group(i: Array, states: State, first: Array = first, size: int = size) -> State:
                 rows = jax.lax.dynamic_slice_in_dim(order, first + i * size, size)
-                return advance_group(states, rows, number)
+                return advance_group(states, rows, round_index)
 
             states = jax.lax.fori_loop(0, count, group, states)
             left, first = left - count * size, first + count * size
-        return number + 1, states
+        return round_index + 1, states
 
     def unfinished(carry: tuple[Array, State]) -> jax.Array:
         return jnp.any(carry[1].progress.running)
 
     start: tuple[Any, State] = (jnp.zeros((), jnp.int32), states)
-    return jax.lax.while_loop(unfinished, body, start)[1]
+    return jax.lax.while_loop(unfinished, one_round, start)[1]

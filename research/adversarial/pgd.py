@@ -1,7 +1,7 @@
 """Projected gradient descent within a budget (Madry et al. 2018), for curves of robust accuracy.
 
 Every iterate is an 8-bit image: it is rounded toward the clean one, so that it stays within the
-budget, and judged as it is.
+budget, and judged as it is. Rounding to the nearest level could move a value out of the ball.
 """
 
 import dataclasses
@@ -12,11 +12,10 @@ import jax.numpy as jnp
 
 from research import prng
 from research.adversarial import criterion
-from research.adversarial.loop import Cell, Classify, State, consider, count_step, no_progress
+from research.adversarial.loop import Case, Classify, Progress, State, consider, evaluate
 from research.structs import Array
 
 NORMS = ("linf", "l2")
-_ROUND = 5  # steps between two gatherings of the running cells
 _REACH = 2.5  # the steps of one start could cross the ball this many times its radius
 
 
@@ -41,49 +40,33 @@ class PGD:
     steps: int = flax.struct.field(pytree_node=False, default=40)
     restarts: int = flax.struct.field(pytree_node=False, default=2)
     required: float = flax.struct.field(pytree_node=False, default=0.0)
+    steps_per_round = 5  # a gathering copies the states of all running cases: not after each step
 
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
             raise ValueError(f"norm: {self.norm!r} is not one of {', '.join(NORMS)}")
 
-    def start(self, classify: Classify, cell: Cell) -> State:
+    def start(self, classify: Classify, case: Case, progress: Progress) -> State:
         """The image itself is judged first: one that is taken for another class needs no noise."""
-        noise = self._drawn(cell, jnp.zeros((), jnp.int32))
+        noise = self._draw(case, jnp.zeros((), jnp.int32))
         margin = criterion.margin(
-            classify(criterion.decode(cell.image), None), cell.actual, cell.target
+            classify(criterion.decode(case.image), None), case.actual, case.target
         )
-        progress = consider(no_progress(cell), cell, cell.image, margin, self.required)
-        start_l2 = criterion.l2(toward(cell.image, noise), cell.image)
+        progress = consider(progress, case, case.image, margin, self.required)
+        start_l2 = criterion.l2(toward(case.image, noise), case.image)
         progress = dataclasses.replace(progress, running=~progress.success, start_l2=start_l2)
         return State(progress, _Noise(noise, jnp.zeros((), jnp.int32)))
 
-    def advance(self, classify: Classify, cell: Cell, state: State, number: Array) -> State:
-        """Some steps."""
-        del number
-
-        def step(_: Array, state: State) -> State:
-            after = self.step(classify, cell, state)
-            running = state.progress.running
-            return jax.tree.map(lambda new, old: jnp.where(running, new, old), after, state)
-
-        return jax.lax.fori_loop(0, _ROUND, step, state)
-
-    def step(self, classify: Classify, cell: Cell, state: State) -> State:
+    def advance(self, classify: Classify, case: Case, state: State, round_index: Array) -> State:
         """Judge, climb the margin, and come back into the ball and the box."""
-        candidate = toward(cell.image, state.inner.noise)
-
-        def objective(image: Array) -> jax.Array:
-            return criterion.margin(classify(image, None), cell.actual, cell.target)
-
-        margin, gradient = jax.value_and_grad(objective)(criterion.decode(candidate))
-        progress = consider(state.progress, cell, candidate, margin, self.required)
-        progress = count_step(progress, gradient, 0.0)
+        candidate = toward(case.image, state.inner.noise)
+        progress, _, gradient = evaluate(classify, case, state.progress, candidate, self.required)
         moved = state.inner.noise + _REACH * self.radius / self.steps * self._steepest(gradient)
-        noise = self._within(criterion.decode(cell.image), moved)
+        noise = self._within(criterion.decode(case.image), moved)
 
         restart = progress.steps // self.steps
         fresh = restart > state.inner.restart
-        noise = jnp.where(fresh, self._drawn(cell, restart), noise)
+        noise = jnp.where(fresh, self._draw(case, restart), noise)
         running = ~progress.success & (restart < self.restarts)
         return State(dataclasses.replace(progress, running=running), _Noise(noise, restart))
 
@@ -93,31 +76,32 @@ class PGD:
         return jnp.asarray(gradient) / jnp.maximum(jnp.sqrt(jnp.sum(jnp.square(gradient))), 1e-12)
 
     def _within(self, clean: Array, noise: Array) -> jax.Array:
-        noise = jnp.clip(jnp.asarray(noise), -jnp.asarray(clean), 1.0 - jnp.asarray(clean))
+        noise = criterion.inside_box(clean, noise)
         if self.norm == "linf":
             return jnp.clip(noise, -self.radius, self.radius)
         length = jnp.sqrt(jnp.sum(jnp.square(noise)))
         return noise * jnp.minimum(1.0, self.radius / jnp.maximum(length, 1e-12))
 
-    def _drawn(self, cell: Cell, restart: Array) -> jax.Array:
+    def _draw(self, case: Case, restart: Array) -> jax.Array:
         """A random point of the ball, inside the box."""
-        key = prng.after(cell.key, "start", restart)
+        key = prng.after(case.key, "start", restart)
         if self.norm == "linf":
             noise = jax.random.uniform(
-                key, cell.image.shape, jnp.float32, -self.radius, self.radius
+                key, case.image.shape, jnp.float32, -self.radius, self.radius
             )
         else:
             noise = self.radius * self._steepest(
-                jax.random.normal(key, cell.image.shape, jnp.float32)
+                jax.random.normal(key, case.image.shape, jnp.float32)
             )
-        return self._within(criterion.decode(cell.image), noise)
+        return self._within(criterion.decode(case.image), noise)
 
 
 def toward(image: Array, noise: Array) -> jax.Array:
-    """image [H, W, C] uint8 and noise, rounded toward the image: no value moves farther than asked.
+    """image [H, W, C] uint8 plus noise, rounded toward the image: no value moves too far.
 
     A noise of k / 255 is k levels, in spite of its own rounding.
     """
+    # float32(k / 255) * 255 may lie just below k, which would be cut to k - 1.
     levels = jnp.trunc(noise * criterion.LEVELS * (1 + 1e-6))
     moved = jnp.asarray(image, jnp.float32) + levels
     return jnp.clip(moved, 0.0, criterion.LEVELS).astype(jnp.uint8)

@@ -83,10 +83,10 @@ def _program(clean, rows, now, required):
     return np.sqrt(2 * found.fun) if found.success else np.inf
 
 
-def every_cell(images, labels, classes=CLASSES):
-    """Each image toward each class: cells [N x T] with keys of their own."""
+def every_case(images, labels, classes=CLASSES):
+    """Each image toward each class: cases [N x T] with keys of their own."""
     count = len(images) * classes
-    return loop.Cell(
+    return loop.Case(
         image=np.repeat(images, classes, axis=0),
         actual=np.repeat(labels, classes).astype(np.int32),
         target=np.tile(np.arange(classes, dtype=np.int32), len(images)),
@@ -105,24 +105,24 @@ def of_one(params):
 
 
 @functools.partial(jax.jit, static_argnames="sizes")
-def attack(method, params, cells_, sizes=None):
-    """States of all cells after the method."""
+def attack(method, params, cases, sizes=None):
+    """States of all cases after the method."""
     classify = of_one(params)
-    states = jax.vmap(lambda cell: method.start(classify, cell))(cells_)
-    return loop.run(method, classify, cells_, states, sizes or (len(cells_.actual),))
+    states = jax.vmap(lambda case: method.start(classify, case, loop.no_progress(case)))(cases)
+    return loop.run(method, classify, cases, states, sizes or (len(cases.actual),))
 
 
 def check_claims(params, images, labels, found, required):
-    """What is said of every cell [N, T] is true of its bytes."""
+    """What is said of every case [N, T] is true of its bytes."""
     for n, t in np.ndindex(*found.success.shape):
-        cell = jax.tree.map(lambda leaf: np.asarray(leaf[n, t]), found)  # noqa: B023
-        if not np.isfinite(cell.best_margin):
+        case = jax.tree.map(lambda leaf: np.asarray(leaf[n, t]), found)  # noqa: B023
+        if not np.isfinite(case.best_margin):
             continue
-        margin = exact_margin(params, cell.best, labels[n], t)
-        np.testing.assert_allclose(cell.best_margin, margin, atol=1e-4)
-        assert bool(cell.success) == bool(cell.best_margin >= required)
-        if cell.success:
-            distance = np.linalg.norm(cell.best / 255.0 - images[n] / 255.0)
-            np.testing.assert_allclose(cell.best_l2, distance, rtol=1e-5, atol=1e-7)
-        last = exact_margin(params, cell.last, labels[n], t)
-        np.testing.assert_allclose(cell.last_margin, last, atol=1e-4)
+        margin = exact_margin(params, case.best, labels[n], t)
+        np.testing.assert_allclose(case.best_margin, margin, atol=1e-4)
+        assert bool(case.success) == bool(case.best_margin >= required)
+        if case.success:
+            distance = np.linalg.norm(case.best / 255.0 - images[n] / 255.0)
+            np.testing.assert_allclose(case.best_l2, distance, rtol=1e-5, atol=1e-7)
+        last = exact_margin(params, case.last, labels[n], t)
+        np.testing.assert_allclose(case.last_margin, last, atol=1e-4)

@@ -4,7 +4,7 @@ from research.adversarial import diagnostics
 
 
 def row(image=0, target=1, **changes):
-    """A cell that failed without any of the known reasons."""
+    """A case that failed without any of the known reasons."""
     plain = {
         **{"image": image, "target": target, "success": False, "success_lost": False},
         **{"l2": 1.0, "start_l2": 0.0, "margin": -0.5},
@@ -35,7 +35,7 @@ def test_a_failure_has_the_first_reason_that_its_numbers_show(changes, said):
     assert diagnostics.reason(row(**changes)).startswith(f"{said}: ")
 
 
-def test_medians_are_over_all_cells_and_the_share_of_the_first_noise_over_the_successes():
+def test_medians_are_over_all_cases_and_the_share_of_the_first_noise_over_the_successes():
     rows = [
         row(target=0, dead_first=0.0, dead_last=0.3, success=True, l2=4.0, start_l2=1.0),
         row(target=1, dead_first=0.5, dead_last=0.4, success=True, l2=2.0, start_l2=3.0),

@@ -6,23 +6,23 @@ import numpy as np
 import pytest
 
 from adversarial import linear_nets
-from research.adversarial import criterion
+from research.adversarial import criterion, loop
 from research.adversarial.faithful import Faithful, clip, squared_error
 
 PARAMS, IMAGES, LABELS = linear_nets.draw(2, count=5)
-EVERY = linear_nets.every_cell(IMAGES, LABELS)
+EVERY = linear_nets.every_case(IMAGES, LABELS)
 METHOD = Faithful()
 
 
 @jax.jit
-def step(params, cells_, states):
+def step(params, cases, states):
     classify = linear_nets.of_one(params)
-    return jax.vmap(lambda cell, state: METHOD.step(classify, cell, state))(cells_, states)
+    return jax.vmap(lambda case, state: METHOD.step(classify, case, state))(cases, states)
 
 
 @jax.jit
-def start(cells_):
-    return jax.vmap(lambda cell: METHOD.start(None, cell))(cells_)
+def start(cases):
+    return jax.vmap(lambda case: METHOD.start(None, case, loop.no_progress(case)))(cases)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def attacked():
 
 
 class Reference:
-    """All cells at once in float64, by the formulas of the report and of Keras."""
+    """All cases at once in float64, by the formulas of the report and of Keras."""
 
     def __init__(self, params, noise):
         self.weights, self.bias = (np.asarray(leaf, np.float64) for leaf in params)
@@ -93,7 +93,7 @@ def test_three_steps_are_those_worked_out_by_hand(begun):
     assert 0.025 < moved.max() < 0.031  # steps of about the learning rate
 
 
-def test_the_loss_is_the_mean_over_the_classes_and_negative_to_leave(begun):
+def test_the_loss_is_the_mean_over_the_classes_and_negative_if_untargeted(begun):
     reference = Reference(PARAMS, begun.inner.noise)
     seen = np.clip(reference.clean + reference.noise, 0, 1)
     scores = np.float32(seen @ reference.weights + reference.bias)
@@ -102,7 +102,7 @@ def test_the_loss_is_the_mean_over_the_classes_and_negative_to_leave(begun):
     assert (np.asarray(found) <= 0).tolist() == (EVERY.actual == EVERY.target).tolist()
 
 
-def test_the_first_noise_has_its_deviation_and_is_another_in_every_cell(begun):
+def test_the_first_noise_has_its_deviation_and_is_another_in_every_case(begun):
     noise = np.asarray(begun.inner.noise)
     assert np.std(noise) == pytest.approx(0.05, rel=0.05)
     assert abs(np.mean(noise)) < 0.005
@@ -113,7 +113,7 @@ def test_the_first_noise_has_its_deviation_and_is_another_in_every_cell(begun):
 
 
 def test_all_of_a_run_is_that_of_the_second_implementation(attacked, begun):
-    """Which cells succeed and at which of the checks, after 1, 101, 201, ... 2901 steps."""
+    """Which cases succeed and at which of the checks, after 1, 101, 201, ... 2901 steps."""
     reference = Reference(PARAMS, begun.inner.noise)
     first, close = np.full(len(EVERY.actual), -1), np.zeros(len(EVERY.actual), bool)
     while reference.steps < 3000:
@@ -129,7 +129,7 @@ def test_all_of_a_run_is_that_of_the_second_implementation(attacked, begun):
     np.testing.assert_array_equal(found.success, np.asarray(found.first) > 0)
 
 
-def test_what_is_said_of_a_cell_is_true_of_its_bytes(attacked):
+def test_what_is_said_of_a_case_is_true_of_its_bytes(attacked):
     found = jax.tree.map(lambda leaf: leaf.reshape(5, -1, *leaf.shape[1:]), attacked.progress)
     linear_nets.check_claims(PARAMS, IMAGES, LABELS, found, 0.0)
 
@@ -169,25 +169,26 @@ def test_no_noise_on_a_black_image_has_all_of_its_gradient(begun):
 
 def test_an_overconfident_net_has_no_gradient_left_though_its_margin_has(begun):
     """Squared errors of a softmax saturate; ten times the logits are ten times the margin."""
-    away, cell = EVERY.actual != EVERY.target, linear_nets.one_of(EVERY, 1)
+    away, case = EVERY.actual != EVERY.target, linear_nets.one_of(EVERY, 1)
     shares, slopes = [], []
 
     def margin(image, params):
-        return criterion.margin(linear_nets.of_one(params)(image, None), cell.actual, cell.target)
+        return criterion.margin(linear_nets.of_one(params)(image, None), case.actual, case.target)
 
     for scale in (1, 10):
         params = jax.tree.map(lambda leaf, by=scale: leaf * np.float32(by), PARAMS)
         gradient = np.asarray(step(params, EVERY, begun).progress.gradient_first)
         shares.append(np.mean(gradient[away] < 1e-6))
-        slope = jax.jit(jax.grad(margin))(criterion.decode(cell.image), params)
+        slope = jax.jit(jax.grad(margin))(criterion.decode(case.image), params)
         slopes.append(np.linalg.norm(np.asarray(slope).reshape(-1)))
     assert shares[0] == 0 and shares[1] > 0.5
     assert slopes[1] == pytest.approx(10 * slopes[0], rel=1e-4)
 
 
 def advance(method, classify):
-    return jax.jit(lambda state, number, won: method.advance(
-        lambda image, key: classify(image, key, won), linear_nets.one_of(EVERY, 7), state, number
+    case = linear_nets.one_of(EVERY, 7)
+    return jax.jit(lambda state, round_index, won: method.advance(
+        lambda image, key: classify(image, key, won), case, state, round_index
     ))  # fmt: skip
 
 
@@ -230,7 +231,7 @@ def test_each_step_has_a_key_of_its_own_and_the_checks_have_none(flagged):
 
 
 @pytest.mark.parametrize(("number", "steps"), [(0, 1), (7, 701), (29, 2901)])
-def test_a_success_at_a_check_ends_the_cell(flagged, number, steps):
+def test_a_success_at_a_check_ends_the_case(flagged, number, steps):
     run, states, _ = flagged
     progress = run(states[number], jnp.int32(number), jnp.bool_(True)).progress
     assert bool(progress.success) and not bool(progress.running)

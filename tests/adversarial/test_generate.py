@@ -22,22 +22,23 @@ ROUNDS = 7
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Walk:
-    """Every number of its depends on all that a cell is given, and is whole: equal or not."""
+    """Every number of its depends on all that a case is given, and is whole: equal or not."""
 
     required: float = 0.0
+    steps_per_round = 1
 
-    def start(self, classify, cell):
-        return loop.State(loop.no_progress(cell), jnp.uint32(0))
+    def start(self, classify, case, progress):
+        return loop.State(progress, jnp.uint32(0))
 
-    def advance(self, classify, cell, state, number):
+    def advance(self, classify, case, state, round_index):
         steps = state.progress.steps
-        drawn = jax.random.bits(prng.after(cell.key, "walk", steps), (), jnp.uint32)
-        wanted = jnp.arange(linear_nets.CLASSES) == cell.target
-        seen = classify(criterion.decode(cell.image), None)
-        value = jnp.sum(jnp.where(wanted, seen, 0.0)) + jnp.where(cell.actual == 1, 0.5, 0.0)
-        lives = (cell.target + jnp.asarray(cell.image[0, 0, 0], jnp.int32)) % ROUNDS
+        drawn = jax.random.bits(prng.after(case.key, "walk", steps), (), jnp.uint32)
+        wanted = jnp.arange(linear_nets.CLASSES) == case.target
+        seen = classify(criterion.decode(case.image), None)
+        value = jnp.sum(jnp.where(wanted, seen, 0.0)) + jnp.where(case.actual == 1, 0.5, 0.0)
+        lives = (case.target + jnp.asarray(case.image[0, 0, 0], jnp.int32)) % ROUNDS
         inner = state.inner * jnp.uint32(31) + drawn
-        last = cell.image + jnp.asarray(inner >> 24, jnp.uint8)
+        last = case.image + jnp.asarray(inner >> 24, jnp.uint8)
         progress = dataclasses.replace(
             state.progress,
             last=last,
@@ -62,7 +63,7 @@ SCALE = np.arange(1, 6, dtype=np.float32)
 
 
 def walk(rows=slice(None), **settings):
-    settings = {"sizes": (10, 4), "method": Walk(), **settings}
+    settings = {"sizes": (10, 4), "methods": (Walk(),), **settings}
     return jax.tree.map(
         np.asarray,
         generate.generate(first_pixel, SCALE, IMAGES[rows], LABELS[rows], **settings),
@@ -74,8 +75,8 @@ def walked():
     return walk()
 
 
-def test_neither_sizes_nor_place_nor_neighbours_matter_to_a_cell(walked):
-    """One cell alone, by its number and its target; others in another order."""
+def test_neither_sizes_nor_place_nor_neighbours_matter_to_a_case(walked):
+    """One case alone, by its number and its target; others in another order."""
     lives = (np.arange(5)[None] + IMAGES[:, :1, 0, 0].astype(int)) % ROUNDS
     np.testing.assert_array_equal(walked.steps, lives + 1)
     chex.assert_trees_all_equal(walk(sizes=None), walked)
@@ -95,31 +96,31 @@ def test_neither_sizes_nor_place_nor_neighbours_matter_to_a_cell(walked):
 
 
 @pytest.mark.parametrize("method", [Walk(), pytest.param(Minimal(), marks=pytest.mark.slow)])
-def test_one_device_and_eight_give_the_same_cells_to_the_bit(method, monkeypatch):
-    """25 cells: of eight devices one has four of them, the others three."""
-    eight, settings = jax.devices(), {"method": method, "sizes": (4, 2)}
+def test_one_device_and_eight_give_the_same_cases_to_the_bit(method, monkeypatch):
+    """25 cases: of eight devices one has four of them, the others three."""
+    eight, settings = jax.devices(), {"methods": (method,), "sizes": (4, 2)}
     spread = walk(**settings)
     monkeypatch.setattr(jax, "devices", lambda: eight[:1])
     chex.assert_trees_all_equal(walk(**settings), spread)
 
 
 @pytest.mark.parametrize(
-    ("cells", "devices", "group"), [(25, 8, 1), (3, 8, 2), (16, 4, 3), (5, 1, 5)]
+    ("cases", "devices", "group"), [(25, 8, 1), (3, 8, 2), (16, 4, 3), (5, 1, 5)]
 )
-def test_cells_are_dealt_like_cards_and_found_again(cells, devices, group):
-    places, back = generate._deal(cells, devices, group)
+def test_cases_are_dealt_like_cards_and_found_again(cases, devices, group):
+    places, back = generate._deal(cases, devices, group)
     hands = places.reshape(devices, -1)
-    assert hands.shape[1] % group == 0 and hands.size < cells + devices * group
-    assert [len(hand[hand < cells]) for hand in hands] == [
-        len(range(device, cells, devices)) for device in range(devices)
+    assert hands.shape[1] % group == 0 and hands.size < cases + devices * group
+    assert [len(hand[hand < cases]) for hand in hands] == [
+        len(range(device, cases, devices)) for device in range(devices)
     ]
-    np.testing.assert_array_equal(places[back], np.arange(cells))
+    np.testing.assert_array_equal(places[back], np.arange(cases))
 
 
-def test_seed_number_and_target_each_change_what_a_cell_draws(walked):
+def test_seed_number_and_target_each_change_what_a_case_draws(walked):
     same = np.broadcast_to(IMAGES[2:3], IMAGES.shape)
     drawn = generate.generate(
-        first_pixel, SCALE, same, np.zeros(5, int), method=Walk(), sizes=(10, 4)
+        first_pixel, SCALE, same, np.zeros(5, int), methods=(Walk(),), sizes=(10, 4)
     )
     assert len(set(np.asarray(drawn.first).reshape(-1).tolist())) == 25
     other = walk(seed=1)
@@ -131,11 +132,7 @@ def test_all_classes_are_the_targets_where_none_are_named(walked):
     every = np.tile(np.arange(5), (5, 1))
     chex.assert_trees_all_equal(walk(targets=every), walked)
     assert walked.best.shape == (5, 5, *linear_nets.SHAPE)
-    assert generate.classes_of(first_pixel, SCALE, IMAGES) == 5
-
-
-def test_rounds_of_polish_are_for_the_search_for_small_noise_only(walked):
-    chex.assert_trees_all_equal(walk(polish=8), walked)
+    assert generate.count_classes(first_pixel, SCALE, IMAGES) == 5
 
 
 def test_a_method_with_dropout_gives_its_key_to_the_net_and_others_give_none(walked):
@@ -181,12 +178,14 @@ def test_the_default_comes_close_to_the_smallest_noise_there_is(default):
     assert np.median(ratios) < 1.03
 
 
-def test_what_is_said_of_every_cell_is_true_of_its_bytes(default):
+def test_what_is_said_of_every_case_is_true_of_its_bytes(default):
     linear_nets.check_claims(PARAMS, IMAGES, LABELS, default[0], Minimal().required)
 
 
 def test_polish_makes_noise_smaller_and_takes_no_success_away(default):
-    plain = generate.generate(linear_nets.logits, PARAMS, IMAGES, LABELS, polish=0, sizes=(10,))
+    plain = generate.generate(
+        linear_nets.logits, PARAMS, IMAGES, LABELS, methods=(Minimal(),), sizes=(10,)
+    )
     assert plain.success.all()
     less = default[0].best_l2 / np.asarray(plain.best_l2)
     assert np.mean(less) < 0.9999 and np.max(less) < 1.001
@@ -243,7 +242,7 @@ def well_compiled():
     jax.config.update("jax_disable_most_optimizations", before)
 
 
-def test_a_cell_has_the_same_gradient_anywhere_in_its_group(well_compiled):
+def test_a_case_has_the_same_gradient_anywhere_in_its_group(well_compiled):
     """With groups of 20 some of these differ in their last bits, and devices would disagree."""
     model = ResNet(widths=(16, 32, 64), residual=(False, True, True), mean=(0.1307,), std=(0.3081,))
     images = np.random.default_rng(0).random((generate.SIZES["cpu"][0], 28, 28, 1), np.float32)

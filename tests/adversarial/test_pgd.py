@@ -10,14 +10,14 @@ from adversarial import linear_nets
 from research.adversarial.pgd import PGD, toward
 
 PARAMS, IMAGES, LABELS = linear_nets.draw(3, count=8, classes=2)
-EVERY = linear_nets.every_cell(IMAGES, LABELS, 2)
+EVERY = linear_nets.every_case(IMAGES, LABELS, 2)
 NORMS = ("linf", "l2")
 RADII = {"linf": (1 / 255, 3 / 255, 8 / 255, 0.1), "l2": (0.05, 0.2, 0.5)}
 
 
 @pytest.fixture(scope="module")
 def attacked():
-    """Progress of all cells by norm and radius, and how often the classifier was traced."""
+    """Progress of all cases by norm and radius, and how often the classifier was traced."""
     found, traced = {}, {}
     for norm in NORMS:
         for radius in RADII[norm]:
@@ -31,13 +31,13 @@ def attacked():
 
 def margins_now():
     return np.array([
-        linear_nets.exact_margin(PARAMS, *cell)
-        for cell in zip(EVERY.image, EVERY.actual, EVERY.target, strict=True)
+        linear_nets.exact_margin(PARAMS, *case)
+        for case in zip(EVERY.image, EVERY.actual, EVERY.target, strict=True)
     ])  # fmt: skip
 
 
 def slopes():
-    """Of the margin of every cell by its image: of two classes, leaving is reaching the other."""
+    """Of the margin of every case by its image: of two classes, leaving is reaching the other."""
     difference = np.float64(PARAMS[0][:, 1] - PARAMS[0][:, 0])
     away = np.where(EVERY.actual == 0, 1, -1) * np.ones(len(EVERY.actual))
     toward_1 = np.where(EVERY.target == EVERY.actual, away, np.where(EVERY.target == 1, 1, -1))
@@ -60,7 +60,7 @@ def test_no_byte_of_any_candidate_is_outside_the_ball(attacked):
 
 
 def test_in_the_largest_norm_a_failure_has_been_at_the_best_corner(attacked):
-    """So that no cell fails which could have succeeded; up to a level at the white end of the box.
+    """So that no case fails which could have succeeded; up to a level at the white end of the box.
 
     1 - x / 255 is not always the distance to white when it has been rounded.
     """
@@ -87,11 +87,11 @@ def test_in_the_euclidean_norm_it_succeeds_where_a_tenth_less_would_do(attacked)
     for radius in RADII["l2"]:
         progress = attacked[0]["l2", radius]
         for row, success in enumerate(progress.success):
-            cell = linear_nets.one_of(EVERY, row)
-            least = linear_nets.smallest(PARAMS, cell.image, cell.actual, cell.target, 0.0)
+            case = linear_nets.one_of(EVERY, row)
+            least = linear_nets.smallest(PARAMS, case.image, case.actual, case.target, 0.0)
             if least > radius:
                 assert not success
-            elif least + np.sqrt(cell.image.size) / 255 < 0.9 * radius:  # rounded toward the image
+            elif least + np.sqrt(case.image.size) / 255 < 0.9 * radius:  # rounded toward the image
                 assert success
             outcomes.append(success)
     assert 0.1 < np.mean(outcomes) < 0.9
@@ -124,7 +124,7 @@ def test_the_second_start_is_another_one_and_in_the_ball():
     assert np.abs(moved).max() == 25 and (np.abs(moved) < 20).any()
     second = np.sqrt((moved**2).sum((1, 2, 3))) / 255
     assert (np.abs(second / progress.start_l2 - 1) > 1e-4).all()
-    assert (moved[0] != moved[1]).any()  # cells of one image have keys of their own
+    assert (moved[0] != moved[1]).any()  # cases of one image have keys of their own
 
 
 @given(st.data())

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from adversarial import linear_nets
 from research.adversarial import criterion, loop
-from research.adversarial.polish import Polish, lighten
+from research.adversarial.polish import Polish, shrink
 
 PARAMS, IMAGES, _ = linear_nets.draw(4, count=5)
 UNUSED = 6  # values that no class looks at
 PARAMS[0][:UNUSED] = 0.0
 LABELS = np.argmax(linear_nets.exact(PARAMS, IMAGES), axis=1).astype(np.int32)
-EVERY = linear_nets.every_cell(IMAGES, LABELS)
-LIGHTEN = jax.jit(lighten)
+EVERY = linear_nets.every_case(IMAGES, LABELS)
+SHRINK = jax.jit(shrink)
 
 
 @given(
@@ -35,7 +35,7 @@ def test_the_levels_taken_back_cost_no_more_than_there_is_and_save_what_that_can
     clean, best, price = np.array(values).T
     away = np.sign(best - clean)
     shape = (2, 3, 1)
-    found = LIGHTEN(
+    found = SHRINK(
         np.uint8(best).reshape(shape),
         np.uint8(clean).reshape(shape),
         np.float32(255 * price).reshape(shape),
@@ -62,16 +62,17 @@ def test_the_levels_taken_back_cost_no_more_than_there_is_and_save_what_that_can
 
 
 @jax.jit
-def polish(rounds, cells_, progress, extra, reference):
-    """Progress of all cells afterwards; `extra` [K] is added to the logits of `reference` only."""
+def polish(rounds, cases, progress, extra, reference):
+    """Progress of all cases afterwards; `extra` [K] is added to the logits of `reference` only."""
     method, plain = Polish(rounds), linear_nets.of_one(PARAMS)
 
     def classify(image, key):
         same = jnp.all(image == criterion.decode(reference))
         return plain(image, key) + jnp.where(same, extra, 0.0)
 
-    states = jax.vmap(method.resume)(loop.State(progress, None))
-    return loop.run(method, classify, cells_, states, (len(EVERY.actual),)).progress
+    start = jax.vmap(lambda case, progress: method.start(classify, case, progress))
+    states = start(cases, progress)
+    return loop.run(method, classify, cases, states, (len(EVERY.actual),)).progress
 
 
 def after(rounds, progress, extra=(0, 0, 0, 0, 0), reference=IMAGES[0]):
@@ -79,18 +80,18 @@ def after(rounds, progress, extra=(0, 0, 0, 0, 0), reference=IMAGES[0]):
 
 
 def begun(images, margins=None):
-    """Progress [M] of cells for which these images were found."""
+    """Progress [M] of cases for which these images were found."""
     if margins is None:
         found = zip(images, EVERY.actual, EVERY.target, strict=True)
-        margins = [linear_nets.exact_margin(PARAMS, *cell) for cell in found]
-    start = jax.vmap(lambda cell, image, margin: loop.consider(
-        loop.no_progress(cell), cell, image, margin, 0.01
+        margins = [linear_nets.exact_margin(PARAMS, *case) for case in found]
+    start = jax.vmap(lambda case, image, margin: loop.consider(
+        loop.no_progress(case), case, image, margin, 0.01
     ))  # fmt: skip
     return jax.jit(start)(EVERY, images, np.float32(margins))
 
 
 def far_away():
-    """For every cell an image far away that does what is wanted of it."""
+    """For every case an image far away that does what is wanted of it."""
     goal = np.where(EVERY.target == EVERY.actual, (EVERY.actual + 1) % 5, EVERY.target)
     slope = (PARAMS[0] - PARAMS[0].mean(axis=1, keepdims=True)).T[goal].reshape(EVERY.image.shape)
     grain = np.random.default_rng(0).integers(0, 20, EVERY.image.shape)

@@ -25,7 +25,12 @@ _TRACES = ("start_l2", "dead_first", "dead_last", "gradient_first", "gradient_la
 
 
 def attack(
-    config: Config, net: Net, method: Method, sample: Sample, into: Path, source: datasets.Source
+    config: Config,
+    net: Net,
+    methods: Sequence[Method],
+    sample: Sample,
+    into: Path,
+    source: datasets.Source,
 ) -> dict[str, Any]:
     """Make what is missing of a net's cells in `into`, judge the files, draw; for summary.json.
 
@@ -41,9 +46,9 @@ def attack(
     )
     for number, image in zip(sample.numbers, sample.images, strict=True):
         attack_files.write_png(into / clean_file(number), image)
-    _make(config, net, method, sample, log, into)
+    _make(config, net, methods, sample, log, into)
     rows = [row for row in log.rows() if row["image"] in sample.numbers]
-    restarted = _restart(config, net, method, sample, rows)
+    restarted = _restart(config, net, methods, sample, rows)
     summary = {
         **summarise(rows, dict(zip(sample.numbers.tolist(), logits.argmax(axis=1), strict=True))),
         "verified": _verify(config, net, into, rows),
@@ -146,7 +151,12 @@ def _claim(net: Net, into: Path) -> None:
 
 
 def _make(
-    config: Config, net: Net, method: Method, sample: Sample, log: attack_files.CellLog, into: Path
+    config: Config,
+    net: Net,
+    methods: Sequence[Method],
+    sample: Sample,
+    log: attack_files.CellLog,
+    into: Path,
 ) -> None:
     """Attack the images that have no rows yet, `config.batch` in a call."""
     done = log.finished(sample.numbers.tolist())
@@ -157,7 +167,7 @@ def _make(
     for first in range(0, len(todo), config.batch):
         chosen = np.array(todo[first : first + config.batch])
         with profiling.one_call(into):
-            progress = _generate(config, net, method, sample, chosen, config.seed)
+            progress = _generate(config, net, methods, sample, chosen, config.seed)
         rows = list(_write_cells(config, net, sample, chosen, progress, into))
         log.write(rows)
         ended = first + len(chosen)
@@ -171,7 +181,12 @@ def _make(
 
 
 def _generate(
-    config: Config, net: Net, method: Method, sample: Sample, chosen: np.ndarray, seed: int
+    config: Config,
+    net: Net,
+    methods: Sequence[Method],
+    sample: Sample,
+    chosen: np.ndarray,
+    seed: int,
 ) -> Progress:
     """The cells of the chosen images, as NumPy arrays.
 
@@ -183,8 +198,7 @@ def _generate(
         net.params,
         sample.images[full],
         sample.labels[full],
-        method=method,
-        polish=config.minimal.polish,
+        methods=methods,
         seed=seed,
         numbers=sample.numbers[full],
     )
@@ -253,7 +267,11 @@ def _verify(
 
 
 def _restart(
-    config: Config, net: Net, method: Method, sample: Sample, rows: Sequence[Mapping[str, Any]]
+    config: Config,
+    net: Net,
+    methods: Sequence[Method],
+    sample: Sample,
+    rows: Sequence[Mapping[str, Any]],
 ) -> dict[tuple[int, int], bool]:
     """{(image, target): whether another random start succeeds}, of some failed cells."""
     failed = [(row["image"], row["target"]) for row in rows if not row["success"]][:RESTARTED]
@@ -269,8 +287,7 @@ def _restart(
         sample.images[places],
         sample.labels[places],
         targets=targets[:, None],
-        method=method,
-        polish=0,
+        methods=methods[:1],
         seed=config.seed + 1,
         numbers=sample.numbers[places],
     )

@@ -17,6 +17,7 @@ from research.adversarial.faithful import Faithful
 from research.adversarial.loop import Method
 from research.adversarial.minimal import Minimal
 from research.adversarial.pgd import NORMS, PGD
+from research.adversarial.polish import Polish
 from research.data import datasets
 from research.experiments import trainer
 from research.experiments.noise import attack_figures, attack_run, nets, samples
@@ -57,7 +58,7 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
             trainer.say(f"{sample.words}: {len(sample.images)} images")
             results = {
                 net.name: attack_run.attack(
-                    config, net, make_method(config), sample, _into(workdir, found, net), source
+                    config, net, make_methods(config), sample, _into(workdir, found, net), source
                 )
                 for net in found
             }
@@ -92,7 +93,8 @@ def describe(config: Config) -> str:
     asked = config.images or config.per_class * len(config.classes) + len(config.extra_indices)
     count = 1 if config.input else min(asked, len(test_set.images))
     cells = count * len(datasets.CLASSES[config.dataset])
-    return "\n".join([*lines, f"{count:,} images, {cells:,} cells a net", f"{make_method(config)}"])
+    methods = ", then ".join(map(str, make_methods(config)))
+    return "\n".join([*lines, f"{count:,} images, {cells:,} cells a net", methods])
 
 
 def check(config: Config) -> None:
@@ -123,7 +125,7 @@ def check(config: Config) -> None:
         raise UserError(f"pgd.norm: {config.pgd.norm!r} is not one of {', '.join(NORMS)}")
     if not 0 <= config.seed < 2**31 - 1:
         raise UserError(f"seed: {config.seed} is not in 0 .. 2**31 - 2")
-    _ = make_method(config)
+    _ = make_methods(config)
 
 
 def _check_nets(config: Config) -> None:
@@ -145,20 +147,26 @@ def _check_nets(config: Config) -> None:
             )
 
 
-def make_method(config: Config) -> Method:
-    """The attack of a config.  Raises UserError if there is no such method."""
+def make_methods(config: Config) -> tuple[Method, ...]:
+    """The attack of a config: methods that run one after the other.
+
+    Raises UserError if there is no such method.
+    """
     if config.method == "minimal":
         own = config.minimal
-        return Minimal(steps=own.steps, search=own.search, required=own.required)
+        minimal = Minimal(steps=own.steps, search=own.search, required=own.required)
+        polish = Polish(own.polish, own.required)
+        return (minimal, polish) if own.polish else (minimal,)
     if config.method == "faithful":
         own = config.faithful
-        return Faithful(
+        faithful = Faithful(
             steps=own.steps,
             check_every=own.check_every,
             learning_rate=own.learning_rate,
             std=own.std,
             dropout=own.dropout,
         )
+        return (faithful,)
     raise UserError(f"method: {config.method!r} is not one of {', '.join(METHODS)}")
 
 
@@ -302,7 +310,7 @@ def _fallen(
         places = np.resize(np.arange(first, min(first + size, len(images))), size)
         progress = generate.generate(
             net.apply_fn, net.params, images[places], labels[places],
-            targets=labels[places][:, None], method=method, seed=config.seed, numbers=places,
+            targets=labels[places][:, None], methods=(method,), seed=config.seed, numbers=places,
         )  # fmt: skip
         parts.append(np.asarray(progress.success)[:, 0])
     return np.concatenate(parts)[: len(images)]

@@ -6,6 +6,7 @@ import toy_attack as toy
 
 from research.adversarial import generate
 from research.adversarial.minimal import Minimal
+from research.adversarial.polish import Polish
 from research.experiments.noise import attack_figures, attack_run
 from research.runtime import preemption
 from research.storage import attack_files
@@ -36,7 +37,7 @@ def attack(workdir, numbers=(7, 10, 2), net=None, **changes):
     return attack_run.attack(
         toy.smoke(**changes),
         net or toy.net(),
-        Minimal(),
+        (Minimal(), Polish()),
         toy.sample(numbers),
         workdir,
         toy.SOURCE,
@@ -131,7 +132,7 @@ def test_the_last_call_is_filled_up_and_its_rows_are_those_of_the_right_images(c
     assert [call["numbers"] for call in calls[:2]] == [[7, 10, 2], [3, 4, 3]]
     found = [(row["image"], row["last_margin"]) for row in log_of(tmp_path)[::10]]
     assert found == [(7, 7), (10, 10), (2, 2), (3, 3), (4, 4)]  # the trace has the number
-    assert calls[0]["seed"] == 0 and calls[0]["polish"] == 1
+    assert calls[0]["seed"] == 0 and len(calls[0]["methods"]) == 2
 
 
 def test_a_call_is_never_larger_than_the_sample(calls, tmp_path):
@@ -185,7 +186,7 @@ def test_verified_is_counted_from_the_files_on_the_disk(calls, tmp_path):
 def test_failed_cells_are_tried_once_more_from_another_start(calls, tmp_path):
     summary = attack(tmp_path)
     last = calls[-1]
-    assert (last["seed"], last["polish"]) == (1, 0)
+    assert (last["seed"], last["methods"]) == (1, calls[0]["methods"][:1])
     assert last["numbers"] == [2, 7, 10, 2]
     assert last["targets"].tolist() == [[9], [9], [9], [9]]
     assert (summary["diagnostics"]["restarted_cells"], summary["diagnostics"]["restart_gain"]) == (

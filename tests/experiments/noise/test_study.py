@@ -11,6 +11,7 @@ from research.adversarial import generate
 from research.adversarial.faithful import Faithful
 from research.adversarial.minimal import Minimal
 from research.adversarial.pgd import PGD
+from research.adversarial.polish import Polish
 from research.experiments import trainer
 from research.experiments.noise import attack_figures, attack_run, nets, study
 from research.runtime import preemption
@@ -53,15 +54,16 @@ def finished(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("study")
     attack, known = generate.generate, toy.attack([], claims=lambda number, target: False)
 
-    def mostly(apply_fn, params, images, labels, *, method, **options):
+    def mostly(apply_fn, params, images, labels, *, methods, **options):
         found = known(apply_fn, params, images, labels, **options)
+        method = methods[0]
         if isinstance(method, PGD):
             return found.replace(
                 success=leads(images, labels, params)[:, None] < 20 * method.radius
             )
         if options.get("targets") is not None:
             return found
-        return attack(apply_fn, params, images, labels, method=method, **options)
+        return attack(apply_fn, params, images, labels, methods=methods, **options)
 
     with pytest.MonkeyPatch.context() as patched:
         settle(patched)
@@ -260,7 +262,7 @@ def test_the_last_call_of_a_budget_is_filled_up_and_gives_the_right_images(calls
     assert set(np.flatnonzero(found)) == fell and found.shape == (25,)
     assert [call["numbers"] for call in calls] == [[*range(20)], [20, 21, 22, 23, 24] * 4]
     assert calls[0]["targets"].tolist() == toy.LABELS[:20, None].tolist()
-    method = calls[0]["method"]
+    (method,) = calls[0]["methods"]
     assert float(method.radius) == pytest.approx(13 / 255)
     assert (method.norm, method.steps, method.restarts) == ("linf", 10, 1)
 
@@ -383,7 +385,7 @@ def test_a_description_has_the_nets_the_cells_and_the_method(
     lines = study.describe(smoke(**changes)).splitlines()
     assert f"data: {toy.SOURCE.caption()}" in lines and '  "batch": 2,' in lines
     assert lines[-4:-1] == ["cnn:mnist: runs/first", "cnn:mnist-best: left out, not trained", said]
-    assert lines[-1].startswith("Minimal(steps=3, search=8,")
+    assert lines[-1].startswith("Minimal(steps=3, search=8,") and ", then Polish(" in lines[-1]
     places.clear()
     assert "cnn:mnist: would be trained first" in study.describe(smoke(**changes))
     assert [path.name for path in tmp_path.iterdir()] == ["mine.png"] and calls == []
@@ -391,13 +393,16 @@ def test_a_description_has_the_nets_the_cells_and_the_method(
 
 def test_a_method_has_the_settings_of_its_config():
     config = smoke(minimal__steps=11, minimal__search=12, minimal__required=0.5)
-    assert study.make_method(config) == Minimal(steps=11, search=12, required=0.5)
+    assert study.make_methods(config) == (
+        Minimal(steps=11, search=12, required=0.5),
+        Polish(1, required=0.5),
+    )
     own = {
         **{"steps": 7, "check_every": 3, "learning_rate": 0.5},
         **{"std": 0.1, "dropout": True},
     }
     config = smoke(method="faithful", **{f"faithful__{key}": own[key] for key in own})
-    assert study.make_method(config) == Faithful(**own)
+    assert study.make_methods(config) == (Faithful(**own),)
 
 
 PARTS = ("minimal", "faithful", "pgd", "data")
