@@ -46,7 +46,7 @@ def load(net: str, data_dir: str, *, cpu_devices: int = 1) -> Study:
     config: Config = mlp.get_config()
     try:
         model = depth.make_model(config, net)
-        training, test, source = datasets.load_mnist(directory=data_dir, source="idx")
+        training, test, source = datasets.load("mnist", directory=data_dir, source="idx")
     except UserError as error:
         sys.exit(f"error: {error}")
     sharding.configure(cpu_devices=cpu_devices, cpu_threads=config.cpu_threads, seeds=cpu_devices)

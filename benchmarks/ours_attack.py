@@ -94,7 +94,7 @@ def export(run: Path, data_dir: str, directory: Path) -> dict[str, Any]:
     Raises UserError for a run or data that cannot be used.
     """
     config = config_of(run)
-    training_set, test_set, source = datasets.load_mnist(directory=data_dir, source="idx")
+    training_set, test_set, source = datasets.load("mnist", directory=data_dir, source="idx")
     task = classifiers.make_task(config, len(training_set.images))
     epoch, states = trainer.restore(task, config.seeds, run, training_set)
     weights: dict[str, Any] = flatten(jax.tree.map(lambda array: array[0], states.params))

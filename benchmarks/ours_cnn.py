@@ -78,7 +78,7 @@ def load(config: Config, data_dir: str) -> tuple[Dataset, str]:
     """Training images of MNIST, or random ones in the shape of CIFAR-10; and what they are."""
     if config.dataset == "mnist":
         try:
-            data, _, source = datasets.load_mnist(directory=data_dir, source="idx")
+            data, _, source = datasets.load("mnist", directory=data_dir, source="idx")
         except UserError as error:
             sys.exit(f"error: {error}")
         return data, source.caption()

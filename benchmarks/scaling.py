@@ -141,7 +141,7 @@ def load(data_dir: str, count: int = 60_000) -> tuple[Dataset, str]:
     """MNIST's training images, or so many of random bytes; and what they are."""
     if data_dir:
         try:
-            data, _, source = datasets.load_mnist(directory=data_dir, source="idx")
+            data, _, source = datasets.load("mnist", directory=data_dir, source="idx")
         except UserError as error:
             sys.exit(f"error: {error}")
         return data, source.caption()

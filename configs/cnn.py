@@ -49,7 +49,7 @@ def get_config(arg: str = "mnist") -> ConfigDict:
     }[variant](config)
 
     config.data = ConfigDict()
-    config.data.source = "auto"  # or idx, tfds, sample (MNIST); python, binary, folders, tfds
+    config.data.source = "auto"  # or idx, tfds, sample (MNIST); python, folders, tfds
     config.data.dir = ""  # directory with the files
     config.data.tfds_dir = ""  # "" is $TFDS_DATA_DIR or ~/tensorflow_datasets
     config.data.download = True  # try the network if the full set is not on this machine

@@ -35,8 +35,7 @@ def test_every_module_has_its_tests(path):
         return
     relative = path.relative_to(ROOT / "research")
     tests = ROOT / "tests" / relative.parent / f"test_{relative.name}"
-    shared = {"data/mnist_tfds.py": "data/test_datasets.py"}
-    assert tests.exists() or (ROOT / "tests" / shared[str(relative)]).exists()
+    assert tests.exists()
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

@@ -1,7 +1,7 @@
-"""Were these arrays made before, and are they still what they were?
+"""Caches of decoded data sets, and the lock under which they are made.
 
-A cache is an uncompressed .npz of the four arrays and of `about`: their checksum, the name that
-they earned, and the key of the files that they were made from. It is read back in a fraction of a
+A cache is an uncompressed .npz of the four arrays and of `about`: their checksum, the name of the
+data set, and the key of the files that they were made from. It is read back in a fraction of a
 second; a damaged one is noticed by its checksum and made again.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
@@ -18,8 +17,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 
-from research.data.provenance import KEYS, PUBLISHED, DataError, Loaded, finish
+from research.data.provenance import KEYS, PUBLISHED, DataError, Loaded, verify
 
 _FOLDER = "small-net-laboratory"
 _FORMAT = 1  # another number where the same files shall give other arrays
@@ -53,18 +53,18 @@ def locked(lock: Path, what: str, say: Callable[[str], None]) -> Iterator[None]:
 
     The lock dies with its process. A read-only directory is not locked: nobody writes there.
     """
-    try:
+    with contextlib.suppress(OSError):
         lock.parent.mkdir(parents=True, exist_ok=True)
-        handle = lock.open("w")
-    except OSError:
+    if not (os.path.isdir(lock.parent) and os.access(lock.parent, os.W_OK)):
         yield
         return
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"waiting for another process that prepares {what} in {lock.parent}")
-            fcntl.flock(handle, fcntl.LOCK_EX)
+    file_lock = FileLock(lock)
+    try:
+        held = file_lock.acquire(blocking=False)
+    except Timeout:
+        say(f"waiting for another process that prepares {what} in {lock.parent}")
+        held = file_lock.acquire()
+    with held:
         yield
 
 
@@ -82,9 +82,10 @@ def cached(
     """What the cache at `path` holds, else what `make` gives, which is then cached.
 
     source: where the arrays come from, for `Source.source`.
+    lock: the file under which one process at a time makes it, see `locked`.
     key: names the files behind the cache; a cache with another key is made again.
     sha256: the checksum that the cached arrays must have; "" for the one stored with them.
-    A cache that is damaged, or that cannot be written, is told to `say` and is no error.
+    say: receives a line if the cache is damaged or cannot be written, which is no error.
     """
     loaded = _read(path, dataset, source, key, sha256, say)
     if loaded is not None:
@@ -111,9 +112,9 @@ def _read(
                 say(f"{path} was made from other files; making it again")
                 return None
             arrays = {name: stored[name] for name in KEYS}
-        train, test, found = finish(dataset, arrays, source)
-        if found.sha256 == (sha256 or about["sha256"]):
-            return train, test, dataclasses.replace(found, name=about["name"])
+        train, test, stored_source = verify(dataset, arrays, source)
+        if stored_source.sha256 == (sha256 or about["sha256"]):
+            return train, test, dataclasses.replace(stored_source, name=about["name"])
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         pass
     say(f"{path} is damaged or of an earlier version; making it again")

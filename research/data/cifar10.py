@@ -1,142 +1,86 @@
-"""Which real pictures does this run train on: CIFAR-10, through whatever door it came.
+"""CIFAR-10 from a directory: the published Python batches, or pictures in a folder per class.
 
-The published batches in either format, packed or not; a TFDS data set; or pictures in a folder per
-class. No wheel ships a sample of CIFAR-10: where there is none, the run stops and says how to get
-it, since drawn pictures in its place would make numbers that look like results.
+No wheel ships a sample of CIFAR-10: where there is none, the run stops and says how to get it,
+since drawn pictures in its place would make numbers that look like results.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
-from research.data import cache, cifar10_batches, pictures, prepared, synthetic
-from research.data.provenance import (
-    Absent,
-    DataError,
-    Loaded,
-    check_request,
-    describe,
-    existing_directory,
-    finish,
-)
+from research.data import cache, cifar10_batches, pictures
+from research.data.provenance import Absent, Loaded, existing_directory, verify
 
 EXPECTED = f"{cifar10_batches.EXPECTED}; or {pictures.EXPECTED}"
-_NAME = "cifar10"
 
 
-def load_cifar10(
-    *,
-    directory: str = "",
-    source: str = "auto",
-    tfds_dir: str = "",
-    download: bool = True,
-    say: Callable[[str], None] = print,
-) -> Loaded:
-    """The training set, the test set and what they are; images [N, 32, 32, 3] uint8, NumPy.
+def load_files(directory: str | Path, form: str, say: Callable[[str], None]) -> Loaded:
+    """The data set in a directory.
 
-    Labels [N] int32 from 0 to 9 in the order of `PUBLISHED["cifar10"].classes`; rows in the
-    published order or, from pictures, in that of `pictures`. What is slow to read is cached in
-    `store.cache_folder()`, by path, size and time of change of the files.
+    Rows are in the published order or, from pictures, in that of `pictures`. What is slow to read
+    is cached in `cache.cache_folder()`, by path, size and time of change of the files.
 
-    directory: holds the batches (`batches.find`) or the pictures (`pictures.find`); "" for none.
-    source: "auto" takes the first of `directory`, a prepared TFDS data set, a TFDS download.
-        "python", "binary" and "folders" take that form in `directory`, "tfds" and "synthetic"
-        themselves, or fail. With "tfds", `directory` is where the data set is prepared from.
-    tfds_dir: "" means $TFDS_DATA_DIR or ~/tensorflow_datasets.
-    download: whether the network may be tried; without one this costs 3 s at most.
+    form: "python" (`cifar10_batches.find`), "folders" (`pictures.find`), or "auto" for the first of
+        them that is there.
     say: receives a line before anything slow, and every few seconds while pictures are decoded.
     Raises DataError for everything that is missing, damaged, or not what it should be.
     """
-    check_request(_NAME, source, directory)
-    if source == "synthetic":
-        train, test = synthetic.objects()
-        return train, test, describe(_NAME, train, test, "synthetic", name="synthetic")
-    if source in (*cifar10_batches.FORMS, "folders") or (source == "auto" and directory):
-        if not directory:
-            raise DataError(f"data source {source!r} needs a directory with {EXPECTED}")
-        found = _find(directory, source)
-        if isinstance(found, cifar10_batches.Found):
-            return _from_batches(found, say)
-        return _from_pictures(found, say)
-    return prepared.load(_recipe(), tfds_dir, directory, download, say)
-
-
-def _find(directory: str, source: str) -> cifar10_batches.Found | dict[str, Path]:
-    if source == "folders":
-        return pictures.find(directory)
-    if source in cifar10_batches.FORMS:
-        return cifar10_batches.find(directory, source)
+    loaders = {"python": _load_batches, "folders": _load_pictures}
+    if form != "auto":
+        return loaders[form](directory, say)
     root = existing_directory(directory, EXPECTED)
-    incomplete: DataError | None = None
-    for find in (
-        partial(cifar10_batches.find, root, *cifar10_batches.FORMS),
-        partial(pictures.find, root),
-    ):
+    for load in loaders.values():
         try:
-            return find()
+            return load(root, say)
         except Absent:
             continue
-        except DataError as error:
-            incomplete = incomplete or error
-    raise incomplete or Absent(f"{root} holds no CIFAR-10; expected {EXPECTED}")
+    raise Absent(f"{root} holds no CIFAR-10; expected {EXPECTED}")
 
 
-def _from_batches(found: cifar10_batches.Found, say: Callable[[str], None]) -> Loaded:
-    first = found.paths[0]
-    form = first.name if found.archived else f"{found.form} batches"
-    source = f"{form} in {first.parent.resolve()}"
+def _load_batches(directory: str | Path, say: Callable[[str], None]) -> Loaded:
+    paths = cifar10_batches.find(directory)
+    packed = len(paths) == 1
+    name = paths[0].name if packed else "python batches"
+    source = f"{name} in {paths[0].parent.resolve()}"
 
-    def make() -> Loaded:
-        if found.archived:
-            say(f"reading {first} (once, a few seconds)")
-        arrays, published = cifar10_batches.read(found)
-        return finish(_NAME, arrays, source, "published" if published else "unknown")
+    def read() -> Loaded:
+        if packed:
+            say(f"reading {paths[0]} (once, a few seconds)")
+        arrays, published = cifar10_batches.read(paths)
+        return verify("cifar10", arrays, source, "published" if published else "unknown")
 
     # Unpacked batches are read as fast as a cache would be.
-    return _cached(make, source, cache.key_of(found.paths), say) if found.archived else make()
+    return _cached(read, source, paths, say) if packed else read()
 
 
-def _from_pictures(found: Mapping[str, Path], say: Callable[[str], None]) -> Loaded:
-    names = [path.name if path.suffix else f"folder {path.name}" for path in found.values()]
-    folder = next(iter(found.values())).parent.resolve()
+def _load_pictures(directory: str | Path, say: Callable[[str], None]) -> Loaded:
+    splits = pictures.find(directory)
+    names = [path.name if path.suffix else f"folder {path.name}" for path in splits.values()]
+    folder = next(iter(splits.values())).parent.resolve()
     source = f"{' and '.join(names)} in {folder}"
 
-    def make() -> Loaded:
-        say(f"decoding {' and '.join(map(str, found.values()))} (once)")
-        arrays, lossy = pictures.read(found, say)
-        return finish(_NAME, arrays, source, "jpeg" if lossy else "unknown")
+    def read() -> Loaded:
+        say(f"decoding {' and '.join(map(str, splits.values()))} (once)")
+        arrays, lossy = pictures.read(splits, say)
+        return verify("cifar10", arrays, source, "jpeg" if lossy else "unknown")
 
-    return _cached(make, source, pictures.key(found), say)
+    return _cached(read, source, pictures.files(splits), say)
 
 
 def _cached(
-    make: Callable[[], Loaded], source: str, key: str, say: Callable[[str], None]
+    read: Callable[[], Loaded], source: str, files: Iterable[Path], say: Callable[[str], None]
 ) -> Loaded:
     # One cache for each place: new files replace those made from the old.
     place = hashlib.sha256(source.encode()).hexdigest()[:16]
-    path = cache.cache_folder() / f"{_NAME}-{place}.npz"
-    lock = path.with_suffix(".lock")
-    return cache.cached(path, make, dataset=_NAME, source=source, lock=lock, say=say, key=key)
-
-
-def _recipe() -> prepared.Recipe:
-    def builder() -> Any:
-        from research.data import cifar10_tfds
-
-        return cifar10_tfds.Cifar10
-
-    return prepared.Recipe(
-        dataset=_NAME,
-        version="cifar10/3.0.2",
-        url=cifar10_batches.URL,
-        check_files=lambda directory: cifar10_batches.find(directory, *cifar10_batches.FORMS),
-        advice=(
-            "there is no sample of it either. Name a directory with data.dir that holds "
-            f"{EXPECTED}; or put the batches or one of their archives into {{manual}}"
-        ),
-        builder=builder,
+    path = cache.cache_folder() / f"cifar10-{place}.npz"
+    return cache.cached(
+        path,
+        read,
+        dataset="cifar10",
+        source=source,
+        lock=path.with_suffix(".lock"),
+        say=say,
+        key=cache.key_of(files),
     )

@@ -1,12 +1,11 @@
-"""Is this file a healthy batch of CIFAR-10 as it was published, and what does it hold?
+"""Reader of the published batches of CIFAR-10, the Python version.
 
-CIFAR-10 is published as six batches, five for training, in two formats. Either way an image is
-3,072 bytes: 1,024 of red, then green, then blue, each row by row. The binary format puts the label
-before them; the Python format pickles a dictionary of the array `data` [N, 3072] and the list
-`labels`.
+Six files, five for training, each the pickle of a dictionary with the array `data` [N, 3072] uint8
+and the list `labels`. A row holds 1,024 values of red, then green, then blue, each row by row.
 
-A pickle is a program. `_Unpickler` runs only the one that builds such a dictionary: whatever else
-a file calls is refused before it is called, and NumPy itself never sees the bytes of the pickle.
+A pickle is a program. Here it can call nothing: the few names that such a dictionary needs build
+inert records of their arguments, every other name is refused, and NumPy itself never restores an
+array from the bytes of a stranger.
 
 Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009;
 https://www.cs.toronto.edu/~kriz/cifar.html.
@@ -18,210 +17,152 @@ import hashlib
 import io
 import os
 import pickle
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from research.data import tar
-from research.data.provenance import Absent, Arrays, DataError, existing_directory
+from research.data.provenance import PUBLISHED, Absent, Arrays, DataError, existing_directory
+from research.structs import one_line
 
-URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
+FOLDER = "cifar-10-batches-py"  # in the archive
+ARCHIVE = "cifar-10-python.tar.gz"
+EXPECTED = f"data_batch_1 to data_batch_5 and test_batch (there or in {FOLDER}), or {ARCHIVE}"
 
-# Of the published files. For unpacked binary batches none is known, only for their archive.
-MD5 = {
+MD5 = {  # of the published files
     "data_batch_1": "c99cafc152244af753f735de768cd75f",
     "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
     "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
     "data_batch_4": "634d18415352ddfa80567beed471001a",
     "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
     "test_batch": "40351d587109b95175f43aff81a1287e",
-    "cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530",
 }
-
-# form: the end of a batch's name, the folder that the batches are published in, their archive
-FORMS = {
-    "python": ("", "cifar-10-batches-py", "cifar-10-python.tar.gz"),
-    "binary": (".bin", "cifar-10-batches-bin", "cifar-10-binary.tar.gz"),
-}
-EXPECTED = (
-    "data_batch_1 to data_batch_5 and test_batch (there or in cifar-10-batches-py), the same with "
-    '".bin" (there or in cifar-10-batches-bin), cifar-10-python.tar.gz or cifar-10-binary.tar.gz'
-)
 
 _SIDE_PX = 32
 _IMAGE_BYTES = 3 * _SIDE_PX * _SIDE_PX
-_CLASSES = 10
+_CLASSES = len(PUBLISHED["cifar10"].classes)
 _MAX_BYTES = 2**28  # of a batch; the published ones have 31 MB
 
 
-@dataclass(frozen=True)
-class Found:
-    """Where the six batches are.
+def find(directory: str | Path) -> tuple[Path, ...]:
+    """The six batches in the order of `BATCHES`, or their archive alone.
 
-    form: a key of `FORMS`.  paths: six files in the order of `BATCHES`, or one archive.
-    """
-
-    form: str
-    paths: tuple[Path, ...]
-    archived: bool
-
-
-def find(directory: str | Path, *forms: str) -> Found:
-    """The batches in `directory` or in the folder that their archive unpacks to, or the archive.
-
-    The first complete one of `forms` wins. Raises DataError that lists what is missing and what
-    is accepted: Absent, if it is all of it.
+    They are looked for in `directory` and in the folder that the archive unpacks to. Raises
+    DataError that lists what is missing and what is accepted: Absent, if it is all of it.
     """
     root = existing_directory(directory, EXPECTED)
-    lacking = ""
-    for form in forms:
-        end, folder, archive = FORMS[form]
-        for place in (root, root / folder):
-            paths = tuple(place / f"{name}{end}" for name in BATCHES)
-            missing = [path.name for path in paths if not os.path.isfile(path)]
-            if not missing:
-                return Found(form, paths, archived=False)
-            if len(missing) < len(paths):
-                lacking = f"{place} lacks {', '.join(missing)}"
-        if os.path.isfile(root / archive):
-            return Found(form, (root / archive,), archived=True)
-    if lacking:
-        raise DataError(f"{lacking}; expected {EXPECTED}")
+    incomplete = ""
+    for folder in (root, root / FOLDER):
+        paths = tuple(folder / name for name in BATCHES)
+        missing = [path.name for path in paths if not os.path.isfile(path)]
+        if not missing:
+            return paths
+        if len(missing) < len(paths):
+            incomplete = f"{folder} lacks {', '.join(missing)}"
+    if os.path.isfile(root / ARCHIVE):
+        return (root / ARCHIVE,)
+    if incomplete:
+        raise DataError(f"{incomplete}; expected {EXPECTED}")
     raise Absent(f"{root} holds no batches of CIFAR-10; expected {EXPECTED}")
 
 
-def read(found: Found) -> tuple[Arrays, bool]:
-    """The four arrays, and whether a digest proves that they are the published ones.
+def read(paths: Sequence[Path]) -> tuple[Arrays, bool]:
+    """The four arrays of what `find` returns, and whether all digests are those published.
 
     Images [N, 32, 32, 3] uint8, labels [N] uint8. Raises DataError that names the file (and the
-    member of an archive), what was found in it and what was expected.
+    member of an archive), what it holds and what was expected.
     """
-    parse = read_python if found.form == "python" else read_binary
-    parts: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    digests: dict[str, str] = {}
-    for name, where, content in _contents(found):
-        parts[name] = parse(content, where)
-        digests[name] = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    missing = [name for name in BATCHES if name not in parts]
+    batches: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    published = True
+    for name, where, content in _contents(paths):
+        batches[name] = read_batch(content, where)
+        published &= hashlib.md5(content, usedforsecurity=False).hexdigest() == MD5[name]
+    missing = [name for name in BATCHES if name not in batches]
     if missing:
         raise DataError(
-            f"{found.paths[0]} lacks {', '.join(missing)}; expected the six batches of the "
-            f"{found.form} version: download it again"
+            f"{paths[0]} lacks {', '.join(missing)}; expected the six batches: download it again"
         )
-    if found.form == "python":
-        published = all(digests[name] == MD5[name] for name in BATCHES)
-    else:
-        published = found.archived and _md5(found.paths[0]) == MD5["cifar-10-binary.tar.gz"]
     arrays: dict[str, np.ndarray] = {}
     for split, names in (("train", BATCHES[:-1]), ("test", BATCHES[-1:])):
-        arrays[f"{split}_images"] = np.concatenate([parts[name][0] for name in names])
-        arrays[f"{split}_labels"] = np.concatenate([parts[name][1] for name in names])
+        arrays[f"{split}_images"] = np.concatenate([batches[name][0] for name in names])
+        arrays[f"{split}_labels"] = np.concatenate([batches[name][1] for name in names])
     return arrays, published
 
 
-def read_binary(content: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images [N, 32, 32, 3] and labels [N], both uint8, of a binary batch.
-
-    Raises DataError that begins with `where`.
-    """
-    size = 1 + _IMAGE_BYTES
-    if not content or len(content) % size:
-        raise DataError(
-            f"{where}: {len(content):,} bytes, expected a multiple of {size:,} above 0 (a label "
-            "and an image): the file is truncated or no binary batch; copy or download it again"
-        )
-    rows = np.frombuffer(content, np.uint8).reshape(-1, size)
-    return _images(rows[:, 1:]), _labels(rows[:, 0].tolist(), where)
-
-
-def read_python(content: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
+def read_batch(content: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
     """Images [N, 32, 32, 3] and labels [N], both uint8, of a pickled batch.
 
-    Raises DataError that begins with `where`, for a pickle that calls anything as well: it is not
-    called.
+    Raises DataError that begins with `where`, also for a pickle that calls anything: it is not run.
     """
     try:
-        rows, labels = _unpickled(content)
+        batch = _Unpickler(io.BytesIO(content), encoding="bytes").load()
+        batch = batch if isinstance(batch, dict) else {}
+        fields = {k.decode("latin1") if isinstance(k, bytes) else k: v for k, v in batch.items()}
+        data, labels = fields.get("data"), fields.get("labels")
+        if not isinstance(data, _Call) or not isinstance(labels, list):
+            raise DataError(
+                f"a pickle of {', '.join(map(repr, fields)) or 'something else':.80}, expected a "
+                "dictionary with an array 'data' and a list 'labels': it is no batch of CIFAR-10"
+            )
+        rows = _rows(data, len(labels))
     except DataError as error:
         raise DataError(f"{where}: {error}") from None
     except Exception as error:  # damage in a pickle surfaces as any type
         raise DataError(
-            f"{where}: damaged or truncated pickle ({type(error).__name__}: {error}); copy or "
-            "download it again"
+            f"{where}: damaged or truncated pickle ({type(error).__name__}: {one_line(error)}); "
+            "copy or download it again"
         ) from None
-    return _images(rows), _labels(labels, where)
+    for index, label in enumerate(labels):
+        if type(label) is not int or not 0 <= label < _CLASSES:
+            plain = type(label) is int and abs(label) < 1000
+            shown = label if plain else f"of type {type(label).__name__}"
+            raise DataError(
+                f"{where}: label {shown} at index {index}, expected labels 0 to {_CLASSES - 1}: "
+                "damaged, or another data set"
+            )
+    planes = rows.reshape(-1, 3, _SIDE_PX, _SIDE_PX)
+    return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), np.array(labels, np.uint8)
 
 
-def _unpickled(content: bytes) -> tuple[np.ndarray, list[Any]]:
-    batch = _Unpickler(io.BytesIO(content), encoding="bytes").load()
-    batch = batch if isinstance(batch, dict) else {}
-    fields = {k.decode("latin1") if isinstance(k, bytes) else k: v for k, v in batch.items()}
-    data, labels = fields.get("data"), fields.get("labels")
-    if not isinstance(data, _Array) or not isinstance(labels, list):
+def _rows(array: _Call, count: int) -> np.ndarray:
+    """The pickled array as [count, 3072] uint8; raises DataError if it is another."""
+    _, shape, dtype, by_column, content = array.state
+    size = len(content) if isinstance(content, bytes) else 0
+    is_bytes = isinstance(dtype, _Call) and dtype.arguments[0] in ("u1", b"u1")
+    if not is_bytes or not count or (shape, size) != ((count, _IMAGE_BYTES), count * _IMAGE_BYTES):
         raise DataError(
-            f"a pickle of {', '.join(map(repr, fields)) or 'something else':.80}, expected a "
-            "dictionary with an array 'data' and a list 'labels': it is no batch of CIFAR-10"
+            f"'data' of shape {shape!s:.40} in {size:,} bytes and {count:,} labels, expected "
+            f"N x {_IMAGE_BYTES:,} uint8 and N labels with N > 0"
         )
-    rows = data.rows()
-    if rows is None or len(rows) != len(labels):
-        raise DataError(
-            f"'data' of shape {data.shape!s:.40} in {data.size:,} bytes and {len(labels):,} "
-            f"labels, expected N x {_IMAGE_BYTES:,} uint8 and N labels with N > 0"
-        )
-    return rows, labels
+    return np.frombuffer(content, np.uint8).reshape(shape, order="F" if by_column else "C")
 
 
-class _Array:
-    """The state that a pickled array restores, unused: shape, type, order and bytes."""
+class _Call:
+    """A call that a pickle asks for: its arguments and the state set on its result, not run."""
 
-    shape: Any = ()
-    type: Any = None
-    content: Any = b""
-    by_column: Any = False
+    state: Any = (None, (), None, False, b"")  # of an ndarray: version, shape, dtype, order, bytes
+
+    def __init__(self, *arguments: Any) -> None:
+        self.arguments = arguments
 
     def __setstate__(self, state: Any) -> None:
-        _, self.shape, self.type, self.by_column, self.content = state
-
-    @property
-    def size(self) -> int:
-        return len(self.content) if isinstance(self.content, bytes) else 0
-
-    def rows(self) -> np.ndarray | None:
-        """[N, 3072] uint8, or None if it is no such array."""
-        count = self.size // _IMAGE_BYTES
-        found = (self.shape, self.size, getattr(self.type, "code", None))
-        if not count or found != ((count, _IMAGE_BYTES), count * _IMAGE_BYTES, "u1"):
-            return None
-        order = "F" if self.by_column else "C"
-        return np.frombuffer(self.content, np.uint8).reshape(self.shape, order=order)
-
-
-class _Type:
-    """Takes the place of a NumPy type in a pickle; code: "u1" for uint8."""
-
-    def __init__(self, code: Any) -> None:
-        self.code = code.decode("latin1") if isinstance(code, bytes) else code
-
-    def __setstate__(self, state: Any) -> None:
-        del state  # byte order and the like, which one byte has not
+        self.state = state
 
 
 class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        # Functions made for this one call, because a pickle may set attributes of what it gets.
+    def find_class(self, module: str, name: str, /) -> Any:
+        # Lambdas made for this one use, because a pickle may set attributes of what it gets.
         if (module, name) in (
             ("numpy.core.multiarray", "_reconstruct"),
             ("numpy._core.multiarray", "_reconstruct"),
+            ("numpy", "dtype"),
         ):
-            return lambda *given: _Array()
-        if (module, name) == ("numpy", "dtype"):
-            return lambda code, *given: _Type(code)
+            return lambda *arguments: _Call(*arguments)
         if (module, name) == ("numpy", "ndarray"):
-            return None  # what `_reconstruct` is given
+            return None  # the first argument of _reconstruct
         if (module, name) == ("_codecs", "encode"):
             return lambda text, codec: text.encode("latin1")  # how Python 3 writes bytes
         raise DataError(
@@ -230,39 +171,16 @@ class _Unpickler(pickle.Unpickler):
         )
 
 
-def _images(rows: np.ndarray) -> np.ndarray:
-    planes = rows.reshape(-1, 3, _SIDE_PX, _SIDE_PX)
-    return np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
-
-
-def _labels(labels: list[Any], where: str) -> np.ndarray:
-    for index, label in enumerate(labels):
-        if type(label) is not int or not 0 <= label < _CLASSES:
-            plain = type(label) is int and abs(label) < 1000
-            found = label if plain else f"of type {type(label).__name__}"
-            raise DataError(
-                f"{where}: label {found} at index {index}, expected labels 0 to 9: damaged, or "
-                "another data set"
-            )
-    return np.array(labels, np.uint8)
-
-
-def _contents(found: Found) -> Iterator[tuple[str, str, bytes]]:
-    if not found.archived:
-        for name, path in zip(BATCHES, found.paths, strict=True):
+def _contents(paths: Sequence[Path]) -> Iterator[tuple[str, str, bytes]]:
+    """Name, place for messages and content of each batch."""
+    if len(paths) > 1:
+        for path in paths:
             try:
-                yield name, str(path), path.read_bytes()
+                yield path.name, str(path), path.read_bytes()
             except OSError as error:
                 raise DataError(f"{path}: cannot be read ({error.strerror})") from None
         return
-    end, folder, _ = FORMS[found.form]
-    names = {f"{prefix}{name}{end}": name for name in BATCHES for prefix in ("", f"{folder}/")}
-    for member in tar.members(found.paths[0], _MAX_BYTES):
-        if member.name in names:
-            where = f"{found.paths[0]}: {member.name}"
-            yield names[member.name], where, member.read()
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    for member in tar.members(paths[0], _MAX_BYTES):
+        name = member.name.removeprefix(f"{FOLDER}/")
+        if name in BATCHES:
+            yield name, f"{paths[0]}: {member.name}", member.read()

@@ -1,4 +1,4 @@
-"""Is this file a healthy IDX file of digits, and what does it hold?
+"""Reader of the IDX files of MNIST.
 
 IDX is the format in which MNIST is published: a big-endian header (magic number, then one
 32-bit size per axis) followed by the bytes of the array. Four files make a data set; their keys
@@ -40,6 +40,10 @@ MD5 = {
 }
 
 FOLDERS = ("", "MNIST/raw", "raw", "mnist", "MNIST")  # where other libraries put the four files
+EXPECTED = (
+    f'the four files {", ".join(NAMES.values())} (".idx" for "-idx" and a trailing ".gz" are '
+    f"accepted), there or in {', '.join(FOLDERS[1:])}"
+)
 _MAGIC = {"images": 2051, "labels": 2049}
 _SIDE_PX = 28
 _CLASSES = 10
@@ -56,7 +60,7 @@ def find_files(directory: str | Path) -> dict[str, Path]:
 
     Raises DataError that lists the missing ones and the names that are accepted.
     """
-    root = existing_directory(directory, _expected())
+    root = existing_directory(directory, EXPECTED)
     best: dict[str, Path] = {}
     for folder in FOLDERS:
         paths: dict[str, Path] = {}
@@ -67,10 +71,10 @@ def find_files(directory: str | Path) -> dict[str, Path]:
         best = max(best, paths, key=len)
     missing = [NAMES[key] for key in NAMES if key not in best]
     if len(missing) == len(NAMES):
-        raise DataError(f"{root} holds none of the MNIST files; expected {_expected()}")
+        raise DataError(f"{root} holds none of the MNIST files; expected {EXPECTED}")
     if missing:
         folder = next(iter(best.values())).parent
-        raise DataError(f"{folder} lacks {', '.join(missing)}; expected {_expected()}")
+        raise DataError(f"{folder} lacks {', '.join(missing)}; expected {EXPECTED}")
     return best
 
 
@@ -100,7 +104,7 @@ def read_files(paths: Mapping[str, Path]) -> dict[str, np.ndarray]:
 def read_file(path: Path, kind: str) -> np.ndarray:
     """One IDX file, gzipped or not: [N, 28, 28] uint8 for kind "images", [N] uint8 for "labels".
 
-    Raises DataError that names the file, what was found in it and what was expected.
+    Raises DataError that names the file, what it holds and what was expected.
     """
     content = _uncompressed(path)
     rank = 3 if kind == "images" else 1
@@ -112,10 +116,10 @@ def read_file(path: Path, kind: str) -> np.ndarray:
     magic, *shape = struct.unpack(f">{1 + rank}I", content[: 4 + 4 * rank])
     if magic != _MAGIC[kind]:
         other = next((k for k, value in _MAGIC.items() if value == magic), None)
-        found = f"IDX {other} (magic number {magic})" if other else f"bytes {content[:4]!r}"
+        start = f"IDX {other} (magic number {magic})" if other else f"bytes {content[:4]!r}"
         advice = "exchange the files" if other else "it is not an IDX file of this data set"
         raise DataError(
-            f"{path}: starts as {found}, expected IDX {kind} (magic number {_MAGIC[kind]}): "
+            f"{path}: starts as {start}, expected IDX {kind} (magic number {_MAGIC[kind]}): "
             f"{advice}"
         )
     if shape[0] == 0 or (kind == "images" and shape[1:] != [_SIDE_PX, _SIDE_PX]):
@@ -146,9 +150,9 @@ def md5(array: np.ndarray) -> str:
 def check_md5(arrays: Mapping[str, np.ndarray], paths: Mapping[str, Path]) -> None:
     """Raises DataError naming the first file whose uncompressed content is not the published."""
     for key, expected in MD5.items():
-        if (found := md5(arrays[key])) != expected:
+        if (digest := md5(arrays[key])) != expected:
             raise DataError(
-                f"{paths[key]}: MD5 {found} (uncompressed), expected {expected} for MNIST's "
+                f"{paths[key]}: MD5 {digest} (uncompressed), expected {expected} for MNIST's "
                 f"{NAMES[key]}; replace it by the published file"
             )
 
@@ -162,11 +166,3 @@ def _uncompressed(path: Path) -> bytes:
         raise DataError(f"{path}: damaged gzip file ({error}); copy or download it again") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def _expected() -> str:
-    names = ", ".join(NAMES.values())
-    return (
-        f'the four files {names} (".idx" for "-idx" and a trailing ".gz" are accepted), '
-        f"there or in {', '.join(FOLDERS[1:])}"
-    )

@@ -1,4 +1,4 @@
-"""What is CIFAR-10 when somebody has saved it as one picture per file, in a folder per class?
+"""Reader of CIFAR-10 saved as one picture per file, in a folder per class.
 
 Each split is a folder or an uncompressed tar file: `train/<class>/NAME.jpg`, or `train.tar` with
 `<class>/NAME.jpg`; NAME ends in .png, .jpg or .jpeg, the label is the place of the class in the
@@ -6,7 +6,7 @@ alphabet. Such files are grouped by class and have lost the published order. The
 that any prefix of is balanced: by name within a class, the classes taking turns.
 
 One thread decodes: of the 0.1 ms that so small a picture takes, most is spent in Python, where
-threads wait for one another; with two it took longer (measured). It is done once, see `store`.
+threads wait for one another; with two it took longer (measured). It is done once, see `cache`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from research.data import cache, tar
+from research.data import tar
 from research.data.image_files import JPEG_START, read_image
 from research.data.provenance import PUBLISHED, Absent, Arrays, DataError, existing_directory
 
@@ -29,7 +29,7 @@ EXPECTED = (
 )
 _CLASSES = PUBLISHED["cifar10"].classes
 _SIDE_PX = 32
-_ENDS = (".png", ".jpg", ".jpeg")
+_SUFFIXES = (".png", ".jpg", ".jpeg")
 _MAX_BYTES = 2**20  # of a picture; those of CIFAR-10 have 3 kB at most
 _SAY_EVERY_S = 2.0
 
@@ -51,42 +51,42 @@ def find(directory: str | Path) -> dict[str, Path]:
     Raises DataError that says what is missing and what is accepted: Absent, if it is both.
     """
     root = existing_directory(directory, EXPECTED)
-    found: dict[str, Path] = {}
+    splits: dict[str, Path] = {}
     for split in ("train", "test"):
         if os.path.isfile(root / f"{split}.tar"):
-            found[split] = root / f"{split}.tar"
+            splits[split] = root / f"{split}.tar"
         elif os.path.isdir(root / split):
-            found[split] = root / split
-    if not found:
+            splits[split] = root / split
+    if not splits:
         raise Absent(f"{root} holds no folders of pictures; expected {EXPECTED}")
     for split in ("train", "test"):
-        if split not in found:
+        if split not in splits:
             raise DataError(f"{root} lacks {split} and {split}.tar; expected {EXPECTED}")
-    return found
+    return splits
 
 
-def key(found: Mapping[str, Path]) -> str:
-    """`store.key_of` all files behind the two splits.
+def files(splits: Mapping[str, Path]) -> list[Path]:
+    """All files behind the two splits.
 
     Raises DataError for a folder that does not hold what it should.
     """
-    files: list[str] = []
-    for path in found.values():
+    paths: list[Path] = []
+    for path in splits.values():
         folder = os.path.isdir(path)
-        files += [picture.where for picture in _in_folder(path)] if folder else [str(path)]
-    return cache.key_of(files)
+        paths += [Path(picture.where) for picture in _in_folder(path)] if folder else [path]
+    return paths
 
 
-def read(found: Mapping[str, Path], say: Callable[[str], None]) -> tuple[Arrays, bool]:
+def read(splits: Mapping[str, Path], say: Callable[[str], None]) -> tuple[Arrays, bool]:
     """The four arrays, and whether any picture was a JPEG, by its content.
 
-    Images [N, 32, 32, 3] uint8, labels [N] uint8. `say` receives a line every few seconds. Raises
-    DataError that names the file (and the member of a tar file), what was found in it and what was
-    expected.
+    splits: as `find` returns them.  say: receives a line every few seconds.
+    Images [N, 32, 32, 3] uint8, labels [N] uint8. Raises DataError that names the file (and the
+    member of a tar file), what it holds and what was expected.
     """
     arrays: dict[str, np.ndarray] = {}
     lossy = False
-    for split, path in found.items():
+    for split, path in splits.items():
         pictures = _in_turns(_in_folder(path) if os.path.isdir(path) else _in_tar(path))
         images = np.empty((len(pictures), _SIDE_PX, _SIDE_PX, 3), np.uint8)
         last = time.monotonic()
@@ -147,8 +147,10 @@ def _label(class_name: str, where: str) -> int:
 
 
 def _check_name(name: str, where: str) -> None:
-    if not name.lower().endswith(_ENDS):
-        raise DataError(f"{where}: expected a name with {', '.join(_ENDS)}; rename or remove it")
+    if not name.lower().endswith(_SUFFIXES):
+        raise DataError(
+            f"{where}: expected a name with {', '.join(_SUFFIXES)}; rename or remove it"
+        )
 
 
 def _check_classes(pictures: Sequence[_Picture], path: Path) -> None:
@@ -157,7 +159,7 @@ def _check_classes(pictures: Sequence[_Picture], path: Path) -> None:
     if missing:
         raise DataError(
             f"{path} holds no pictures of {', '.join(missing)}; expected <class>/NAME with "
-            f"{', '.join(_ENDS)} for each of {', '.join(_CLASSES)}"
+            f"{', '.join(_SUFFIXES)} for each of {', '.join(_CLASSES)}"
         )
 
 

@@ -1,13 +1,13 @@
-"""What is this data set, and how can nobody mistake it for another?
+"""The published data sets, and the identity of what was read: `Source`.
 
-A data set is known by the key of `PUBLISHED`. However it was read, `finish` checks it once against
-the same contract and gives it the name that it has earned:
+A data set is known by the key of `PUBLISHED`. However it was read, `verify` checks it once against
+the same contract and names it, so that nobody takes it for another:
 
 * the plain name ("CIFAR-10") is for the published pixels, proved by a digest;
 * "(unknown digest)" has as many images, and nobody knows whether they are the published;
-* "(JPEG copies)" went through JPEG on its way. Such copies look the same and train to other
-  numbers, since compression removes the noise and the fine colour that a net can hold on to: what
-  was decoded from JPEG never passes for the original pixels, whatever else is true of it;
+* "(JPEG copies)" has been through JPEG. Such copies look the same and train to other numbers, since
+  compression removes the noise and the fine colour that a net can fit: what was decoded from JPEG
+  never passes for the original pixels, whatever else is true of it;
 * "subset" has fewer images.
 
 Sources: Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits", 1998;
@@ -50,7 +50,7 @@ class Published:
     """What is known of a data set as it was published.
 
     shape: [H, W, C] of an image.  counts: training and test images.  classes: names, by label.
-    sources: where `standard.load` can take it from.  drawn: what stands in for it in tests.
+    sources: where `datasets.load` can take it from.  drawn: what stands in for it in tests.
     spans: whether any part of it worth the name has pixels 0 and 255.
     sha256: `checksum` of the whole; "" if it is known by the digests of its files only.
     """
@@ -83,7 +83,7 @@ PUBLISHED = {
         classes=tuple(
             "airplane automobile bird cat deer dog frog horse ship truck".split(),
         ),
-        sources=("auto", "python", "binary", "folders", "tfds", "synthetic"),
+        sources=("auto", "python", "folders", "tfds", "synthetic"),
         drawn="OBJECTS",
         spans=False,
         sha256="",
@@ -93,7 +93,7 @@ PUBLISHED = {
 
 @dataclass(frozen=True)
 class Source:
-    """What a run prints, stores and shows in every figure and table made from the data.
+    """Identity of a data set as a run prints, stores and shows it in every figure and table.
 
     name: "MNIST", "MNIST (unknown digest)", "MNIST subset", "MNIST sample" or "synthetic"; the
         same with "CIFAR-10", and "CIFAR-10 (JPEG copies)" or "CIFAR-10 subset (JPEG copies)".
@@ -141,8 +141,8 @@ def checksum(train: Dataset, test: Dataset) -> str:
     return digest.hexdigest()
 
 
-def finish(dataset: str, arrays: Arrays, source: str, pixels: str = "unknown") -> Loaded:
-    """The contract of every data set, checked once: what leaves here needs no second look.
+def verify(dataset: str, arrays: Arrays, source: str, pixels: str = "unknown") -> Loaded:
+    """Check four arrays against the contract of their data set.
 
     arrays: images [N, H, W] or [N, H, W, C] uint8, labels [N] of any integer type.
     pixels: "published" if a digest of the files has proved it, "jpeg" if any image was a JPEG,
@@ -165,7 +165,10 @@ def describe(
     pixels: str = "unknown",
     sha256: str = "",
 ) -> Source:
-    """The truth about two sets: under `name`, which is then never full, or the one they earned."""
+    """The `Source` of two sets: under `name`, which is then never full, or the one that fits them.
+
+    pixels: as for `verify`.  sha256: their `checksum`, if it is known.
+    """
     published = PUBLISHED[dataset]
     counts = (len(train.labels), len(test.labels))
     full = not name and counts == published.counts
@@ -177,7 +180,14 @@ def describe(
 
 
 def check_request(dataset: str, source: str, directory: str) -> None:
-    """Raises DataError for a source that `dataset` has not, or one that reads no directory."""
+    """Raises DataError for an unknown data set or source, and for one that reads no directory."""
+    if dataset not in PUBLISHED:
+        raise DataError(f"data set {dataset!r} is unknown; expected one of {', '.join(PUBLISHED)}")
+    if dataset == "cifar10" and source == "binary":
+        raise DataError(
+            "data source 'binary' is no longer read; put cifar-10-python.tar.gz, of the same page, "
+            "into the directory and use data source 'python'"
+        )
     published = PUBLISHED[dataset]
     if source not in published.sources:
         raise DataError(
@@ -196,8 +206,8 @@ def existing_directory(directory: str | Path, expected: str) -> Path:
     root = Path(directory).expanduser()
     # os.path says False where pathlib raises: for folders that one may not enter.
     if not os.path.isdir(root):
-        found = "is not a directory" if os.path.exists(root) else "does not exist"
-        raise DataError(f"{root} {found}; expected a directory with {expected}")
+        state = "is not a directory" if os.path.exists(root) else "does not exist"
+        raise DataError(f"{root} {state}; expected a directory with {expected}")
     return root
 
 

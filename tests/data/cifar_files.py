@@ -51,30 +51,26 @@ def python_batch(images: np.ndarray, labels: list[int]) -> bytes:
     )
 
 
-def binary_batch(images: np.ndarray, labels: list[int]) -> bytes:
-    return np.column_stack([np.array(labels, np.uint8), rows(images)]).tobytes()
-
-
-def batch_files(form: str, arrays: dict[str, np.ndarray]) -> dict[str, bytes]:
-    write = python_batch if form == "python" else binary_batch
+def batch_files() -> dict[str, bytes]:
+    """The six batches of `some_arrays` by name."""
+    arrays = some_arrays()
     parts = [
         *zip(np.split(arrays["train_images"], 5), np.split(arrays["train_labels"], 5), strict=True),
         (arrays["test_images"], arrays["test_labels"]),
     ]
-    end = cifar10_batches.FORMS[form][0]
     return {
-        f"{name}{end}": write(images, labels.tolist())
+        name: python_batch(images, labels.tolist())
         for name, (images, labels) in zip(cifar10_batches.BATCHES, parts, strict=True)
     }
 
 
-def write_batches(folder: Path, form: str, *, packed: bool = False) -> Path:
+def write_batches(folder: Path, *, packed: bool = False) -> Path:
     """The six batches in `folder`, or their archive."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = batch_files(form, some_arrays())
-    _, inside, archive = cifar10_batches.FORMS[form]
+    files = batch_files()
     if packed:
-        write_tar(folder / archive, {f"{inside}/{n}": c for n, c in files.items()}, "w:gz")
+        inside = {f"{cifar10_batches.FOLDER}/{name}": files[name] for name in files}
+        write_tar(folder / cifar10_batches.ARCHIVE, inside, "w:gz")
     else:
         for name, content in files.items():
             (folder / name).write_bytes(content)
@@ -120,10 +116,10 @@ def write_tar(path: Path, files: dict[str, bytes], mode: str = "w") -> Path:
     return path
 
 
-def publish(monkeypatch: pytest.MonkeyPatch, *paths: Path) -> None:
-    """Lets these files, and as few images as they hold, pass for the published during one test."""
-    for path in paths:
-        digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-        monkeypatch.setitem(cifar10_batches.MD5, path.name, digest)
+def publish(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the batches, and as few images as they hold, pass for the published during one test."""
+    for name, content in batch_files().items():
+        digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        monkeypatch.setitem(cifar10_batches.MD5, name, digest)
     changed = dataclasses.replace(PUBLISHED["cifar10"], counts=(20, 10))
     monkeypatch.setitem(PUBLISHED, "cifar10", changed)

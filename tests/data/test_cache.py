@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import os
 import threading
 import time
@@ -11,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from data.cifar_files import some_arrays
 from research.data import cache
-from research.data.provenance import DataError, Loaded, finish
+from research.data.provenance import DataError, Loaded, verify
 
 
 class _Maker:
@@ -25,7 +25,7 @@ class _Maker:
 
     def __call__(self) -> Loaded:
         self.calls += 1
-        return finish("cifar10", some_arrays(), "there", "jpeg")
+        return verify("cifar10", some_arrays(), "there", "jpeg")
 
 
 def cached(path: Path, make: _Maker, said: list[str], **options: str) -> Loaded:
@@ -115,8 +115,7 @@ def test_a_folder_that_cannot_be_written_is_said_and_no_error(
 
 def test_one_process_makes_it_and_the_other_waits_and_reads(tmp_path: Path) -> None:
     make, said, path = _Maker(), [], tmp_path / "a.npz"
-    with (tmp_path / "a.lock").open("w") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
+    with FileLock(tmp_path / "a.lock"):
         thread = threading.Thread(target=cached, args=(path, make, said))
         thread.start()
         end = time.monotonic() + 10

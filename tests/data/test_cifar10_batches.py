@@ -1,10 +1,9 @@
-"""Batches of CIFAR-10: both formats hold the same pixels, and a pickle runs nothing."""
+"""Batches of CIFAR-10: what they hold, and pickles that run nothing."""
 
 from __future__ import annotations
 
 import os
 import pickle
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from hypothesis import strategies as st
 
 from data.cifar_files import (
     batch_files,
-    binary_batch,
     publish,
     python_batch,
     rows,
@@ -27,40 +25,17 @@ from research.data import cifar10_batches
 from research.data.provenance import Absent, DataError
 
 IMAGES = some_arrays()["test_images"][:3]
-FORMS = {
-    "python": (python_batch, cifar10_batches.read_python),
-    "binary": (binary_batch, cifar10_batches.read_binary),
-}
-both = pytest.mark.parametrize("form", FORMS)
-Parse = Callable[[bytes, str], tuple[np.ndarray, np.ndarray]]
 
 
-def refusal(content: bytes, parse: Parse) -> str:
+def refusal(content: bytes) -> str:
     with pytest.raises(DataError) as error:
-        parse(content, "the/file")
+        cifar10_batches.read_batch(content, "the/file")
     assert str(error.value).startswith("the/file: ") and "\n" not in str(error.value)
     return str(error.value)
 
 
-@given(
-    row=st.integers(0, 31),
-    column=st.integers(0, 31),
-    channel=st.integers(0, 2),
-    n=st.integers(0, 2),
-)
-def test_a_pixel_lies_where_the_format_puts_it(row: int, column: int, channel: int, n: int) -> None:
-    content = bytearray(3 * 3073)
-    content[n * 3073 + 1 + channel * 1024 + row * 32 + column] = 200
-    content[n * 3073] = 7
-    images, labels = cifar10_batches.read_binary(bytes(content), "")
-    assert images[n, row, column, channel] == 200 and images.sum() == 200
-    assert labels.tolist() == [7 if i == n else 0 for i in range(3)]
-
-
-@both
-def test_what_was_written_is_what_is_read(form: str) -> None:
-    write, parse = FORMS[form]
-    images, labels = parse(write(IMAGES, [9, 0, 4]), "")
+def test_planes_of_red_green_and_blue_become_pixels() -> None:
+    images, labels = cifar10_batches.read_batch(python_batch(IMAGES, [9, 0, 4]), "")
     np.testing.assert_array_equal(images, IMAGES)
     assert images.flags.c_contiguous and (images.dtype, labels.dtype) == (np.uint8, np.uint8)
     assert labels.tolist() == [9, 0, 4]
@@ -71,23 +46,18 @@ def test_what_was_written_is_what_is_read(form: str) -> None:
 def test_pickles_of_python_3_are_read_too(protocol: int, order: str) -> None:
     data = np.asarray(rows(IMAGES), order=order)  # type: ignore[call-overload]
     content = pickle.dumps({"data": data, "labels": [1, 2, 3]}, protocol)
-    np.testing.assert_array_equal(cifar10_batches.read_python(content, "")[0], IMAGES)
+    np.testing.assert_array_equal(cifar10_batches.read_batch(content, "")[0], IMAGES)
 
 
-@given(data=st.data(), form=st.sampled_from(["python", "binary"]))
-def test_every_truncation_is_refused(data: st.DataObject, form: str) -> None:
-    write, parse = FORMS[form]
-    content = write(IMAGES[:1], [3])
-    cut = content[: data.draw(st.integers(0, len(content) - 1))]
-    message = refusal(cut, parse)
-    assert "truncated" in message
+@given(data=st.data())
+def test_every_truncation_is_refused(data: st.DataObject) -> None:
+    content = python_batch(IMAGES[:1], [3])
+    assert "truncated" in refusal(content[: data.draw(st.integers(0, len(content) - 1))])
 
 
-@both
-def test_label_ten_is_refused_with_its_place(form: str) -> None:
-    write, parse = FORMS[form]
+def test_label_ten_is_refused_with_its_place() -> None:
     assert "label 10 at index 2, expected labels 0 to 9" in refusal(
-        write(IMAGES, [0, 9, 10]), parse
+        python_batch(IMAGES, [0, 9, 10])
     )
 
 
@@ -96,7 +66,7 @@ def test_label_ten_is_refused_with_its_place(form: str) -> None:
 )
 def test_a_label_that_is_no_digit_is_refused(label: object) -> None:
     content = pickle.dumps({"data": rows(IMAGES), "labels": [0, label, 0]}, 2)
-    assert "at index 1, expected labels 0 to 9" in refusal(content, cifar10_batches.read_python)
+    assert "at index 1, expected labels 0 to 9" in refusal(content)
 
 
 # Pickles that are programs
@@ -125,7 +95,7 @@ def test_a_malicious_pickle_is_refused_and_not_run(
         }[place],
         protocol,
     )
-    message = refusal(content, cifar10_batches.read_python)
+    message = refusal(content)
     assert f"calls {os.mkdir.__module__}.mkdir" in message and "not run" in message
     assert not marker.exists()
     pickle.loads(content)
@@ -137,7 +107,7 @@ def test_a_malicious_pickle_is_refused_and_not_run(
 )
 def test_nothing_else_can_be_called_not_even_of_numpy(function: Callable[..., object]) -> None:
     assert f".{function.__name__}, expected nothing but" in refusal(
-        pickle.dumps(_Calls(function, "x"), 2), cifar10_batches.read_python
+        pickle.dumps(_Calls(function, "x"), 2)
     )
 
 
@@ -145,9 +115,7 @@ def test_a_huge_array_that_a_small_pickle_promises_is_not_made() -> None:
     content = python_batch(IMAGES, [0, 0, 0]).replace(
         b"J\3\0\0\0M\0\x0c", b"J\xff\xff\xff\x7fM\0\x0c"
     )
-    assert "(2147483647, 3072) in 9,216 bytes and 3 labels" in refusal(
-        content, cifar10_batches.read_python
-    )
+    assert "(2147483647, 3072) in 9,216 bytes and 3 labels" in refusal(content)
 
 
 @pytest.mark.parametrize(
@@ -165,94 +133,67 @@ def test_a_huge_array_that_a_small_pickle_promises_is_not_made() -> None:
     ],
 )
 def test_other_pickles_are_refused_with_what_they_hold(value: object, found: str) -> None:
-    assert found in refusal(pickle.dumps(value, 3), cifar10_batches.read_python)
+    assert found in refusal(pickle.dumps(value, 3))
 
 
 # Where they lie
 
 
-@both
-@pytest.mark.parametrize("place", ["", "inside", "packed"])
-def test_batches_are_found_loose_in_their_folder_and_packed(
-    tmp_path: Path, form: str, place: str
-) -> None:
-    inside = tmp_path / cifar10_batches.FORMS[form][1] if place == "inside" else tmp_path
-    write_batches(inside, form, packed=place == "packed")
-    found = cifar10_batches.find(tmp_path, *cifar10_batches.FORMS)
-    assert (found.form, found.archived, len(found.paths)) == (
-        (form, True, 1) if place == "packed" else (form, False, 6)
-    )
-    arrays, published = cifar10_batches.read(found)
+@pytest.mark.parametrize("place", ["", cifar10_batches.FOLDER, "packed"])
+def test_batches_are_read_loose_in_their_folder_and_packed(tmp_path: Path, place: str) -> None:
+    write_batches(tmp_path if place == "packed" else tmp_path / place, packed=place == "packed")
+    paths = cifar10_batches.find(tmp_path)
+    assert len(paths) == (1 if place == "packed" else 6)
+    arrays, published = cifar10_batches.read(paths)
     assert not published
     for key, array in some_arrays().items():
         np.testing.assert_array_equal(arrays[key], array)
 
 
-def test_a_complete_form_wins_over_an_incomplete_one(tmp_path: Path) -> None:
-    (write_batches(tmp_path, "python") / "data_batch_3").unlink()
-    with pytest.raises(DataError, match=r"lacks data_batch_3; expected .*cifar-10-binary\.tar\.gz"):
-        cifar10_batches.find(tmp_path, *cifar10_batches.FORMS)
-    write_batches(tmp_path, "binary")
-    assert cifar10_batches.find(tmp_path, *cifar10_batches.FORMS).form == "binary"
+def test_the_archive_wins_over_incomplete_batches(tmp_path: Path) -> None:
+    (write_batches(tmp_path) / "data_batch_3").unlink()
+    with pytest.raises(DataError, match=r"lacks data_batch_3; expected .*cifar-10-python\.tar\.gz"):
+        cifar10_batches.find(tmp_path)
+    write_batches(tmp_path, packed=True)
+    assert cifar10_batches.find(tmp_path) == (tmp_path / cifar10_batches.ARCHIVE,)
 
 
 def test_an_empty_directory_and_one_that_is_none_are_named(tmp_path: Path) -> None:
     with pytest.raises(Absent, match=r"holds no batches of CIFAR-10; expected data_batch_1"):
-        cifar10_batches.find(tmp_path, *cifar10_batches.FORMS)
+        cifar10_batches.find(tmp_path)
     with pytest.raises(DataError, match=r"nowhere does not exist; expected .*data_batch_1"):
-        cifar10_batches.find(tmp_path / "nowhere", "python")
+        cifar10_batches.find(tmp_path / "nowhere")
 
 
 def test_an_archive_without_one_of_the_batches_is_refused(tmp_path: Path) -> None:
-    files = batch_files("binary", some_arrays())
-    del files["data_batch_4.bin"]
-    write_tar(tmp_path / "cifar-10-binary.tar.gz", files, "w:gz")
+    files = batch_files()
+    del files["data_batch_4"]
+    write_tar(tmp_path / cifar10_batches.ARCHIVE, files, "w:gz")
     with pytest.raises(DataError, match=r"tar\.gz lacks data_batch_4; .* download it again"):
-        cifar10_batches.read(cifar10_batches.find(tmp_path, "binary"))
+        cifar10_batches.read(cifar10_batches.find(tmp_path))
 
 
 def test_a_damaged_member_is_named_with_its_archive(tmp_path: Path) -> None:
-    files = batch_files("binary", some_arrays())
-    files["test_batch.bin"] = files["test_batch.bin"][:-1]
-    write_tar(tmp_path / "cifar-10-binary.tar.gz", files, "w:gz")
-    with pytest.raises(
-        DataError, match=r"binary\.tar\.gz: test_batch\.bin: 30,729 bytes, expected"
-    ):
-        cifar10_batches.read(cifar10_batches.find(tmp_path, "binary"))
+    files = batch_files()
+    files["test_batch"] = files["test_batch"][:-1]
+    write_tar(tmp_path / cifar10_batches.ARCHIVE, files, "w:gz")
+    with pytest.raises(DataError, match=r"python\.tar\.gz: test_batch: damaged or truncated"):
+        cifar10_batches.read(cifar10_batches.find(tmp_path))
 
 
 def test_a_batch_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    found = cifar10_batches.find(write_batches(tmp_path, "binary"), "binary")
-    found.paths[2].unlink()
-    with pytest.raises(DataError, match=r"data_batch_3\.bin: cannot be read \(No such file"):
-        cifar10_batches.read(found)
+    paths = cifar10_batches.find(write_batches(tmp_path))
+    paths[2].unlink()
+    with pytest.raises(DataError, match=r"data_batch_3: cannot be read \(No such file"):
+        cifar10_batches.read(paths)
 
 
-# What is proved
-
-
-def test_six_digests_prove_the_python_batches_packed_or_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("packed", [False, True])
+def test_six_digests_prove_the_batches_packed_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
 ) -> None:
-    write_batches(tmp_path / "loose", "python")
-    write_batches(tmp_path / "packed", "python", packed=True)
-    publish(monkeypatch, *(tmp_path / "loose").iterdir())
-    for folder in ("loose", "packed"):
-        assert cifar10_batches.read(cifar10_batches.find(tmp_path / folder, "python"))[1]
+    paths = cifar10_batches.find(write_batches(tmp_path, packed=packed))
+    publish(monkeypatch)
+    assert cifar10_batches.read(paths)[1]
     monkeypatch.setitem(cifar10_batches.MD5, "data_batch_5", "0" * 32)
-    for folder in ("loose", "packed"):
-        assert not cifar10_batches.read(cifar10_batches.find(tmp_path / folder, "python"))[1]
-
-
-def test_binary_batches_are_proved_by_their_archive_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_batches(tmp_path / "packed", "binary", packed=True)
-    write_batches(tmp_path / "loose", "binary")
-    publish(monkeypatch, *(tmp_path / "packed").iterdir())
-    assert cifar10_batches.read(cifar10_batches.find(tmp_path / "packed", "binary"))[1]
-    assert not cifar10_batches.read(cifar10_batches.find(tmp_path / "loose", "binary"))[1]
-    shutil.copy(tmp_path / "packed" / "cifar-10-binary.tar.gz", tmp_path / "loose")
-    assert not cifar10_batches.read(cifar10_batches.find(tmp_path / "loose", "binary"))[
-        1
-    ]  # loose files are read
+    assert not cifar10_batches.read(paths)[1]

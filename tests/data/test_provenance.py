@@ -9,7 +9,7 @@ import pytest
 
 from data.cifar_files import some_arrays
 from research.data import provenance
-from research.data.provenance import PUBLISHED, DataError, Source, finish
+from research.data.provenance import PUBLISHED, DataError, Source, verify
 
 
 def small(monkeypatch: pytest.MonkeyPatch, sha256: str = "") -> None:
@@ -29,24 +29,24 @@ def small(monkeypatch: pytest.MonkeyPatch, sha256: str = "") -> None:
 def test_the_name_tells_how_many_and_whether_they_are_proved(
     monkeypatch: pytest.MonkeyPatch, pixels: str, whole: str, part: str
 ) -> None:
-    found = finish("cifar10", some_arrays(), "here", pixels)[2]
+    found = verify("cifar10", some_arrays(), "here", pixels)[2]
     assert (found.name, found.full) == (part, False)
     small(monkeypatch)
-    found = finish("cifar10", some_arrays(), "here", pixels)[2]
+    found = verify("cifar10", some_arrays(), "here", pixels)[2]
     assert (found.name, found.full) == (whole, True)
 
 
 def test_a_known_checksum_proves_the_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    small(monkeypatch, finish("cifar10", some_arrays(), "here")[2].sha256)
-    assert finish("cifar10", some_arrays(), "here")[2].name == "CIFAR-10"
+    small(monkeypatch, verify("cifar10", some_arrays(), "here")[2].sha256)
+    assert verify("cifar10", some_arrays(), "here")[2].name == "CIFAR-10"
     arrays = some_arrays()
     arrays["test_images"][0, 0, 0, 0] ^= 1
-    assert finish("cifar10", arrays, "here")[2].name == "CIFAR-10 (unknown digest)"
+    assert verify("cifar10", arrays, "here")[2].name == "CIFAR-10 (unknown digest)"
 
 
 def test_what_was_given_a_name_is_never_full(monkeypatch: pytest.MonkeyPatch) -> None:
     small(monkeypatch)
-    train, test, _ = finish("cifar10", some_arrays(), "here")
+    train, test, _ = verify("cifar10", some_arrays(), "here")
     found = provenance.describe("cifar10", train, test, "synthetic", name="synthetic")
     assert (found.name, found.full, found.train_count) == ("synthetic", False, 20)
     assert found.sha256 == provenance.checksum(train, test)
@@ -83,14 +83,14 @@ def test_arrays_that_break_the_contract_are_refused(
     change: dict[str, np.ndarray], words: str
 ) -> None:
     with pytest.raises(DataError, match=f"^here: .*{words}"):
-        finish("cifar10", {**some_arrays(), **change}, "here")
+        verify("cifar10", {**some_arrays(), **change}, "here")
 
 
 def test_labels_become_int32_and_grey_images_get_a_channel() -> None:
     images = np.zeros((2, 28, 28), np.uint8)
     images[:, 3] = 255
     arrays = {k: images if "images" in k else np.zeros(2, np.uint8) for k in provenance.KEYS}
-    train, _, found = finish("mnist", arrays, "here")
+    train, _, found = verify("mnist", arrays, "here")
     assert train.images.shape == (2, 28, 28, 1) and train.labels.dtype == np.int32
     assert (found.name, found.dataset) == ("MNIST subset", "mnist")
 
