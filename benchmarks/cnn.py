@@ -2,7 +2,7 @@
 
     python -m benchmarks.cnn --data_dir=DIR --peer_python=.venv-peers/bin/python
 
-1. A step of training as `train.fit` runs it, against Keras' `fit` and eager PyTorch: same net,
+1. A step of training as `fit` runs it, against Keras' `fit` and eager PyTorch: same net,
    batch size and Adam, dropout on, the whole training set in memory. Of the CIFAR-10 net once more
    with padding "same".
 2. The gradient of the summed cross-entropy of 500 digits with respect to their pixels, dropout off:

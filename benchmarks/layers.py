@@ -20,7 +20,8 @@ from benchmarks import measure, ours
 from research.models.activations import ACTIVATIONS
 from research.models.mlp import INITIALIZERS, MLP
 from research.structs import Array, PyTree
-from research.training import probes, train
+from research.training import probes
+from research.training.step import Probe
 
 _FLAGS = measure.make_flags("layers")
 _NET = flags.DEFINE_string("net", "tanh-40", "Net to measure.", flag_values=_FLAGS)
@@ -64,7 +65,7 @@ class ScannedMLP(MLP):
         return self.preactivation("output", self.classes, x)
 
 
-def scanned_probe(model: ScannedMLP) -> train.Probe:
+def scanned_probe(model: ScannedMLP) -> Probe:
     """The same statistics from the stacked gradients."""
 
     def probe(gradients: PyTree, signals: PyTree) -> dict[str, Array]:
@@ -102,13 +103,13 @@ def table(results: Mapping[str, Any]) -> str:
 def measure_compilation(
     trainers: Mapping[str, ours.Trainer], rounds: int
 ) -> dict[str, list[float]]:
-    """Seconds from the Python function to the compiled program, in turns."""
+    """Seconds from the Python function to the compiled steps of an epoch, in turns."""
     samples: dict[str, list[float]] = {name: [] for name in trainers}
     for _ in range(rounds):
         for name, trainer in trainers.items():
             jax.clear_caches()
             began = time.perf_counter()
-            _ = trainer.program.lower(*trainer.arguments()).compile()
+            _ = trainer.lower().compile()
             samples[name].append(time.perf_counter() - began)
     return samples
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.masks_net --peer_python=.venv-peers/bin/python
 
-A step as `train.fit` runs it, against Keras' `fit` and eager PyTorch: same net, batches of 32 and
+A step as `fit` runs it, against Keras' `fit` and eager PyTorch: same net, batches of 32 and
 Adam, the whole training set in memory. Every contestant is a process of its own; they take turns of
 some steps each. The pixels are random bytes, because speed does not depend on them.
 """

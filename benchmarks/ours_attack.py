@@ -30,7 +30,8 @@ from research.experiments import classifiers, trainer
 from research.experiments.noise import nets
 from research.runtime import sharding
 from research.structs import Config, PyTree, UserError
-from research.training import train
+from research.training.evaluate import predict_all
+from research.training.step import Loop
 
 _NET = ("dataset", "net", "precision", "filters", "pools", "dropouts", "dense", "padding")
 
@@ -117,9 +118,9 @@ def measure_difference(
     model: nn.Module, params: PyTree, sample: contest.Sample, batch_size: int
 ) -> float:
     """Largest distance of our logits of the probes from the judge's."""
-    loop = train.Loop(epochs=1, batch_size=1, eval_batch_size=batch_size, convolutions=True)
+    loop = Loop(epochs=1, batch_size=1, eval_batch_size=batch_size, convolutions=True)
     stacked = jax.tree.map(lambda array: array[None], params)
-    logits = train.predict_all(model, stacked, sample.probes, loop, seeds=1)
+    logits = predict_all(model, stacked, sample.probes, loop, seeds=1)
     return contest.difference(np.asarray(logits)[0], sample)
 
 

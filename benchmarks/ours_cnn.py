@@ -1,4 +1,4 @@
-"""Our contestant of `benchmarks.cnn`: the program that `train.fit` runs, and an attack's gradients.
+"""Our contestant of `benchmarks.cnn`: the program that `fit` runs, and an attack's gradients.
 
 A training turn is one call of the compiled steps: a scan that gathers uint8 batches, draws dropout,
 descends, and counts loss and hits. A gradient turn is one program too, a scan of images that each
@@ -20,38 +20,45 @@ from research.data import batching, datasets
 from research.experiments import classifiers, trainer
 from research.runtime import sharding
 from research.structs import Array, Config, Dataset, PyTree, UserError
-from research.training import losses, train
+from research.training import losses
+from research.training.epoch import make_steps
+from research.training.step import StepOutput, as_input, init_state
 
 
 class Steps(ours.Nets):
     """One net and its data, trained `count` steps at a turn."""
 
     def __init__(self, task: trainer.Task, data: Dataset, count: int) -> None:
-        super().__init__(task.model, task.tx, (0,), data)
+        super().__init__(task.model, task.tx, (0,), data.images)
         self.program = sharding.over_seeds(
-            train.make_steps(task.model, task.tx, task.loop, count),
+            make_steps(task.model, task.tx, task.loop),
             self.mesh,
             convolutions=task.loop.convolutions,
         )
-        self._count = count
-        self._steps = batching.steps_per_epoch(len(data.images), task.loop.batch_size)
+        self._loop, self._count = task.loop, count
+        self._examples = len(data.images)
+        self._data = sharding.place_whole(data, self.mesh)
+        self._steps = batching.steps_per_epoch(self._examples, task.loop.batch_size)
         self._number, self._first = 1, 0
 
-    def turn(self) -> train.StepOutput:
+    def turn(self) -> StepOutput:
         """Take the next steps, beginning a new epoch where too few are left of this one."""
         if self._first + self._count > self._steps:
             self._number, self._first = self._number + 1, 0
-        where = jnp.int32(self._number), jnp.int32(self._first)
-        self.states, taken = self.program(self.states, self.seeds, *where, *self.data)
+        where = self._number, self._first
+        batches = self.batches(self._loop, self._examples, *where, self._count)
+        self.states, output = self.program(
+            self.states, (self.seeds, batches), np.int32(self._number), self._data
+        )
         self._first += self._count
-        return jax.block_until_ready((self.states, taken))[1]
+        return jax.block_until_ready((self.states, output))[1]
 
 
 class Gradients:
     """Images that move along the sign of their gradient, `count` times at a turn."""
 
     def __init__(self, model: nn.Module, params: PyTree, data: Dataset, count: int) -> None:
-        self.images = train.as_input(data.images)
+        self.images = as_input(data.images)
         self._params = params
         labels = jnp.asarray(data.labels)
 
@@ -95,7 +102,7 @@ def make_turn(
         steps = Steps(task, data, count)
         return steps.turn, count_parameters(steps.states.params)
     few = jax.tree.map(lambda array: array[: contest.ATTACKED], data)
-    params = train.init_state(task.model, task.tx, 0, few.images).params
+    params = init_state(task.model, task.tx, 0, few.images).params
     return Gradients(task.model, params, few, count).turn, count_parameters(params)
 
 

@@ -30,7 +30,9 @@ from research.experiments import classifiers
 from research.faces import annotations, crops, dataset, drawing, ingest, photos, splits
 from research.runtime import sharding
 from research.structs import Box, Config, Face
-from research.training import augment, optim, train
+from research.training import augment, optim
+from research.training.fit import fit
+from research.training.step import Loop
 
 REPORTED = 12_243  # faces, of which 2,000 were tested on and 1,000 scored
 TEST, SCORE, REAL = 2_000 / REPORTED, 1_000 / REPORTED, 9_000 / REPORTED  # the rest are copies
@@ -101,11 +103,11 @@ def run_epoch(found: dataset.Masks) -> dict[str, Any]:
     """
     config: Config = configs.get_config("vgg")
     sharding.configure(cpu_devices=1, cpu_threads=config.cpu_threads, seeds=1)
-    loop = train.Loop(
+    loop = Loop(
         epochs=1,
         batch_size=config.batch_size,
         eval_batch_size=config.eval_batch_size,
-        change=augment.make_augment(shift_pixels=config.shift, mirrored=config.mirror),
+        augment=augment.make_augment(shift_pixels=config.shift, mirrored=config.mirror),
         floor=config.probability_floor,
         steps_per_dispatch=config.steps_per_dispatch,
         convolutions=True,
@@ -118,7 +120,7 @@ def run_epoch(found: dataset.Masks) -> dict[str, Any]:
         _say(f"epoch {number}: {done:,} of {steps:,} steps")
 
     began = time.monotonic()
-    _ = train.fit(
+    _ = fit(
         classifiers.make_model(config, 2),
         optim.make_optimizer(config.learning_rate, name=config.optimizer),
         found.splits["train"].data,

@@ -1,4 +1,4 @@
-"""Our contestant of `benchmarks.masks_net`: the steps that `train.fit` runs, some at a turn."""
+"""Our contestant of `benchmarks.masks_net`: the steps that `fit` runs, some at a turn."""
 
 import os
 import sys
@@ -12,7 +12,8 @@ from research.experiments import trainer
 from research.models.cnn import CNN
 from research.runtime import sharding
 from research.structs import Dataset
-from research.training import optim, train
+from research.training import optim
+from research.training.step import Loop
 
 _OF_THE_MODEL = ("filters", "pools", "dropouts", "dense", "dense_dropouts")
 
@@ -23,9 +24,7 @@ def make_task(net: Mapping[str, Any]) -> trainer.Task:
     model = CNN(**sizes, padding=net["padding"], classes=contest.CLASSES[net["dataset"]])
     tx = optim.make_optimizer(net["learning_rate"], name="adam")
     batch_size = net["batch_size"]
-    loop = train.Loop(
-        epochs=1, batch_size=batch_size, eval_batch_size=batch_size, convolutions=True
-    )
+    loop = Loop(epochs=1, batch_size=batch_size, eval_batch_size=batch_size, convolutions=True)
     return trainer.Task("masks", model, tx, loop)
 
 

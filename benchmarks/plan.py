@@ -23,8 +23,8 @@ from research.experiments import classifiers, depth, trainer
 from research.experiments.noise import nets
 from research.models import costs
 from research.runtime import sharding
-from research.structs import Array, Config, Dataset, PyTree
-from research.training import train
+from research.structs import Array, Batch, Config, PyTree
+from research.training.step import init_state, make_step
 
 _FLAGS = measure.make_flags("plan", data=False)
 _ROWS = flags.DEFINE_integer(
@@ -291,13 +291,17 @@ def count_cell(rows: int) -> dict[str, Any]:
 
 def _count_step(task: trainer.Task, rows: int) -> float:
     """FLOPs of one training step as XLA counts them."""
-    one = train.make_steps(task.model, task.tx, task.loop, 1)
     images, shape = np.zeros((1, 32, 32, 3), np.uint8), jax.ShapeDtypeStruct
-    state = jax.eval_shape(lambda: train.init_state(task.model, task.tx, 0, images))
-    data: Any = (shape((2 * rows, 32, 32, 3), np.uint8), shape((2 * rows,), np.int32))
-    seed, number = shape((), np.uint32), shape((), np.int32)
-    program = jax.jit(one, compiler_options=sharding.compiler_options())
-    return _flops(program, state, seed, number, number, Dataset(*data))
+    state = jax.eval_shape(lambda: init_state(task.model, task.tx, 0, images))
+    arrays: Any = (
+        shape((rows, 32, 32, 3), np.uint8),
+        shape((rows,), np.int32),
+        shape((rows,), np.bool_),
+    )
+    program = jax.jit(
+        make_step(task.model, task.tx, task.loop), compiler_options=sharding.compiler_options()
+    )
+    return _flops(program, state, Batch(*arrays), shape((), np.uint32), shape((), np.bool_))
 
 
 def _flops(program: jax.stages.Wrapped, *shapes: Any) -> float:

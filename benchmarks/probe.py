@@ -2,7 +2,7 @@
 
     python -m benchmarks.probe --data_dir=DIR
 
-The epoch is that of `train.fit`, test evaluation included; both forms live in one process and run
+The epoch is that of `fit`, test evaluation included; both forms live in one process and run
 in turn.
 """
 

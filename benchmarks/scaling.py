@@ -32,7 +32,8 @@ from research.experiments.noise import nets
 from research.models import costs
 from research.runtime import sharding
 from research.structs import Config, Dataset, UserError
-from research.training import train
+from research.training.epoch import make_steps
+from research.training.step import as_input
 
 _FLAGS = measure.make_flags("scaling")
 _TURNS = flags.DEFINE_integer(
@@ -156,18 +157,22 @@ class Steps:
 
     def __init__(self, work: Work, data: Dataset, count: int, devices: int) -> None:
         task, seeds = make_task(work), range(work.seeds)
-        mesh = sharding.make_mesh(work.seeds, data_devices=devices if work.together else 0)
-        steps = train.make_steps(task.model, task.tx, task.loop, count)
-        self.program = sharding.over_seeds(steps, mesh, convolutions=task.loop.convolutions)
-        states = train.init_states(task.model, task.tx, seeds, np.asarray(data.images[:1]))
-        self.parameters = trainer.parameter_count(states.params, work.seeds)
-        self._states = sharding.place_seeds(states, mesh)
-        self._seeds = sharding.place_seeds(np.arange(work.seeds, dtype=np.uint32), mesh)
-        self._data = sharding.place_whole(data, mesh)
+        sample = np.asarray(data.images[:1])
+        shared = devices if work.together else 0
+        placed = ours.Nets(task.model, task.tx, seeds, sample, data_devices=shared)
+        self.program = sharding.over_seeds(
+            make_steps(task.model, task.tx, task.loop),
+            placed.mesh,
+            convolutions=task.loop.convolutions,
+        )
+        self.parameters = trainer.parameter_count(placed.states.params, len(placed.seeds))
+        self._states = placed.states
+        self._batches = placed.seeds, placed.batches(task.loop, len(data.images), 1, 0, count)
+        self._data = sharding.place_whole(data, placed.mesh)
 
     def arguments(self) -> tuple[Any, ...]:
         """What the program is called with at the next turn."""
-        return self._states, self._seeds, np.int32(1), np.int32(0), self._data
+        return self._states, self._batches, np.int32(1), self._data
 
     def turn(self) -> None:
         """Take the steps."""
@@ -185,7 +190,7 @@ def make_attack(data: Dataset, count: int) -> Callable[[], object]:
     config: Config = cnn.get_config("mnist")
     config.filters, config.dense = (8, 16), (32,)
     model = classifiers.make_model(config, 10)
-    params = model.init(jax.random.key(0), train.as_input(data.images[:1]))["params"]
+    params = model.init(jax.random.key(0), as_input(data.images[:1]))["params"]
     attack = functools.partial(
         generate.generate,
         nets.apply_of(model),

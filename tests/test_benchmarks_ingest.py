@@ -13,8 +13,9 @@ from PIL import Image
 from benchmarks import ingest, ours_ingest
 from research.faces import annotations, dataset, photos
 from research.ledger import documents
-from research.structs import Box, Dataset, Face
-from research.training import train
+from research.structs import Box, Dataset, Face, Metrics
+from research.training.epoch import EpochResult
+from research.training.step import Loop
 
 RESULTS = {
     "device": "Abacus, 2 cores",
@@ -108,18 +109,18 @@ def test_an_epoch_counts_all_faces_and_is_timed_without_its_compilation(
     monkeypatch.setattr(ours_ingest.time, "monotonic", lambda: next(clock))
 
     def fit(
-        model: object, tx: object, data: Dataset, test: Dataset, loop: train.Loop, **words: object
+        model: object, tx: object, data: Dataset, test: Dataset, loop: Loop, **words: object
     ) -> None:
         assert (loop.epochs, loop.batch_size, loop.floor) == (1, 32, 1e-7)
         assert model.head == "sigmoid" and len(data.images) == 90
         for done in (1, 2, 3):
             words["on_steps"](1, done, 3)
-        result = train.EpochResult(
-            *(train.Metrics(np.zeros(1), np.zeros(1), np.array([n])) for n in (90, 7)), {}, 0, True
+        result = EpochResult(
+            *(Metrics(np.zeros(1), np.zeros(1), np.array([n])) for n in (90, 7)), {}, 0, True
         )
         words["on_epoch"](1, None, result, 9.0)
 
-    monkeypatch.setattr(train, "fit", fit)
+    monkeypatch.setattr(ours_ingest, "fit", fit)
     monkeypatch.setattr(ours_ingest.sharding, "configure", lambda **_: None)  # once a process
     empty = np.zeros(0, np.int32)
     splits = {

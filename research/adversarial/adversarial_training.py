@@ -13,13 +13,13 @@ from research.adversarial import criterion
 from research.adversarial.pgd import toward
 from research.structs import Array, Batch, PyTree, UserError
 from research.training import losses
-from research.training.train import Harden
+from research.training.step import Adversarial
 
 _REACH_OF_ONE = 1.25  # radii that a single step goes
 _REACH = 2.5  # radii that several steps go together
 
 
-def make_hardener(model: nn.Module, *, radius: float, steps: int) -> Harden | None:
+def make_hardener(model: nn.Module, *, radius: float, steps: int) -> Adversarial | None:
     """harden(params, key, batch) -> images [B, H, W, C] uint8, or None for a radius of 0.
 
     No value is moved by more than `radius`, in units of [0, 1].  From a random point of the ball,

@@ -1,4 +1,4 @@
-"""Which examples make up which batch: index arrays in, index arrays out.
+"""Batches of a data set, as arrays of indices and masks.
 
 T = ceil(N / B) batches: the last, partial batch is kept and filled up with masked entries.
 """
@@ -38,17 +38,3 @@ def gather(data: Dataset, indices: Array, mask: Array) -> Batch:
     images = jnp.asarray(data.images).at[indices].get(mode="promise_in_bounds")
     labels = jnp.asarray(data.labels).at[indices].get(mode="promise_in_bounds")
     return Batch(images=images, labels=labels, mask=mask)
-
-
-def rows_from(
-    order: tuple[Array, Array], first: Array | int, count: int
-) -> tuple[jax.Array, jax.Array]:
-    """`count` batches of order = (indices [T, B], mask [T, B]) from `first` on.
-
-    Beyond the last batch come batches that are masked as a whole.
-    """
-    indices, mask = (jnp.pad(jnp.asarray(part), ((0, count), (0, 0))) for part in order)
-    return (
-        jax.lax.dynamic_slice_in_dim(indices, first, count),
-        jax.lax.dynamic_slice_in_dim(mask, first, count),
-    )

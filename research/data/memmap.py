@@ -16,6 +16,7 @@ import numpy as np
 
 from research.data.provenance import DataError
 from research.runtime import files
+from research.structs import Array
 
 
 class Stored:
@@ -82,7 +83,7 @@ def _size(path: Path) -> int:
         return file.seek(0, os.SEEK_END)
 
 
-def read_ahead(images: Stored, parts: list[np.ndarray]) -> Iterator[np.ndarray]:
+def read_ahead(images: Array | Stored, parts: list[np.ndarray]) -> Iterator[Array]:
     """images[part] for every part, each read while the one before it is used."""
     with ThreadPoolExecutor(1) as pool:
         following = None

@@ -23,8 +23,10 @@ from research.figures.curves import draw_net_curves
 from research.models.cnn import CNN, ResNet
 from research.runtime import files, sharding
 from research.storage import run_directory
-from research.structs import Config, Dataset, PyTree, TrainState, UserError
-from research.training import augment, optim, scores, train
+from research.structs import Config, Dataset, PyTree, UserError
+from research.training import augment, optim, scores
+from research.training.evaluate import predict_all
+from research.training.step import Loop, init_state, make_step
 
 MODES = ("train", "evaluate")
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -88,18 +90,30 @@ def describe(config: Config) -> str:
     check(config)
     train_set, test_set, source = trainer.load(config, config.dataset, download=False)
     task = make_task(config, len(train_set.images))
-    state = jax.eval_shape(lambda: train.init_state(task.model, task.tx, 0, train_set.images[:1]))
+    state = jax.eval_shape(lambda: init_state(task.model, task.tx, 0, train_set.images[:1]))
     lines = [json.dumps(json.loads(config.to_json_best_effort()), indent=2)]
     lines += [f"data: {source.caption()}", "", task.name, *trainer.parameter_lines(state.params)]
     steps = batching.steps_per_epoch(len(train_set.images), config.batch_size)
-    flops, memory = _cost(task, state, train_set)
+    rows, shape = config.batch_size, jax.ShapeDtypeStruct
+    batch = jax.eval_shape(
+        batching.gather, train_set, shape((rows,), np.int32), shape((rows,), np.bool_)
+    )
+    program = jax.jit(
+        make_step(task.model, task.tx, task.loop), compiler_options=sharding.compiler_options()
+    )
+    compiled = program.lower(state, batch, shape((), np.uint32), shape((), np.bool_)).compile()
+    cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
+    assert cost is not None and memory is not None
+    step_mib = (
+        memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
+    ) / 2**20
     data_mib = (train_set.images.nbytes + test_set.images.nbytes) / 2**20
     return "\n".join(
         [
             *lines,
             f"{steps:,} steps an epoch, {steps * config.epochs:,} in all for each of "
-            f"{config.seeds} seed(s); about {flops:.3g} FLOPs a step",
-            f"about {memory / 2**20:.0f} MiB of arrays in a step, and {data_mib:.0f} MiB of images",
+            f"{config.seeds} seed(s); about {cost['flops']:.3g} FLOPs a step",
+            f"about {step_mib:.0f} MiB of arrays in a step, and {data_mib:.0f} MiB of images",
         ]
     )
 
@@ -132,16 +146,16 @@ def make_task(config: Config, train_count: int) -> trainer.Task:
         steps=steps,
         weight_decay=config.weight_decay,
     )
-    loop = train.Loop(
+    loop = Loop(
         epochs=config.epochs,
         batch_size=config.batch_size,
         eval_batch_size=config.eval_batch_size,
         data_devices=config.data_devices,
-        change=augment.make_augment(shift_pixels=config.shift, mirrored=config.mirror),
-        harden=make_hardener(
+        augment=augment.make_augment(shift_pixels=config.shift, mirrored=config.mirror),
+        adversarial=make_hardener(
             model, radius=config.adversarial_radius, steps=config.adversarial_steps
         ),
-        smoothing=config.label_smoothing,
+        label_smoothing=config.label_smoothing,
         steps_per_dispatch=config.steps_per_dispatch,
         convolutions=True,
     )
@@ -224,7 +238,7 @@ def _judge(
     source: datasets.Source,
 ) -> dict[str, Any]:
     """Write predictions and figures into `into`; returns what the summary says of them."""
-    logits = train.predict_all(task.model, params, test_set.images, task.loop, seeds=config.seeds)
+    logits = predict_all(task.model, params, test_set.images, task.loop, seeds=config.seeds)
     labels = np.asarray(test_set.labels)
     run_directory.write_arrays(into / "predictions.npz", {"logits": logits, "labels": labels})
     names = datasets.CLASSES[config.dataset]
@@ -293,17 +307,3 @@ def _caption(config: Config, source: datasets.Source) -> str:
 def _slug(source: datasets.Source) -> str:
     """Directory name of an evaluation: the data set and its checksum."""
     return f"{re.sub(r'[^a-z0-9]+', '-', source.name.lower()).strip('-')}-{source.sha256[:8]}"
-
-
-def _cost(task: trainer.Task, state: TrainState, train_set: Dataset) -> tuple[float, int]:
-    """FLOPs of one step as XLA counts them, and the bytes of its arrays without the images."""
-    one = train.make_steps(task.model, task.tx, task.loop, 1)
-    shape = jax.ShapeDtypeStruct
-    data = jax.tree.map(lambda array: shape(array.shape, array.dtype), train_set)
-    seed, number = shape((), np.uint32), shape((), np.int32)
-    program = jax.jit(one, compiler_options=sharding.compiler_options())
-    compiled = program.lower(state, seed, number, number, data).compile()
-    cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
-    assert cost is not None and memory is not None
-    used = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
-    return float(cost["flops"]), used - train_set.images.nbytes

@@ -27,7 +27,8 @@ from research.models.activations import ACTIVATIONS
 from research.models.mlp import MLP
 from research.storage import run_directory
 from research.structs import Array, Config, Dataset, PyTree, UserError
-from research.training import optim, probes, train
+from research.training import optim, probes
+from research.training.step import Loop, Probe, init_state
 
 REPORT_EPOCHS = (0, 1, 2, 3)  # the report trains Part C for three epochs; 0 is initialisation
 
@@ -126,12 +127,14 @@ def _run_net(
         return _finish(config, net, workdir, len(test_set.images), versions)
 
 
-def make_task(config: Config, train_count: int) -> trainer.Task:
-    """The one net of a config, its optimiser, and how it is trained."""
-    del train_count  # the learning rate is constant
+def make_task(config: Config, _train_count: int) -> trainer.Task:
+    """The one net of a config, its optimiser, and how it is trained.
+
+    Called as `classifiers.make_task`; a constant learning rate needs no number of images.
+    """
     (net,) = config.nets
     model = make_model(config, net)
-    loop = train.Loop(
+    loop = Loop(
         epochs=config.epochs,
         batch_size=config.batch_size,
         eval_batch_size=config.eval_batch_size,
@@ -215,7 +218,7 @@ def _caption(config: Config, data: str) -> str:
     )
 
 
-def make_probe(model: MLP) -> train.Probe:
+def make_probe(model: MLP) -> Probe:
     """The probe of the study: `probes.layer_statistics` over the layers of `model`."""
 
     def probe(gradients: PyTree, signals: PyTree) -> Mapping[str, Array]:
@@ -229,7 +232,7 @@ def _describe_net(config: Config, net: str, train_set: Dataset, test_set: Datase
     model = make_model(config, net)
     tx = optim.make_optimizer(config.learning_rate)
     state = jax.eval_shape(
-        lambda seed: train.init_state(model, tx, seed, train_set.images[:1]),
+        lambda seed: init_state(model, tx, seed, train_set.images[:1]),
         np.zeros((), np.uint32),
     )
     kernels = {name: state.params[name]["kernel"].shape for name in model.layer_names}

@@ -4,8 +4,7 @@ import dataclasses
 import math
 import resource
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -16,12 +15,14 @@ import numpy as np
 import optax
 
 from research.data import batching, broadcast, datasets
-from research.runtime import distributed, preemption, profiling
+from research.runtime import distributed, preemption, profiling, progress
+from research.runtime.progress import say
 from research.storage import checkpoint, run_directory
 from research.structs import Config, Dataset, Metrics, PyTree, TrainState, UserError
-from research.training import train
-
-_SAY_EVERY_S = 5.0
+from research.training.divergence import Diverged
+from research.training.epoch import EpochResult
+from research.training.fit import fit
+from research.training.step import Loop, init_state
 
 
 class Layered(Protocol):
@@ -37,7 +38,7 @@ class Task(NamedTuple):
     name: str
     model: nn.Module
     tx: optax.GradientTransformation
-    loop: train.Loop
+    loop: Loop
 
 
 def check(config: Config) -> None:
@@ -95,44 +96,57 @@ def train_net(
     Returns the states [S, ...] after the last.  Raises UserError for a loss that is not finite,
     preemption.Stopped when told to stop.
     """
-    seeds = seeds_of(config)
-    probed = task.loop.probe is not None
+    seeds, loop = seeds_of(config), task.loop
+    model: Layered = task.model  # pyright: ignore[reportAssignmentType]
+    steps = batching.steps_per_epoch(len(training.labels), loop.batch_size)
+    if traced := profiling.steps():  # a trace holds one piece
+        loop = loop._replace(steps_per_dispatch=min(traced, loop.steps_per_dispatch or traced))
+    trace = profiling.Trace(workdir)
     with (
         preemption.deferred(),
         checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints,
-        run_directory.EpochLog(workdir, _layers(task.model), probed=probed) as log,
+        run_directory.EpochLog(workdir, model.layer_names, probed=loop.probe is not None) as log,
     ):
-        found = checkpoints.restore_newest(
+        restored = checkpoints.restore_newest(
             template(task, len(seeds), training), say=say, usable=log.covers
         )
-        log.continue_after(found[0] if found else None)
-        if found:
-            say(f"{task.name}: going on after epoch {found[0]}")
+        done = restored[0] if restored else None
+        log.continue_after(done)
+        if restored:
+            say(f"{task.name}: going on after epoch {done}")
 
-        def on_epoch(
-            number: int, states: PyTree, result: train.EpochResult, seconds: float
-        ) -> None:
-            steps = batching.steps_per_epoch(len(training.labels), task.loop.batch_size)
+        def on_epoch(number: int, states: PyTree, result: EpochResult, seconds: float) -> None:
             row = row_of(number, result, seconds, steps) if number else None
             log.write(number, row, result.probe)
             if row is not None:
                 checkpoints.save(number, states)
-                say(_progress(task.name, task.loop.epochs, row))
+                say(epoch_line(task.name, loop.epochs, row))
+                preemption.raise_if_requested()
+
+        def on_steps(number: int, done: int, steps: int) -> None:
+            if number:
+                _ = bar.update((number - 1) * steps + done - bar.n)
+            if line := trace.between():
+                say(line)
+            if done < steps:  # else the epoch is all but saved, and a stop can wait for that
                 preemption.raise_if_requested()
 
         try:
-            return train.fit(
-                task.model,
-                task.tx,
-                training,
-                test,
-                _to_be_traced(task.loop),
-                seeds=seeds,
-                resume=found or (start and (0, start)),
-                on_epoch=on_epoch,
-                on_steps=_between_steps(task, workdir),
-            )
-        except train.Diverged as error:
+            with progress.bar(
+                None, task.name, total=loop.epochs * steps, done=(done or 0) * steps, unit="steps"
+            ) as bar:
+                return fit(
+                    task.model,
+                    task.tx,
+                    training,
+                    test,
+                    loop,
+                    seeds=seeds,
+                    resume=restored or (start and (0, start)),
+                    on_epoch=on_epoch,
+                    on_steps=on_steps,
+                )
+        except Diverged as error:
             kept = f"epoch {error.epoch - 1} is kept in {workdir}" if error.epoch > 1 else ""
             raise UserError(
                 f"{task.name}: {error}. {kept or 'No epoch was finished'}; "
@@ -146,26 +160,26 @@ def restore(task: Task, seeds: int, workdir: Path, training: Dataset) -> tuple[i
     training: any images of the right shape.  Raises UserError if there is none.
     """
     with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
-        found = checkpoints.restore_newest(
+        restored = checkpoints.restore_newest(
             template(task, seeds, training), say=say, usable=lambda epoch: True
         )
-    if found is None:
+    if restored is None:
         raise UserError(
             f"{workdir} holds no checkpoint; train the net first, without --config.mode"
         )
-    return found
+    return restored
 
 
 def template(task: Task, seeds: int, training: Dataset) -> PyTree:
     """Shapes and dtypes of the states of a run, [S, ...]."""
     sample = training.images[:1]
     return jax.eval_shape(
-        jax.vmap(lambda seed: train.init_state(task.model, task.tx, seed, sample, task.loop)),
+        jax.vmap(lambda seed: init_state(task.model, task.tx, seed, sample, task.loop)),
         jax.ShapeDtypeStruct((seeds,), np.uint32),
     )
 
 
-def row_of(epoch: int, result: train.EpochResult, seconds: float, steps: int) -> dict[str, Any]:
+def row_of(epoch: int, result: EpochResult, seconds: float, steps: int) -> dict[str, Any]:
     """One line of metrics.jsonl: numbers, or lists over the seeds where there are several.
 
     A seed that had stopped before this epoch has None.  steps: of the epoch.  step_ms: of all seeds
@@ -258,56 +272,8 @@ def costs_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def say(line: str) -> None:
-    """Progress for the person at the terminal; standard output is kept for the summary."""
-    if distributed.is_first():
-        print(line, file=sys.stderr, flush=True)
-
-
-def _layers(model: object) -> tuple[str, ...]:
-    layered: Layered = model  # pyright: ignore[reportAssignmentType]
-    return layered.layer_names
-
-
-def _to_be_traced(loop: train.Loop) -> train.Loop:
-    """The loop in pieces of as many steps as a trace was asked for."""
-    traced = profiling.steps()
-    return (
-        loop._replace(steps_per_dispatch=min(traced, loop.steps_per_dispatch or traced))
-        if traced
-        else loop
-    )
-
-
-def _between_steps(task: Task, workdir: Path) -> Callable[[int, int, int], None]:
-    """Says how far an epoch is, every few seconds, and ends it when asked to stop.
-
-    Also begins and ends a trace, if one was asked for.
-    """
-    trace = profiling.Trace(workdir)
-    began = said = time.monotonic()
-    first = (0, 0)  # epoch and steps done at `began`
-
-    def between(number: int, done: int, steps: int) -> None:
-        nonlocal began, said, first
-        preemption.raise_if_requested()
-        if line := trace.between():
-            say(line)
-        now = time.monotonic()
-        if number != first[0]:
-            began, first = now, (number, done)
-        elif now - said >= _SAY_EVERY_S and done < steps:
-            left = (now - began) / (done - first[1]) * (steps - done)
-            said = now
-            say(
-                f"{task.name} epoch {number}/{task.loop.epochs}: step {done:,} of {steps:,}, "
-                f"about {left:.0f} s left in this epoch"
-            )
-
-    return between
-
-
-def _progress(name: str, epochs: int, row: Mapping[str, Any]) -> str:
+def epoch_line(name: str, epochs: int, row: Mapping[str, Any]) -> str:
+    """A line of metrics.jsonl in words, with means over the seeds that were trained."""
     mean = {key: run_directory.mean(value) for key, value in row.items()}
     return (
         f"{name} epoch {row['epoch']}/{epochs}: "

@@ -46,7 +46,7 @@ from jax import export as jax_export
 from research.runtime import distributed, files
 from research.storage import checkpoint
 from research.structs import PyTree, UserError, one_line
-from research.training import train
+from research.training.step import as_input
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 WEIGHTS, PROGRAM = "model.safetensors", "model.jaxexport"
@@ -147,7 +147,7 @@ def trace(model: nn.Module, params: PyTree, *, size: int, precision: str) -> jax
 
 def apply(model: nn.Module, params: PyTree, images: jax.Array) -> jax.Array:
     """Logits [B, K] float32 of images [B, S, S, 3] uint8."""
-    logits = model.apply({"params": params}, train.as_input(images))
+    logits = model.apply({"params": params}, as_input(images))
     assert isinstance(logits, jax.Array)
     return logits
 

@@ -1,4 +1,4 @@
-"""Sums and counts over examples; means only when somebody reads them."""
+"""Sums and counts over examples; they become means only where they are printed."""
 
 import jax.numpy as jnp
 
@@ -24,7 +24,7 @@ def total(metrics: Metrics) -> Metrics:
     )
 
 
-def none() -> Metrics:
+def zero() -> Metrics:
     """Metrics of no examples."""
     zero = jnp.zeros((), jnp.int32)
     return Metrics(loss_sum=jnp.zeros((), jnp.float32), correct=zero, count=zero)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from research.adversarial import criterion
-from research.training import train
+from research.training.step import as_input
 
 BYTES = np.arange(256, dtype=np.uint8)
 
@@ -16,7 +16,7 @@ BYTES = np.arange(256, dtype=np.uint8)
 @pytest.mark.parametrize("how", [lambda f: f, jax.jit], ids=["eager", "compiled"])
 def test_bytes_are_what_the_nets_were_trained_on_and_come_back_as_they_were(how):
     decoded = np.asarray(how(criterion.decode)(BYTES))
-    np.testing.assert_array_equal(decoded, how(train.as_input)(BYTES))
+    np.testing.assert_array_equal(decoded, how(as_input)(BYTES))
     np.testing.assert_allclose(decoded, BYTES / 255, rtol=2e-7)
     np.testing.assert_array_equal(how(criterion.quantise)(decoded), BYTES)
 

@@ -40,7 +40,7 @@ def test_two_keys_give_two_orders_and_one_key_one(key):
     assert (first == batching.epoch_order(jax.random.split(key)[0], 100, 10)[0]).all()
 
 
-def test_take_gives_the_rows_at_the_indices():
+def test_gather_gives_the_rows_at_the_indices():
     data, _ = synthetic.digits(20, 10)
     batch = batching.gather(data, np.array([7, 3], np.int32), np.array([True, False]))
     np.testing.assert_array_equal(batch.images, data.images[[7, 3]])
@@ -57,10 +57,3 @@ def test_pieces_of_an_epoch_are_as_even_as_any_of_about_the_size_asked_for(steps
 
 def test_391_steps_are_17_pieces_of_23():
     assert batching.even_pieces(391, 25) == 23
-
-
-def test_rows_beyond_the_last_batch_are_empty():
-    order = batching.pad_batches(10, 4)
-    indices, mask = batching.rows_from(order, 2, 2)
-    np.testing.assert_array_equal(indices[0], order[0][2])
-    np.testing.assert_array_equal(mask, [[True, True, False, False], [False] * 4])

@@ -1,6 +1,6 @@
 """Nets of this directory are trained for a moment and compiled for seconds.
 
-Whether two programs agree to the bit is asked of the optimized ones as well: `test_train.py`.
+Whether two programs agree to the bit is asked of the optimized ones too: `training/test_epoch.py`.
 """
 
 import pytest

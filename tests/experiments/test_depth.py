@@ -1,15 +1,17 @@
+import contextlib
 import json
 
 import matplotlib.image
 import numpy as np
 import object_store
 import pytest
+from recording import READ, Recording
 
 from configs import mlp as configs
 from research.experiments import depth
 from research.storage import checkpoint, run_directory
 from research.structs import UserError
-from research.training import probes, train
+from research.training import divergence, probes
 
 
 def smoke(variant, **changes):
@@ -126,14 +128,18 @@ def test_a_run_that_diverges_at_once_says_where_and_that_nothing_was_finished(tm
 
 
 def test_a_run_that_diverges_later_keeps_its_last_good_epoch(tmp_path, monkeypatch):
-    seen, before = [], train._diverged_seed
-    monkeypatch.setattr(
-        train, "_diverged_seed", lambda result: seen.append(1) or (0 if len(seen) == 4 else None)
-    )
-    with pytest.raises(UserError, match=r"\(epoch 3\).*epoch 2 is kept in"):
-        _ = depth.run(smoke("relu-5", epochs=4), tmp_path)
+    check = divergence.check
+
+    def broken(*arguments, number, **settings):
+        if number == 3:
+            raise divergence.Diverged(3, 40, 0, "hidden_02")
+        check(*arguments, number=number, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(divergence, "check", broken)
+        with pytest.raises(UserError, match=r"\(epoch 3\).*epoch 2 is kept in"):
+            _ = depth.run(smoke("relu-5", epochs=4), tmp_path)
     assert [row["epoch"] for row in run_directory.rows(tmp_path)] == [1, 2]
-    monkeypatch.setattr(train, "_diverged_seed", before)
     _ = depth.run(smoke("relu-5", epochs=4), tmp_path)
     assert [row["epoch"] for row in run_directory.rows(tmp_path)] == [1, 2, 3, 4]
 
@@ -224,3 +230,25 @@ def test_a_description_has_the_layers_the_steps_and_the_cost(depth_, parameters)
     assert parameters in text
     assert "8 steps an epoch, 16 in all" in text
     assert "FLOPs" in text and "MiB" in text
+
+
+def test_every_key_of_the_config_is_read_by_some_code(tmp_path, monkeypatch):
+    """Keys of the door itself (experiment, name and the CPU's) are read in research/main.py."""
+    from research import main
+
+    plain = smoke("relu-5", epochs=1)
+    config = Recording(plain.to_dict())
+    config.data = Recording(plain.data.to_dict())
+    monkeypatch.setattr(
+        run_directory, "begin", lambda *_, **__: None
+    )  # writes every key, uses none
+    READ.clear()
+    _ = depth.run(config, tmp_path)
+    monkeypatch.setattr(main.sharding, "configure", lambda **_: None)
+    monkeypatch.setattr(main.sharding, "cache_programs", lambda *_: None)
+    monkeypatch.setattr(main.preemption, "install", lambda: None)
+    monkeypatch.setattr(depth, "run", lambda *_: {"headline": ""})
+    with contextlib.suppress(SystemExit):
+        _ = main.run_experiment(config, tmp_path, dry_run=False, cache="")
+    keys = {*plain.keys(), *plain.data.keys()} - {"name"}  # the default work directory is named so
+    assert keys - READ == set()

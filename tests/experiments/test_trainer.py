@@ -8,9 +8,10 @@ from ml_collections import ConfigDict
 
 from research.experiments import trainer
 from research.models.mlp import MLP
-from research.runtime import preemption
-from research.structs import Metrics, UserError
-from research.training import train
+from research.runtime import preemption, progress
+from research.structs import Dataset, Metrics, UserError
+from research.training.epoch import EpochResult
+from research.training.step import Loop
 
 
 def config(**changes):
@@ -19,7 +20,7 @@ def config(**changes):
 
 
 def task(epochs=3):
-    return trainer.Task("net", MLP(1, 4, "relu"), optax.sgd(0.1), train.Loop(epochs, 8, 8))
+    return trainer.Task("net", MLP(1, 4, "relu"), optax.sgd(0.1), Loop(epochs, 8, 8))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ def test_a_row_has_means_a_number_for_one_seed_and_a_list_for_several(seeds):
     def metrics(*sums):
         return Metrics(*(np.array(pair[:seeds]) for pair in sums))
 
-    result = train.EpochResult(
+    result = EpochResult(
         train=metrics((2.0, 4.0), (1, 3), (4, 4)),
         test=metrics((5.0, 1.0), (5, 2), (10, 10)),
         probe={},
@@ -87,10 +88,10 @@ def test_a_row_has_means_a_number_for_one_seed_and_a_list_for_several(seeds):
 
 def test_a_seed_that_has_stopped_has_no_numbers_in_the_row_and_none_in_its_mean(capsys):
     sums = Metrics(np.array([2.0, 0.0]), np.array([1, 0]), np.array([4, 0]))
-    result = train.EpochResult(sums, sums, {}, np.array([-1, -1]), np.array([True, False]))
+    result = EpochResult(sums, sums, {}, np.array([-1, -1]), np.array([True, False]))
     row = trainer.row_of(7, result, 1.0, steps=1)
     assert row["test_loss"] == [0.5, None] and row["train_accuracy"] == [0.25, None]
-    assert "test loss 0.5000 accuracy 0.2500" in trainer._progress("net", 9, row)
+    assert "test loss 0.5000 accuracy 0.2500" in trainer.epoch_line("net", 9, row)
 
 
 def test_time_and_memory_of_a_run_are_summed_up_and_old_rows_have_neither(monkeypatch):
@@ -107,40 +108,50 @@ def test_time_and_memory_of_a_run_are_summed_up_and_old_rows_have_neither(monkey
     assert trainer.device_memory_mib() == 1.5
 
 
-def test_progress_within_an_epoch_is_said_every_few_seconds_with_the_time_that_is_left(
-    monkeypatch, capsys, tmp_path
-):
-    """The first look of an epoch comes after compiling, and says nothing; nor does its end."""
-    now = [100.0]
-    monkeypatch.setattr(trainer.time, "monotonic", lambda: now[0])
-    between = trainer._between_steps(task(), tmp_path)
-    for seconds, number, done, left in (
-        *((60, 1, 10, None), (6, 1, 20, 48), (2, 1, 30, None), (2, 1, 40, None), (2, 1, 60, 10)),
-        *((50, 1, 100, None), (50, 2, 10, None), (9, 2, 40, 18)),
-    ):
-        now[0] += seconds
-        between(number, done, 100)
-        line = f"net epoch {number}/3: step {done} of 100, about {left} s left in this epoch\n"
-        assert capsys.readouterr().err == (line if left else "")
-
-
-def test_a_request_to_stop_ends_an_epoch_at_its_next_look(monkeypatch, tmp_path):
-    between = trainer._between_steps(task(), tmp_path)
-    between(1, 1, 3)
-    monkeypatch.setitem(preemption._state, "received", 15)
-    with pytest.raises(preemption.Stopped):
-        between(1, 2, 3)
-
-
 def test_the_template_has_the_shapes_and_types_of_the_states_of_a_run():
     images = np.zeros((2, 4, 4, 1), np.uint8)
-    data = train.Dataset(images=images, labels=np.zeros(2, np.int32))
+    data = Dataset(images=images, labels=np.zeros(2, np.int32))
     template = trainer.template(task(), 3, data)
     assert template.params["output"]["kernel"].shape == (3, 4, 10)
     assert (template.step.shape, template.step.dtype) == ((3,), jnp.int32)
 
 
 def test_a_directory_without_a_checkpoint_cannot_be_restored(tmp_path):
-    data = train.Dataset(images=np.zeros((2, 4, 4, 1), np.uint8), labels=np.zeros(2, np.int32))
+    data = Dataset(images=np.zeros((2, 4, 4, 1), np.uint8), labels=np.zeros(2, np.int32))
     with pytest.raises(UserError, match="holds no checkpoint; train the net first"):
         _ = trainer.restore(task(), 1, tmp_path, data)
+
+
+def trained(folder, monkeypatch, *, steps_per_dispatch=0):
+    """Two epochs of four batches, with the steps of the bar and the calls for a stop in `seen`."""
+    data = Dataset(images=np.zeros((32, 4, 4, 1), np.uint8), labels=np.zeros(32, np.int32))
+    seen, real = [], preemption.raise_if_requested
+    loop = Loop(2, 8, 32, steps_per_dispatch=steps_per_dispatch)
+
+    def asked():
+        seen.append("stop?")
+        real()
+
+    class Bar(progress.tqdm):
+        def update(self, n=1):
+            super().update(n)
+            seen.append(self.n)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preemption, "raise_if_requested", asked)
+        patch.setattr(progress, "_LogLines", Bar)
+        _ = trainer.train_net(
+            task()._replace(loop=loop), config(epochs=2, seeds=1), folder, data, data
+        )
+    return seen
+
+
+def test_a_stop_is_asked_for_within_an_epoch_and_once_it_is_saved(tmp_path, monkeypatch):
+    """Not after the last piece, where the whole epoch would be lost."""
+    for folder in ("whole", "pieces"):
+        (tmp_path / folder).mkdir()
+    whole = trained(tmp_path / "whole", monkeypatch)
+    assert whole == [4, "stop?", 8, "stop?", "stop?"]  # the last one when all is over
+    pieces = trained(tmp_path / "pieces", monkeypatch, steps_per_dispatch=2)
+    epoch = ["stop?", "stop?"]
+    assert pieces == [2, "stop?", 4, "stop?", 6, "stop?", 8, *epoch]

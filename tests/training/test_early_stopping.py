@@ -18,20 +18,20 @@ LOG = (
 
 def run(losses, patience, count=10):
     """Epochs trained, best epoch, its loss and its parameters, by the functions of the module."""
-    kept = early_stopping.start({"w": jnp.float32(0)}, with_params=True)
+    best = early_stopping.start({"w": jnp.float32(0)}, with_params=True)
     trained = 0
     for epoch, loss in enumerate(losses, 1):
-        if not early_stopping.goes_on(kept, epoch, patience):
+        if not early_stopping.is_active(best, epoch, patience):
             break
         sums = Metrics(jnp.float32(loss * count), jnp.int32(0), jnp.int32(count))
-        kept = early_stopping.update(kept, {"w": jnp.float32(epoch)}, sums, epoch)
+        best = early_stopping.update(best, {"w": jnp.float32(epoch)}, sums, epoch)
         trained = epoch
-    return trained, int(kept.epoch), float(kept.loss), int(kept.params["w"])
+    return trained, int(best.epoch), float(best.loss), int(best.params["w"])
 
 
 def test_the_reports_training_stops_after_14_epochs_and_its_best_is_the_10th():
-    trained, best, loss, params = run((*LOG, *[0.1] * 16), 4)
-    assert (trained, best, params) == (14, 10, 10)
+    trained, epoch, loss, params = run((*LOG, *[0.1] * 16), 4)
+    assert (trained, epoch, params) == (14, 10, 10)
     assert loss == pytest.approx(0.3116)
 
 
@@ -49,12 +49,12 @@ def test_it_is_the_rule_of_keras(losses, patience):
 
 
 def test_an_epoch_of_no_images_is_never_the_best():
-    kept = early_stopping.start({}, with_params=False)
+    best = early_stopping.start({}, with_params=False)
     nothing = Metrics(jnp.float32(0), jnp.int32(0), jnp.int32(0))
-    assert int(early_stopping.update(kept, {}, nothing, 3).epoch) == 0
+    assert int(early_stopping.update(best, {}, nothing, 3).epoch) == 0
 
 
 def test_parameters_are_kept_only_if_asked_for():
-    kept = early_stopping.start({"w": jnp.ones(3)}, with_params=False)
+    best = early_stopping.start({"w": jnp.ones(3)}, with_params=False)
     sums = Metrics(jnp.float32(1), jnp.int32(0), jnp.int32(1))
-    assert early_stopping.update(kept, {"w": jnp.ones(3)}, sums, 1).params == {}
+    assert early_stopping.update(best, {"w": jnp.ones(3)}, sums, 1).params == {}

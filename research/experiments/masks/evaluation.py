@@ -13,7 +13,8 @@ from research.figures import masks as figures
 from research.figures.curves import draw_curves_with_stop
 from research.storage import run_directory
 from research.structs import PyTree
-from research.training import scores, train
+from research.training import scores
+from research.training.evaluate import predict_all
 
 SHOWN = 25  # score faces in the picture of Fig. 18
 MISTAKES = 20
@@ -52,9 +53,7 @@ def judge(
     for split in only:
         data = found.splits[split].data
         if len(data.labels):
-            logits[split] = train.predict_all(
-                task.model, params, data.images, task.loop, seeds=seeds
-            )
+            logits[split] = predict_all(task.model, params, data.images, task.loop, seeds=seeds)
             arrays = {"logits": logits[split], "labels": np.asarray(data.labels)}
             run_directory.write_arrays(into / f"predictions_{split}.npz", arrays)
     return Judged(logits, found)

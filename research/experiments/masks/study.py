@@ -19,7 +19,8 @@ from research.faces import dataset as data
 from research.runtime import files
 from research.storage import export, run_directory
 from research.structs import Config, EarlyStoppingState, PyTree, TrainState, UserError
-from research.training import augment, optim, train
+from research.training import augment, optim
+from research.training.step import Loop
 
 MODES = ("train", "ingest")
 
@@ -89,13 +90,13 @@ def make_task(config: Config, train_count: int, names: tuple[str, ...]) -> train
         steps=config.epochs * batching.steps_per_epoch(train_count, config.batch_size),
         weight_decay=config.weight_decay,
     )
-    loop = train.Loop(
+    loop = Loop(
         epochs=config.epochs,
         batch_size=config.batch_size,
         eval_batch_size=config.eval_batch_size,
         data_devices=config.data_devices,
-        change=augment.make_augment(shift_pixels=config.shift, mirrored=config.mirror),
-        smoothing=config.label_smoothing,
+        augment=augment.make_augment(shift_pixels=config.shift, mirrored=config.mirror),
+        label_smoothing=config.label_smoothing,
         floor=config.probability_floor,
         patience=config.patience,
         keep_best=config.keep_best,

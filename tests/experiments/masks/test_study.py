@@ -7,6 +7,7 @@ import jax
 import matplotlib.image
 import numpy as np
 import pytest
+from recording import READ, Recording
 
 from configs import masks as configs
 from research.experiments import trainer
@@ -14,7 +15,7 @@ from research.experiments.masks import faces, study
 from research.faces import splits
 from research.storage import run_directory
 from research.structs import UserError
-from research.training import train
+from research.training.evaluate import predict_all
 
 SMALL = {"filters": (3,), "pools": (2,), "dropouts": (0.0,), "dense": (4,)}
 
@@ -125,7 +126,7 @@ def test_a_finished_run_is_not_run_again(finished, capsys):
 
 @pytest.mark.slow
 def test_stopped_in_its_second_epoch_it_ends_as_if_not(finished, corpus, tmp_path, monkeypatch):
-    fit = train.fit
+    fit = trainer.fit
 
     def killed(*arguments, on_epoch, **settings):
         def stop(number, *rest):
@@ -136,7 +137,7 @@ def test_stopped_in_its_second_epoch_it_ends_as_if_not(finished, corpus, tmp_pat
 
     workdir = corpus(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(train, "fit", killed)
+        patch.setattr(trainer, "fit", killed)
         with pytest.raises(KeyboardInterrupt):
             _ = study.run(smoke(seeds=2), workdir)
     again = study.run(smoke(seeds=2), workdir)
@@ -159,7 +160,7 @@ def test_the_best_net_is_judged_and_exported_if_it_is_kept(corpus, tmp_path, mon
     task = study.make_task(smoke(**changes), 50, ("with_mask", "without_mask"))
     loop, split = task.loop, study.data.load(next((tmp_path / "masks").glob("*/1.0.0")), print)
     params = jax.tree.map(lambda leaf: leaf[None], seen["params"])
-    logits = train.predict_all(task.model, params, split.splits["test"].data.images, loop, seeds=1)
+    logits = predict_all(task.model, params, split.splits["test"].data.images, loop, seeds=1)
     with np.load(tmp_path / "predictions_test.npz") as stored:
         np.testing.assert_array_equal(logits, stored["logits"])
 
@@ -199,3 +200,24 @@ def test_what_cannot_be_used_is_refused_by_its_key(changes, said, corpus, tmp_pa
     with pytest.raises(UserError, match=said):
         _ = study.run(smoke(**changes), corpus(tmp_path))
     assert not (tmp_path / "config.json").exists()
+
+
+@pytest.mark.parametrize("variant", ["smoke", "best,smoke"])
+def test_every_key_of_the_config_is_read_by_some_code(variant, corpus, tmp_path, monkeypatch):
+    """Keys of the door itself (experiment, and the machine's) are read in research/main.py."""
+    plain = smoke(variant)
+    config = Recording(plain.to_dict())
+    config.data = Recording(plain.data.to_dict())
+    for module, name in (
+        (run_directory, "begin"),
+        (study.export, "write"),
+        (study.evaluation, "draw"),
+    ):
+        monkeypatch.setattr(module, name, lambda *_, **__: None)
+    monkeypatch.setattr(study, "card", lambda *_: "")
+    monkeypatch.setattr(study, "_train_and_judge", lambda *_: {})
+    READ.clear()
+    _ = study.run(config, corpus(tmp_path))
+    later = {"keep_best", "final_epochs"}  # read after the training
+    of_the_door = {"experiment", "cpu_devices", "cpu_threads", "matmul_precision"}
+    assert {*plain.keys(), *plain.data.keys()} - READ == of_the_door | (later - READ)

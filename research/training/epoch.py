@@ -1,0 +1,209 @@
+"""One epoch of every seed: its batches in pieces, then the test set.
+
+A piece is one call of a compiled program, a scan over as many steps as `Loop.steps_per_dispatch`
+says; there is a single one if it is 0.  Resident and streamed images take the same way.  A resident
+data set stays on the devices as a whole, and a step gathers its batch by index; of a streamed one
+the batches of a piece are read from the disk while the piece before it is computed.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from research import prng
+from research.data import batching
+from research.data.memmap import read_ahead
+from research.runtime import distributed, sharding
+from research.structs import Array, Batch, BestState, Dataset, Metrics, PyTree, TrainState
+from research.training import early_stopping, evaluate, metrics, probes
+from research.training.step import Loop, StepOutput, make_step
+
+OnSteps = Callable[[int, int, int], None]  # of the epoch, its steps done, and all its steps
+
+
+@flax.struct.dataclass
+class EpochResult:
+    """What one epoch leaves behind, besides the states.
+
+    train: sums over the epoch, those of each batch just before its update, on the images that the
+    step learns from (see `Loop`).  test: after the epoch.
+    probe: {statistic_reduction: [L]}.  bad_step: [] int32, first step of the epoch whose loss is
+    not finite, or -1.  trained: [] bool, False where the training had stopped early before this
+    epoch: its sums are of no examples then.
+    """
+
+    train: Metrics
+    test: Metrics
+    probe: dict[str, Array]
+    bad_step: Array
+    trained: Array
+
+
+def epoch_order(
+    seed: Array | int, number: Array | int, examples: int, batch_size: int
+) -> tuple[Array, Array]:
+    """Indices [T, B] int32 and mask [T, B] bool of the batches of epoch `number`.
+
+    Epoch 0, which probes the initial net, has the batches of epoch 1: what it records is what the
+    first epoch would have seen, had it not learned.
+    """
+    key = prng.stream(seed, "order", jnp.maximum(number, 1))
+    return batching.epoch_order(key, examples, batch_size)
+
+
+def make_steps(
+    model: nn.Module, tx: optax.GradientTransformation, loop: Loop
+) -> Callable[..., tuple[TrainState, StepOutput]]:
+    """steps(state, (seed, batches), number, data): the steps of one piece of epoch `number`.
+
+    batches: a Batch [T, B, ...], or (indices [T, B] int32, mask [T, B] bool) into the Dataset
+    `data`, which is None otherwise.  Returns the state after them and outputs [T, ...].  Nothing is
+    learned in epoch 0, nor by a seed that has stopped: its outputs are zeros.
+    """
+    step = make_step(model, tx, loop)
+
+    def steps(
+        state: PyTree, seeded: tuple[Array, PyTree], number: Array, data: Dataset | None
+    ) -> tuple[TrainState, StepOutput]:
+        seed, batches = seeded
+
+        def body(state: TrainState, batch: PyTree) -> tuple[TrainState, StepOutput]:
+            # Gathered here, a batch at a time: no second, shuffled copy of the data set is held.
+            batch = batch if data is None else batching.gather(data, *batch)
+            return step(state, batch, seed, number > 0)
+
+        def train() -> tuple[TrainState, StepOutput]:
+            return jax.lax.scan(body, state, batches)
+
+        if loop.patience == 0:
+            return train()
+        # A seed that has stopped is skipped, not masked: on the CPU, where the seeds of a device
+        # run one after the other, it then costs nothing.
+        outputs = jax.eval_shape(train)[1]
+        idle = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), outputs)
+        active = early_stopping.is_active(state.kept, number, loop.patience)
+        return jax.lax.cond(active, train, lambda: (state, idle))
+
+    return steps
+
+
+def make_epoch(
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    loop: Loop,
+    train: Dataset,
+    test: Dataset,
+    *,
+    seeds: Sequence[int],
+    mesh: jax.sharding.Mesh,
+    batched: bool | None = None,
+) -> Callable[[PyTree, int, OnSteps], tuple[PyTree, EpochResult]]:
+    """epoch(states, number, on_steps): train and test every seed; number 0 does not learn.
+
+    states: [S, ...], placed on the mesh.  Returns those after the epoch, and an EpochResult [S, ..]
+    on the devices.  on_steps: called after every piece.
+    train, test: on the host.  If the images of `train` are streamed, those of `test` are as well,
+    and the memory that both take does not depend on their number.
+    batched: as in `sharding.over_seeds`.
+    """
+    over_seeds = partial(
+        sharding.over_seeds, mesh=mesh, batched=batched, convolutions=loop.convolutions
+    )
+    seed_array = sharding.place_seeds(np.asarray(seeds, np.uint32), mesh)
+    examples, streamed = len(train.images), evaluate.is_streamed(train.images)
+    count = batching.steps_per_epoch(examples, loop.batch_size)
+    most = loop.steps_per_dispatch or count
+    if streamed:  # what is read at once is shared by the seeds, and each process reads its part
+        images = evaluate.images_in_memory(train.images) * distributed.process_count()
+        most = max(1, min(most, images // (len(seed_array) * loop.batch_size)))
+    size = batching.even_pieces(count, most)
+    resident, resident_test = (
+        None if streamed else evaluate.place_images(part, mesh) for part in (train, test)
+    )
+
+    order = over_seeds(lambda _, seed, number: epoch_order(seed, number, examples, loop.batch_size))
+    steps = over_seeds(make_steps(model, tx, loop))
+
+    @over_seeds
+    def test_piece(
+        state: PyTree, _: Array, number: Array, data: Dataset, valid: Array | None
+    ) -> Metrics:
+        def run() -> Metrics:
+            return evaluate.evaluate(
+                *(model, state.params, data),
+                batch_size=loop.eval_batch_size,
+                floor=loop.floor,
+                count=valid,
+            )
+
+        if loop.patience == 0:
+            return run()
+        active = early_stopping.is_active(state.kept, number, loop.patience)
+        return jax.lax.cond(active, run, metrics.zero)
+
+    @over_seeds
+    def close(
+        ended: tuple[PyTree, StepOutput, Metrics], _: Array, number: Array
+    ) -> tuple[BestState | None, EpochResult]:
+        state, output, tested = ended
+        finite = jnp.isfinite(output.metrics.loss_sum)
+        result = EpochResult(
+            train=metrics.total(output.metrics),
+            test=tested,
+            probe=probes.over_epoch(output.probe),
+            bad_step=jnp.where(jnp.all(finite), -1, jnp.argmin(finite)).astype(jnp.int32),
+            trained=tested.count > 0,
+        )
+        if not loop.tracks_best:
+            return None, result
+        return early_stopping.update(state.kept, state.params, tested, number), result
+
+    def pieces(number: np.int32) -> Iterator[PyTree]:
+        """The batches of every piece, [S, size, B, ...] on the devices, as `make_steps` says."""
+        indices, mask = sharding.fetch(order(seed_array, seed_array, number))
+        filled = ((0, 0), (0, -count % size), (0, 0))  # by masked steps, which change nothing
+        indices, mask = (
+            sharding.fill_batches(np.pad(part, filled), mesh) for part in (indices, mask)
+        )
+        shape = (len(indices), size, indices.shape[2])
+        own = sharding.own_batches(shape, mesh)
+        parts = [
+            tuple(part[:, first : first + size][own] for part in (indices, mask))
+            for first in range(0, count, size)
+        ]
+        batches: Iterable[PyTree] = parts
+        if streamed:
+            labels = np.asarray(train.labels)
+            images = read_ahead(train.images, [indices for indices, _ in parts])
+            batches = (
+                Batch(read, labels[indices], mask)
+                for read, (indices, mask) in zip(images, parts, strict=True)
+            )
+        for each in batches:
+            yield sharding.place_batches(each, shape, mesh)
+
+    def epoch(states: PyTree, number: int, on_steps: OnSteps) -> tuple[PyTree, EpochResult]:
+        at, outputs = np.int32(number), list[StepOutput]()
+        for i, batches in enumerate(pieces(at)):
+            states, output = steps(states, (seed_array, batches), at, resident)
+            outputs.append(jax.block_until_ready(output))
+            on_steps(number, min((i + 1) * size, count), count)
+        output = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, 1)[:, :count], *outputs)
+        if streamed:
+            tested = [
+                test_piece(states, seed_array, at, data, valid)
+                for data, valid in evaluate.read_pieces(test, loop.eval_batch_size, mesh)
+            ]
+            tested = jax.tree.map(lambda *parts: sum(parts[1:], parts[0]), *tested)
+        else:
+            tested = test_piece(states, seed_array, at, resident_test, None)
+        best, result = close((states, output, tested), seed_array, at)
+        return states if best is None else states.replace(kept=best), result
+
+    return epoch

@@ -1,0 +1,122 @@
+"""Whole trainings: seeds, devices, resuming and early stopping."""
+
+import itertools
+
+import chex
+import jax
+import numpy as np
+import optax
+import pytest
+
+from research.models.mlp import MLP
+from research.training.fit import fit
+from research.training.step import Loop
+from training.small import SMALL_TEST, SMALL_TRAIN, TEST, TRAIN, TX, fitted, net, one, slow
+
+
+@pytest.mark.parametrize("net_name", ["relu-5", slow("sigmoid-20"), slow("tanh-40")])
+def test_the_probe_changes_no_bit_of_the_parameters(net_name):
+    activation, depth = net_name.split("-")
+    model = MLP(int(depth), 32, activation)
+    with_probe, seen = fitted(model, epochs=2)
+    without, unseen = fitted(model, epochs=2, probe=False)
+    chex.assert_trees_all_equal(with_probe, without)
+    assert seen[1][1].probe and not unseen[1][1].probe
+
+
+def test_each_seed_of_several_is_bit_identical_to_its_run_alone():
+    model = net()
+    together, seen = fitted(model, seeds=[3, 4, 5, 6, 7, 8])  # more seeds than the four devices
+    for row, seed in ((0, 3), (5, 8)):
+        alone, seen_alone = fitted(model, seeds=[seed])
+        chex.assert_trees_all_equal(one(together, row), one(alone))
+        chex.assert_trees_all_equal(one(seen[2][1], row), one(seen_alone[2][1]))
+
+
+def test_seeds_differ_from_one_another():
+    together, _ = fitted(net(), seeds=[0, 1], epochs=1)
+    kernel = together.params["hidden_01"]["kernel"]
+    assert not np.allclose(kernel[0], kernel[1])
+
+
+def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one():
+    model = net()
+    whole, seen = fitted(model, epochs=4, seeds=[0, 1])
+    _, first_half = fitted(model, epochs=2, seeds=[0, 1])
+    resumed, second_half = fitted(model, epochs=4, seeds=[0, 1], resume=(2, first_half[2][0]))
+    chex.assert_trees_all_equal(resumed, whole)
+    assert sorted(second_half) == [3, 4]
+    for epoch in (3, 4):
+        chex.assert_trees_all_equal(second_half[epoch][1], seen[epoch][1])
+
+
+def test_training_learns_the_drawn_digits():
+    _, seen = fitted(MLP(2, 32, "relu"), epochs=40, lr=0.3)
+    result = seen[40][1]
+    assert int(result.train.correct[0]) / 200 > 0.97
+    assert int(result.test.correct[0]) / 70 > 0.6
+
+
+def test_what_is_raised_within_an_epoch_ends_the_training_and_loses_the_epoch():
+    finished, loop = [], Loop(3, 64, 64, steps_per_dispatch=1)
+
+    def stop(number, done, steps):
+        if (number, done) == (2, 3):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _ = fit(
+            *(net(depth=1), TX, TRAIN, TEST, loop),
+            seeds=[0],
+            resume=None,
+            on_epoch=lambda number, *_: finished.append(number),
+            on_steps=stop,
+        )
+    assert finished == [1]
+
+
+def test_seeds_on_eight_devices_end_as_on_one_to_the_bit(monkeypatch):
+    seeds, all_devices = range(8), jax.devices()
+    spread = fitted(net(), seeds=seeds, epochs=1)
+    monkeypatch.setattr(jax, "devices", lambda: all_devices[:1])
+    chex.assert_trees_all_equal(fitted(net(), seeds=seeds, epochs=1), spread)
+
+
+def stopping_fit(loop, *, seeds, resume=None):
+    """Nets that learn by heart: {epoch: (states, result)}."""
+    seen = {}
+    states = fit(
+        net("relu", 2), optax.sgd(0.2), SMALL_TRAIN, SMALL_TEST, loop, seeds=seeds, resume=resume,
+        on_epoch=lambda number, states, result, _: seen.update({number: (states, result)}),
+    )  # fmt: skip
+    return states, seen
+
+
+@pytest.mark.parametrize("steps_per_dispatch", [slow(0), 2])
+def test_each_seed_stops_by_itself_and_stays_as_it_was_alone(steps_per_dispatch):
+    """Patience 1: a seed ends with the first epoch whose test loss is not its lowest."""
+    loop = Loop(9, 8, 32, patience=1, keep_best=True, steps_per_dispatch=steps_per_dispatch)
+    states, seen = stopping_fit(loop, seeds=[0, 1, 2])
+    ends = []
+    for row in range(3):
+        alone, rows = stopping_fit(loop, seeds=[row])
+        chex.assert_trees_all_equal(one(states, row), one(alone))
+        losses = [float(r.test.loss_sum[0]) for _, r in rows.values()]
+        assert all(a > b for a, b in itertools.pairwise(losses[:-1]))
+        assert losses[-1] >= losses[-2] and states.kept.epoch[row] == len(rows) - 1
+        best = rows[len(rows) - 1][0].params
+        chex.assert_trees_all_equal(one(states.kept.params, row), one(best))
+        ends.append(len(rows))
+    assert len(seen) == max(ends) and len(set(ends)) > 1
+    for number, (_, result) in seen.items():
+        np.testing.assert_array_equal(result.trained, [number <= end for end in ends])
+        np.testing.assert_array_equal(result.train.count > 0, result.trained)
+
+
+def test_early_stopping_goes_on_from_a_saved_state():
+    loop = Loop(9, 8, 32, patience=1)
+    states, seen = stopping_fit(loop, seeds=[0, 1])
+    again, rest = stopping_fit(loop, seeds=[0, 1], resume=(2, seen[2][0]))
+    chex.assert_trees_all_equal(states, again)
+    assert list(rest) == list(seen)[2:]
+    assert stopping_fit(loop, seeds=[0, 1], resume=(max(seen), states))[1] == {}
