@@ -1,4 +1,4 @@
-"""The judged ledger in words: for the terminal, for README.md and for docs/ledger.md."""
+"""The judged ledger in words: for the terminal, README.md and docs/ledger.md."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -122,7 +122,7 @@ def rows(entries: Sequence[Entry], ids: Sequence[str]) -> str:
 
 
 def short(entries: Sequence[Entry]) -> str:
-    """Markdown for README.md: counts by part and verdict, then what is not simply reproduced."""
+    """Markdown for the head of docs/ledger.md: counts by part and verdict, then what is not simply reproduced."""
     lines = [f"| | {' | '.join(VERDICTS)} |", f"|---|{'---:|' * len(VERDICTS)}"]
     table = counts(entries)
     for part, row in table.items():

@@ -1,1 +1,1 @@
-"""Tables of README.md, one module for each experiment that has them."""
+"""Tables of README.md and docs/, one module for each experiment that has them."""
