@@ -122,7 +122,7 @@ def rows(entries: Sequence[Entry], ids: Sequence[str]) -> str:
 
 
 def short(entries: Sequence[Entry]) -> str:
-    """Markdown for the head of docs/ledger.md: counts by part and verdict, then what is not simply reproduced."""
+    """Markdown for docs/ledger.md: counts by part and verdict, then what is not reproduced."""
     lines = [f"| | {' | '.join(VERDICTS)} |", f"|---|{'---:|' * len(VERDICTS)}"]
     table = counts(entries)
     for part, row in table.items():
