@@ -2,16 +2,25 @@
 
     python -m research.main --config=configs/mlp.py:tanh-40
     python -m research.main --config=configs/mlp.py:all --config.seeds=5
-    python -m research.main --config=configs/mlp.py:tanh-40,smoke      # seconds; learns nothing
+    python -m research.main --config=configs/mlp.py:tanh-40,smoke      # seconds; learns little
 
 Variants: {relu,tanh,sigmoid,lecun}-{5,20,40}, and `all` for the twelve nets in one run.
-Expected: the table "Depth study" of README.md, whose row is the variant.
 Settings: report, Part B; defaults it leaves to Keras are Glorot-uniform kernels and zero biases.
+Results: docs/depth.md has every net; in short:
+
+<!-- generated: note-depth -->
+    python -m research.main --config=configs/mlp.py:all --config.seeds=20 --config.data.dir=DIR
+    seeds: 20; minutes on two CPU cores: 25
+    test accuracy (%), 5 hidden layers: ReLU, tanh, sigmoid, LeCun: 94.75, 95.18, 11.35, 95.28;
+      the report 96.2, 96.1, 11.3, 96.1; 3 CONTRADICTED, 1 REPRODUCED
+    test accuracy (%), 40 hidden layers: ReLU, tanh, sigmoid, LeCun: 13.27, 92.86, 11.35, 95.01;
+      the report 19.6, 95.4, 11.3, 96.3; 4 REPRODUCED
+<!-- end -->
 """
 
 from ml_collections import ConfigDict
 
-from configs.common import parse_variant
+from configs.common import add_data, add_devices, add_training, begin
 
 NETS = tuple(
     f"{name}-{depth}" for name in ("relu", "tanh", "sigmoid", "lecun") for depth in (5, 20, 40)
@@ -20,10 +29,7 @@ NETS = tuple(
 
 def get_config(arg: str = "relu-5") -> ConfigDict:
     """The config of one variant; raises ValueError listing the valid ones."""
-    variant, switches = parse_variant(arg, (*NETS, "all"), ("smoke",))
-    config = ConfigDict()
-    config.experiment = "depth"
-    config.name = arg.replace(",", "-")
+    config, variant, smoke = begin("depth", arg, (*NETS, "all"))
     config.nets = NETS if variant == "all" else (variant,)  # "activation-depth", one run each
 
     config.width = 32  # units in every hidden layer
@@ -33,22 +39,13 @@ def get_config(arg: str = "relu-5") -> ConfigDict:
     config.batch_size = 64
     config.eval_batch_size = 1000  # images at once when judging; does not change the result
     config.learning_rate = 0.01
-    config.seed = 0  # the first seed
-    config.seeds = 1  # how many nets, with seeds seed, seed + 1, ...
     config.probe = True  # record the gradients of every layer
 
-    config.data = ConfigDict()
-    config.data.source = "auto"  # or idx, tfds, sample, synthetic
-    config.data.dir = ""  # directory with the four IDX files
-    config.data.tfds_dir = ""  # "" is $TFDS_DATA_DIR or ~/tensorflow_datasets
-    config.data.download = True  # try the network if the full set is not on this machine
+    add_training(config)
+    add_data(config)
+    add_devices(config, cpu_devices=0, cpu_threads=1)  # too small for a second thread each
 
-    config.matmul_precision = "highest"  # of accelerators; or high, default
-    config.data_devices = 0  # that share each batch; 0: those that the seeds leave over; 1: none
-    config.cpu_devices = 0  # virtual devices that share the seeds; 0 is one per core
-    config.cpu_threads = 1  # threads of XLA; these nets are too small for a second one
-
-    if "smoke" in switches:
+    if smoke:
         config.epochs = 2
         config.data.source = "synthetic"
     return config

@@ -212,18 +212,19 @@ def _check_shared(workdir: Path) -> None:
 
 def _set_up(config: Config, cache: str) -> ModuleType:
     """The devices, the compiled programs of before, and the module of the experiment."""
+    if config.experiment not in EXPERIMENTS:
+        valid = ", ".join(EXPERIMENTS)
+        raise UserError(f"experiment: {config.experiment!r} is not one of {valid}")
+    trains = config.experiment != "noise"  # an attack has no seeds and shares no batches
     sharding.configure(
         cpu_devices=config.cpu_devices,
         cpu_threads=config.cpu_threads,
-        seeds=config.seeds if "seeds" in config else 1,
-        data_devices=config.data_devices if "data_devices" in config else 0,
+        seeds=config.seeds if trains else 1,
+        data_devices=config.data_devices if trains else 0,
         matmul_precision=config.matmul_precision,
     )
     if cache:
         sharding.cache_programs(cache)
-    if config.experiment not in EXPERIMENTS:
-        valid = ", ".join(EXPERIMENTS)
-        raise UserError(f"experiment: {config.experiment!r} is not one of {valid}")
     return importlib.import_module(EXPERIMENTS[config.experiment])
 
 

@@ -1,4 +1,4 @@
-"""The notebooks define nothing, hold no outputs, and run to their end on records and on runs."""
+"""The notebooks define nothing, hold no outputs, and run to their end on committed and own runs."""
 
 import ast
 import json
@@ -23,6 +23,12 @@ from research.page import viewer
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 NAMES = [path.stem for path in NOTEBOOKS]
+RUNS = {
+    "cifar": "results/noise-cifar10",
+    "exercise_1": "results/depth",
+    "exercise_2": "results/noise-mnist",
+    "exercise_3": "results/masks-vgg",
+}
 
 
 def cells(path, kind):
@@ -30,9 +36,10 @@ def cells(path, kind):
     return ["".join(cell["source"]) for cell in found if cell["cell_type"] == kind]
 
 
-def execute(path, run, monkeypatch):
+def execute(path, monkeypatch, run=None):
     """What each code cell shows: the value of its last line, as Jupyter has it."""
-    monkeypatch.setenv("NOTEBOOK_RUN", str(run))
+    if run:
+        monkeypatch.setenv("NOTEBOOK_RUN", str(run))
     monkeypatch.chdir(path.parent)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(viewer, "_DPI", 40)
@@ -69,27 +76,27 @@ def test_a_notebook_defines_nothing(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
-def test_a_notebook_has_no_outputs_and_its_numbers_are_those_of_the_records(path):
+def test_a_notebook_has_no_outputs_and_its_numbers_are_those_of_the_committed_runs(path):
     # Refused by `render_notebook`: outputs and counts of executions.
     assert documents.render_notebook(path.read_text(), ROOT, path.name) == path.read_text()
     first = cells(path, "code")[0]
-    assert 'RUN = os.environ.get("NOTEBOOK_RUN", "results")' in first
+    assert f'RUN = os.environ.get("NOTEBOOK_RUN", "{RUNS[path.stem]}")' in first
     assert (
         cells(path, "markdown")[-1].startswith(("## Exercises", "\n"))
         or "## Exercises" in (cells(path, "markdown")[-1])
     )
 
 
-# Pictures on the committed records, and what only a run can show.
-ON_RECORDS = {"cifar": (7, 1), "exercise_1": (8, 0), "exercise_2": (9, 0), "exercise_3": (6, 2)}
+# Pictures of the committed runs, and what only a run that is not trimmed can show.
+ON_RESULTS = {"cifar": (8, 0), "exercise_1": (8, 0), "exercise_2": (9, 0), "exercise_3": (6, 2)}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
-def test_a_notebook_runs_on_the_committed_records(path, monkeypatch):
-    shown = execute(path, "results", monkeypatch)
+def test_a_notebook_runs_on_the_committed_runs(path, monkeypatch):
+    shown = execute(path, monkeypatch)
     assert all(isinstance(one, viewer.Text | viewer.Picture) for one in shown)
-    assert (len(pictures(shown)), len(missing(shown))) == ON_RECORDS[path.stem]
-    assert shown[0].markdown.startswith("The committed records of `results/`.")
+    assert (len(pictures(shown)), len(missing(shown))) == ON_RESULTS[path.stem]
+    assert shown[0].markdown.startswith(f"The run in `{RUNS[path.stem]}`")
     assert all(one.png.startswith(b"\x89PNG") and one.words for one in pictures(shown))
     said = "\n".join(one.markdown for one in shown if isinstance(one, viewer.Text))
     assert "CONTRADICTED" in said or path.stem == "cifar"
@@ -120,15 +127,15 @@ def make_run(name, root, monkeypatch):
     return workdir
 
 
-# Pictures on a run, and what it lacks: nets, the report's method, a photograph.
-ON_RUNS = {"cifar": (5, 3), "exercise_1": (4, 4), "exercise_2": (6, 3), "exercise_3": (7, 1)}
+# Pictures of a run, and what it lacks: nets.
+ON_RUNS = {"cifar": (8, 0), "exercise_1": (4, 4), "exercise_2": (9, 0), "exercise_3": (8, 0)}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
 def test_a_notebook_runs_on_a_run(path, tmp_path, monkeypatch, quickly_compiled):
     run = make_run(path.stem, tmp_path, monkeypatch)
-    shown = execute(path, run, monkeypatch)
+    shown = execute(path, monkeypatch, run)
     assert shown[0].markdown.startswith(f"The run in `{run}`")
-    assert "judged by the committed records" in shown[0].markdown  # drawn data judge nothing
+    assert "by the committed runs" in shown[0].markdown  # drawn data judge nothing
     assert (len(pictures(shown)), len(missing(shown))) == ON_RUNS[path.stem]

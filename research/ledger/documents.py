@@ -13,7 +13,7 @@ from research.storage.run_directory import Run, load_run
 from research.structs import UserError
 
 # Besides the notebooks: where there are blocks that are generated.
-DOCUMENTS = ("README.md", "docs/*.md", "launch/README.md", "results/README.md")
+DOCUMENTS = ("README.md", "docs/*.md", "launch/README.md", "results/README.md", "configs/*.py")
 # Claims about accuracies and gradients that the section on the depth study shows.
 _DEPTH_CLAIMS = ("B17", "B19", "B20", "B21", "D10", "D11", "D12", "D15", "D16")
 _CLASSIFIERS = tuple(f"cnn-{variant}" for variant in cnn.VARIANTS)
@@ -46,6 +46,11 @@ def _benchmark(name: str, module: str = "") -> Make:
     return make
 
 
+def _note(study: str) -> Make:
+    """The numbers of a study, in the docstring of its config."""
+    return lambda root: overview.note(verdicts.judged(root), claims.read(), study)
+
+
 def _section(part: str) -> Make:
     return lambda root: text.section(verdicts.judged(root), part)
 
@@ -58,6 +63,7 @@ def _hypotheses(root: Path) -> str:
 # Name of a block: how it is made from the files under the root.
 BLOCKS: dict[str, Make] = {
     "overview": lambda root: overview.table(verdicts.judged(root), claims.read()),
+    **{f"note-{study}": _note(study) for study in ("depth", "classifiers", "noise", "masks")},
     "verdicts": lambda root: text.headline(verdicts.judged(root)) + ".",
     "depth": _of_run("depth", depth.table),
     "depth-claims": lambda root: text.rows(verdicts.judged(root), _DEPTH_CLAIMS),

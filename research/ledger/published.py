@@ -157,20 +157,20 @@ def quoted(word: str) -> str:
 
 def without_places(run: Run) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """config, versions and summary of a run without paths of the machine that it was made on."""
-    config, versions, summary = (
+    settings, versions, summary = (
         json.loads(json.dumps(content)) for content in (run.config, run.versions, run.summary)
     )
     for key in _PLACES:
-        if config.get("data", {}).get(key):
-            config["data"][key] = "DIR"
-    if "run" in config:
-        config["run"] = ""
+        if settings.get("data", {}).get(key):
+            settings["data"][key] = "DIR"
+    if "run" in settings:
+        settings["run"] = ""
     for content in (versions, summary):
         content.get("data", {}).pop("source", None)
     for part in summary.get("nets", {}).values():
         part.pop("run", None)
     summary.pop("out", None)
-    return config, versions, summary
+    return settings, versions, summary
 
 
 def _differing(run: Run, published: Published) -> list[str]:

@@ -1,16 +1,19 @@
-"""What stands on the page, from the records in results/ and the judged ledger: plain data."""
+"""Content of the page, as plain data: the judged ledger, attacked images and pictures of runs."""
 
 import base64
-import hashlib
 import io
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
+from research.data.datasets import CLASSES
+from research.ledger.published import command
+from research.ledger.tables import depth
+from research.storage.run_directory import Run
 from research.structs import UserError
 
 Entry = Mapping[str, Any]
@@ -27,42 +30,22 @@ KINDS = {
     "N": "number", "Q": "order or shape", "M": "mathematics", "C": "configuration",
     "X": "error in the text",
 }  # fmt: skip
-CLASSES = {
-    "mnist": tuple("0123456789"),
-    "cifar10": (
-        *("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-    ),
-}
 METHODS = {
     "faithful": "as the report does it",
     "minimal": "the smallest noise we find",
 }
-# A reading of gradients.json, in the words of the page.
-READINGS = {
+# Statistics of the gradients, in the words of the page.
+STATISTICS = {
     "kernel_abs_max": "largest |∂L/∂W| of all batches of the epoch",
     "kernel_abs_last": "largest |∂L/∂W| of the last batch",
     "layer_abs_max": "largest |∂L/∂W| with the biases",
     "kernel_signed_max": "largest signed ∂L/∂W",
     "signal_abs_max": "largest signal |∂L/∂z| that arrives at the layer",
 }
-PORTRAITS = ("masks_portrait.png", "masks_samples.png")
+# Numbers of an attacked image that the page shows.
+_NUMBERS = ("steps", "predicted", "probability", "l0", "l2", "linf", "psnr", "ssim", "success")
+_MOST_ROWS = 10  # attacked images below each other
 _PICTURE_PX, _QUALITY = 1200, 80  # of pictures in the page: the longer side, and WebP's quality
-
-
-def records(root: Path) -> dict[str, Any]:
-    """{name: content} of the records in results/ that the page is made from.
-
-    Raises UserError naming a file that is missing or cannot be read.
-    """
-    found: dict[str, Any] = {}
-    for name in ("depth", "gradients", "masks", "grids", "masks_pictures"):
-        path = root / "results" / f"{name}.json"
-        try:
-            found[name] = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            said = f"{path} cannot be read ({error}); make it: python -m research.report --collect"
-            raise UserError(said) from error
-    return found
 
 
 def verdicts(entries: Sequence[Entry]) -> list[dict[str, Any]]:
@@ -138,103 +121,113 @@ def sections(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     ]
 
 
-def explorer(gradients: Mapping[str, Any]) -> dict[str, Any]:
-    """The data of the curves over depth: {"readings": ..., "nets": {net: {reading: [m, l, h]}}}.
+def explorer(run: Run) -> dict[str, Any]:
+    """Data of the curves over depth: {"statistics": {name: words}, "nets": {net: {name: bands}}}.
 
-    Of each reading the median, lowest and highest of the seeds, [epoch][layer], epoch 0 being the
-    net before its first step.
+    bands: the median, the lowest and the highest of the seeds, each [epoch][layer], epoch 0 being
+    the net before its first step.
     """
-    readings = [
-        reading for reading in READINGS if reading in next(iter(gradients["nets"].values()))
-    ]
+    gradients = {net: depth.gradients(part) for net, part in run.nets.items()}
+    kept = [name for name in STATISTICS if name in next(iter(gradients.values()))]
     return {
-        "readings": {reading: READINGS[reading] for reading in readings},
+        "statistics": {name: STATISTICS[name] for name in kept},
         "nets": {
-            net: {
-                reading: [kept[reading][part] for part in ("median", "low", "high")]
-                for reading in readings
-            }
-            for net, kept in gradients["nets"].items()
+            net: {name: [values[name][part] for part in ("median", "low", "high")] for name in kept}
+            for net, values in gradients.items()
         },
     }
 
 
-def grids(root: Path, kept: Mapping[str, Any]) -> list[dict[str, Any]]:
+def grids(runs: Mapping[str, Run]) -> list[dict[str, Any]]:
     """The attacked images of each data set: one grid, with a sheet of pictures for each method.
 
-    Raises UserError for a sheet that is missing, or not of the run that the numbers are of, and
-    for methods that were not tried on the same images.
+    runs: of results/, of which those named grid-DATASET-METHOD are shown.
+    Raises UserError for methods that were not tried on the same images.
     """
     shown: list[dict[str, Any]] = []
     for dataset, classes in CLASSES.items():
-        runs = [kept[name] for m in METHODS if (name := f"{dataset}-{m}") in kept]
-        if not runs:
+        methods = {m: runs[name] for m in METHODS if (name := f"grid-{dataset}-{m}") in runs}
+        tries = [_attack(run, method) for method, run in methods.items()]
+        if not tries:
             continue
-        if any(run["images"] != runs[0]["images"] for run in runs):
-            raise UserError(f"grids.json: the methods on {dataset} have not the same images")
-        tries = [
-            {**run, "label": METHODS[run["method"]], "tally": tally(run),
-             "sheet": _sheet(root / "results" / f"grid_{dataset}-{run['method']}.png", run)}
-            for run in runs
-        ]  # fmt: skip
+        images = tries[0]["images"]
+        if any(attack["images"] != images for attack in tries):
+            raise UserError(f"results/: the methods on {dataset} have not the same images")
+        which = "the first test image of each class that the net has right"
+        if len(images) == 1:
+            which = f"test image {images[0]['image']}"
         shown.append(
-            {
-                "dataset": dataset,
-                "classes": classes,
-                "images": runs[0]["images"],
-                "which": _which(runs[0]["images"]),
-                "tries": tries,
-            }
-        )
+            {"dataset": dataset, "classes": classes, "images": images, "which": which,
+             "tries": tries}
+        )  # fmt: skip
     return shown
 
 
-def _which(images: Sequence[Mapping[str, int]]) -> str:
-    if len(images) == 1:
-        return f"test image {images[0]['image']}"
-    return "the first test image of each class that the net has right"
+def _attack(run: Run, method: str) -> dict[str, Any]:
+    """The images, cells and pictures of one attack, and where they come from."""
+    rows = attack_rows(run)
+    net, part = next(iter(run.nets.items()))
+    return {
+        "method": method,
+        "label": METHODS[method],
+        "net": net,
+        "epochs": part.summary["epochs"],
+        "caption": run.caption,
+        "command": command(run),
+        "images": [{"image": row[0]["image"], "actual": row[0]["actual"]} for row in rows],
+        "cells": [[{name: cell[name] for name in _NUMBERS} for cell in row] for row in rows],
+        "tally": tally(rows),
+        "sheet": _sheet(run, rows),
+    }
 
 
-def tally(run: Mapping[str, Any]) -> dict[str, int]:
-    """How many cells were tried and won toward other classes, and how many left their own."""
-    count: Counter[str] = Counter()
-    for about, row in zip(run["images"], run["cells"], strict=True):
-        for target, cell in enumerate(row):
-            kind = "untargeted" if target == about["actual"] else "targeted"
-            count[f"{kind}_tried"] += 1
-            count[f"{kind}_won"] += bool(cell["success"])
-    names = ("targeted_tried", "targeted_won", "untargeted_tried", "untargeted_won")
-    return {name: count[name] for name in names}
+def attack_rows(run: Run) -> list[list[dict[str, Any]]]:
+    """The cells of at most ten images, a row each: one of every class before a second one.
 
-
-def picture(root: Path, about: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A picture of results/ for the page: its address as data, and its size in pixels.
-
-    Raises UserError for a picture that is missing or is not the one that was recorded.
+    Rows are in the order of their class and number, the cells of a row in that of their target.
     """
-    content = _checked(root / "results" / name, about.get(name, {}).get("sha256", ""))
-    image = Image.open(io.BytesIO(content)).convert("RGB")
+    by_image: dict[int, list[dict[str, Any]]] = {}
+    for cell in run.cells:
+        by_image.setdefault(cell["image"], []).append(cell)
+    seen: Counter[int] = Counter()
+    ranked: list[tuple[int, int, int]] = []
+    for image in sorted(by_image):
+        actual = by_image[image][0]["actual"]
+        ranked.append((seen[actual], actual, image))
+        seen[actual] += 1
+    chosen = sorted(sorted(ranked)[:_MOST_ROWS], key=lambda each: each[1:])
+    return [sorted(by_image[image], key=lambda cell: cell["target"]) for *_, image in chosen]
+
+
+def tally(rows: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, int]:
+    """How many cells were tried and won toward other classes, and how many left their own."""
+    names = ("targeted_tried", "targeted_won", "untargeted_tried", "untargeted_won")
+    counts = {str(name): 0 for name in names}
+    for cell in (cell for row in rows for cell in row):
+        kind = "untargeted" if cell["target"] == cell["actual"] else "targeted"
+        counts[f"{kind}_tried"] += 1
+        counts[f"{kind}_won"] += bool(cell["success"])
+    return counts
+
+
+def picture(path: Path, headline: str) -> dict[str, Any]:
+    """A picture file for the page: its address as data, its size in pixels, and its headline."""
+    image = Image.open(path).convert("RGB")
     image.thumbnail((_PICTURE_PX, _PICTURE_PX), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
     image.save(stream, "WEBP", quality=_QUALITY, method=6)
     source = _address("image/webp", stream.getvalue())
-    return {"source": source, "width": image.width, "height": image.height, **about[name]}
+    return {"source": source, "width": image.width, "height": image.height, "headline": headline}
 
 
-def _sheet(path: Path, run: Mapping[str, Any]) -> str:
-    return _address("image/png", _checked(path, run["sheet_sha256"]))
-
-
-def _checked(path: Path, sha256: str) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be read ({error.strerror}); collect its run again"
-        ) from error
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise UserError(f"{path} is not of the run that its record is of; collect it again")
-    return content
+def _sheet(run: Run, rows: Sequence[Sequence[Mapping[str, Any]]]) -> str:
+    """All pictures of the rows as one PNG, originals in the first column."""
+    lines = [[run.clean(row[0]["image"])] + [run.adversarial(cell) for cell in row] for row in rows]
+    pixels = np.concatenate([np.concatenate(line, axis=1) for line in lines])
+    stream = io.BytesIO()
+    sheet = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    sheet.save(stream, "PNG", optimize=True)
+    return _address("image/png", stream.getvalue())
 
 
 def _address(kind: str, content: bytes) -> str:

@@ -7,7 +7,7 @@ it.  Source: report, figures 1-5 and 17.
 
 import base64
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib
@@ -21,6 +21,9 @@ from research.figures.depth import (
     draw_gradient_maxima,
 )
 from research.figures.style import ACTIVATIONS, Spread
+from research.ledger.published import command
+from research.ledger.tables import depth as depth_tables
+from research.storage.run_directory import Run
 
 _DEPTHS = (5, 20, 40)
 _EPOCHS = (0, 1, 2, 3)  # 0 is before the first step; the report trains Part C for three
@@ -62,9 +65,10 @@ def svg(figure: Figure) -> dict[str, Any]:
     return {"source": source, "width": width, "height": height}
 
 
-def accuracies(depth: Mapping[str, Any], reported: Mapping[str, float]) -> dict[str, Any]:
-    """The seeds of the twelve nets beside what the report says; depth: results/depth.json."""
-    values = {net: depth["test_accuracy"][net] for net in reported}
+def accuracies(run: Run) -> dict[str, Any]:
+    """The seeds of the nets of a depth study beside what the report says."""
+    values = {net: part.summary["test_accuracy"] for net, part in run.nets.items()}
+    reported = depth_tables.REPORTED
     means = [f"{_net(n)} {100 * np.mean(v):.1f} ({reported[n]:g})" for n, v in values.items()]
     return {
         "number": "Parts B and D",
@@ -72,85 +76,69 @@ def accuracies(depth: Mapping[str, Any], reported: Mapping[str, float]) -> dict[
         "alt": "Mean test accuracy of our seeds in percent, in brackets the report's: "
         + "; ".join(means)
         + ".",
-        "caption": f"After {depth['epochs']} epochs, batches of 64, SGD 0.01.",
-        "command": depth["command"],
-        **svg(draw_accuracies(values, reported, title="", caption=depth["data"]["caption"])),
+        "caption": f"After {run.config['epochs']} epochs; {_setting(run)}.",
+        "command": command(run),
+        **svg(draw_accuracies(values, reported, title="", caption=run.caption)),
     }
 
 
-def gradient_maxima(
-    gradients: Mapping[str, Any], seeds: int, depth: int, number: int
-) -> dict[str, Any]:
+def gradient_maxima(run: Run, depth: int, number: int) -> dict[str, Any]:
     """Depth against the largest gradient of nets of one depth: report, figures 1 to 3."""
     nets = [f"{name}-{depth}" for name in ("relu", "tanh", "sigmoid")]
-    drawn = draw_gradient_maxima(
-        {net: record(gradients, seeds, net) for net in nets},
-        epochs=_EPOCHS,
-        title="",
-        caption=gradients["data"]["caption"],
-    )
+    records = {net: gradients(run.nets[net]) for net in nets}
+    drawn = draw_gradient_maxima(records, epochs=_EPOCHS, title="", caption=run.caption)
     return {
         "number": f"Figure {number}",
         "title": f"Largest gradient by layer, {depth} hidden layers",
         "alt": f"{depth} hidden layers, largest weight gradient after epoch 3, median of the "
-        f"seeds: {_ends(gradients, nets)}.",
-        **_about(gradients),
+        f"seeds: {_ends(records)}.",
+        "caption": _about_gradients(run),
+        "command": command(run),
         **svg(drawn),
     }
 
 
-def gradient_comparison(gradients: Mapping[str, Any], seeds: int) -> dict[str, Any]:
+def gradient_comparison(run: Run) -> dict[str, Any]:
     """LeCun's gradients beside those of tanh at every depth: report, figure 5."""
     nets = [f"{name}-{depth}" for depth in _DEPTHS for name in ("tanh", "lecun")]
-    drawn = draw_gradient_comparison(
-        {net: record(gradients, seeds, net) for net in nets},
-        epochs=_EPOCHS,
-        title="",
-        caption=gradients["data"]["caption"],
-    )
+    records = {net: gradients(run.nets[net]) for net in nets}
+    drawn = draw_gradient_comparison(records, epochs=_EPOCHS, title="", caption=run.caption)
     return {
         "number": "Figure 5",
         "title": "Largest gradient by layer, LeCun and tanh",
-        "alt": "Largest weight gradient after epoch 3, median of the seeds: "
-        f"{_ends(gradients, nets)}.",
-        **_about(gradients),
+        "alt": f"Largest weight gradient after epoch 3, median of the seeds: {_ends(records)}.",
+        "caption": _about_gradients(run),
+        "command": command(run),
         **svg(drawn),
     }
 
 
-def learning_curves(depth: Mapping[str, Any]) -> dict[str, Any]:
+def learning_curves(run: Run) -> dict[str, Any]:
     """Accuracy and loss of tanh and LeCun over the epochs: report, figure 4."""
-    seeds = len(next(iter(depth["test_accuracy"].values())))
-    nets = [f"{name}-{layers}" for layers in _DEPTHS for name in ("tanh", "lecun")]
-    curves = {net: columns(depth["curves"][net], seeds) for net in nets}
+    nets = [f"{name}-{depth}" for depth in _DEPTHS for name in ("tanh", "lecun")]
+    tables = {net: curves(run.nets[net]) for net in nets}
     last = [
-        f"{_net(net)} {quantity} {factor * curves[net][f'test_{quantity}'].middle[-1]:.4g}"
+        f"{_net(net)} {quantity} {factor * tables[net][f'test_{quantity}'].middle[-1]:.4g}"
         for quantity, factor in (("accuracy", 100), ("loss", 1))
         for net in nets
     ]
-    caption = depth["data"]["caption"]
     return {
         "number": "Figure 4",
         "title": "Learning curves, LeCun and tanh",
         "alt": "On the test set after the last epoch, mean of the seeds: " + "; ".join(last) + ".",
         "caption": "Training dashed, test solid.",
-        "command": depth["command"],
-        **svg(draw_learning_curves(curves, title="", caption=caption)),
+        "command": command(run),
+        **svg(draw_learning_curves(tables, title="", caption=run.caption)),
     }
 
 
-def mask_curves(run: Mapping[str, Any]) -> dict[str, Any]:
+def mask_curves(run: Run) -> dict[str, Any]:
     """Accuracy and loss of the face-mask net, a line a seed, and the report's: figure 17."""
-    ends = [
-        100 * next(v for v in reversed(column) if v is not None and np.isfinite(v))
-        for column in zip(*run["curves"]["test_accuracy"], strict=True)
-    ]
-    stops = ", ".join(str(epoch) for epoch in run["epochs_trained"])
+    by_seed = zip(*(np.atleast_1d(row["test_accuracy"]) for row in run.metrics), strict=True)
+    ends = [100 * [v for v in seed if v is not None and np.isfinite(v)][-1] for seed in by_seed]
+    stops = ", ".join(str(epoch) for epoch in run.summary["epochs_trained"])
     drawn = draw_curves_with_stop(
-        rows_of(run["curves"]),
-        reported=rows_of(REPORTED_MASKS),
-        title="",
-        caption=run["data"]["caption"],
+        run.metrics, reported=reported_masks(), title="", caption=run.caption
     )
     return {
         "number": "Figure 17",
@@ -158,60 +146,77 @@ def mask_curves(run: Mapping[str, Any]) -> dict[str, Any]:
         "alt": f"Early stopping ended the seeds after {stops} epochs, with a test accuracy of "
         f"{', '.join(f'{end:.1f}' for end in ends)} percent; the report's after 14 epochs, with "
         f"{100 * REPORTED_MASKS['test_accuracy'][-1]:.1f} percent.",
-        "caption": f"{len(run['seeds'])} seeds, each as long as it was trained, beside the log of "
-        "the report, which had 12,243 faces, of which part cannot be had.",
-        "command": run["command"],
+        "caption": f"{len(ends)} seeds, each as long as it was trained, beside the log of the "
+        "report, which had 12,243 faces, of which part cannot be had.",
+        "command": command(run),
         **svg(drawn),
     }
 
 
-def record(
-    gradients: Mapping[str, Any], seeds: int, net: str, statistic: str = _STATISTIC
-) -> dict[str, Any]:
-    """A statistic of a net of gradients.json for `figures.depth`."""
-    kept = gradients["nets"][net][statistic]
-    median, low, high = (np.array(kept[part], np.float64) for part in ("median", "low", "high"))
+def gradients(net: Run, statistic: str = _STATISTIC) -> dict[str, Any]:
+    """A statistic of a net's gradients for `figures.depth`: {epochs, layers, statistic: Spread}.
+
+    {} of a net that was not probed.  Raises KeyError for another statistic than those of
+    `tables.depth.gradients`.
+    """
+    kept = depth_tables.gradients(net)
+    if not kept:
+        return {}
+    median, low, high = (
+        np.array(kept[statistic][part], np.float64) for part in ("median", "low", "high")
+    )
     hidden = [f"hidden_{i}" for i in range(median.shape[1] - 1)]
     return {
         "epochs": np.arange(len(median)),
         "layers": np.array([*hidden, "output"]),
-        statistic: Spread(median, low, high, seeds, np.zeros(median.shape, int)),
+        statistic: Spread(median, low, high, _seeds(net), np.zeros(median.shape, int)),
     }
 
 
-def columns(curves: Mapping[str, Mapping[str, Sequence[float]]], seeds: int) -> dict[str, Any]:
-    """Curves of a net of depth.json for `figures.curves`."""
+def curves(net: Run) -> dict[str, Any]:
+    """The metrics of a net for `figures.curves`: {epoch: [E], test_loss: Spread [E], ...}."""
     table: dict[str, Any] = {}
-    for key, kept in curves.items():
+    for key, kept in depth_tables.curves(net).items():
         mean, low, high = (np.array(kept[part], np.float64) for part in ("mean", "low", "high"))
-        table[key] = Spread(mean, low, high, seeds, np.zeros(mean.shape, int), "mean")
+        table[key] = Spread(mean, low, high, _seeds(net), np.zeros(mean.shape, int), "mean")
         table["epoch"] = np.arange(1, len(mean) + 1)
     return table
 
 
-def rows_of(curves: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """{key: [E]} as a row for each epoch."""
+def reported_masks() -> list[dict[str, float]]:
+    """The log of the report's face-mask net, a row for each epoch: its figure 16."""
     return [
-        {"epoch": epoch, **dict(zip(curves, values, strict=True))}
-        for epoch, values in enumerate(zip(*curves.values(), strict=True), 1)
+        {"epoch": epoch, **dict(zip(REPORTED_MASKS, values, strict=True))}
+        for epoch, values in enumerate(zip(*REPORTED_MASKS.values(), strict=True), 1)
     ]
 
 
-def _ends(gradients: Mapping[str, Any], nets: Iterable[str]) -> str:
+def _seeds(net: Run) -> int:
+    return len(np.atleast_1d(net.summary["test_accuracy"]))
+
+
+def _ends(records: Mapping[str, Mapping[str, Any]]) -> str:
     """ "ReLU-5 0.19 in the first layer, 0.85 in the output; ..." """
-    medians = {net: gradients["nets"][net][_STATISTIC]["median"][_EPOCHS[-1]] for net in nets}
+    medians = {net: record[_STATISTIC].middle[_EPOCHS[-1]] for net, record in records.items()}
     return "; ".join(
         f"{_net(net)} {power(median[0])} in the first layer, {power(median[-1])} in the output"
         for net, median in medians.items()
     )
 
 
-def _about(gradients: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        "caption": "Before the first step and after epochs 1, 2 and 3; 32 units a layer, batches "
-        "of 64, SGD 0.01. On a log axis a band that holds zero ends at the axis.",
-        "command": gradients["command"],
-    }
+def _about_gradients(run: Run) -> str:
+    return (
+        f"Before the first step and after epochs 1, 2 and 3; {_setting(run)}. On a log axis a band "
+        "that holds zero ends at the axis."
+    )
+
+
+def _setting(run: Run) -> str:
+    config = run.config
+    return (
+        f"{config['width']} units a layer, batches of {config['batch_size']}, "
+        f"SGD {config['learning_rate']:g}"
+    )
 
 
 def _net(net: str) -> str:

@@ -62,12 +62,12 @@ function depth() {
   const asked = () => {
     const values = new FormData(form);
     return { layers: values.get("layers"), axis: values.get("axis"), nets: values.getAll("net"),
-      reading: values.get("reading"), epoch: +form.elements.epoch.value };
+      statistic: values.get("statistic"), epoch: +form.elements.epoch.value };
   };
   function rows(now) {
     const found = [];
     for (const net of now.nets) {
-      const [middle, low, high] = data.nets[`${net}-${now.layers}`][now.reading].map((part) => part[now.epoch]);
+      const [middle, low, high] = data.nets[`${net}-${now.layers}`][now.statistic].map((part) => part[now.epoch]);
       middle.forEach((y, i) => found.push({ key: net, net: names[net], x: i + 1, y, low: low[i], high: high[i] }));
     }
     return found;
@@ -76,7 +76,7 @@ function depth() {
   function ends(now) {
     let least = Infinity, most = -Infinity;
     for (const net of now.nets) {
-      for (const part of data.nets[`${net}-${now.layers}`][now.reading]) {
+      for (const part of data.nets[`${net}-${now.layers}`][now.statistic]) {
         for (const value of part.flat()) {
           if (now.axis === "log" && value <= 0) continue;
           least = Math.min(least, value);
@@ -87,7 +87,7 @@ function depth() {
     if (!(most > least)) return [1e-3, 1];
     return now.axis === "log" ? [least, most * 1.2] : [Math.min(0, least), most];
   }
-  // As `decades` of charts.py.
+  // Ticks of a log axis: seven at most, at 1, 2 and 5 over less than two decades.
   function decades(least, most) {
     const low = Math.log10(least), high = Math.log10(most), found = [];
     const first = Math.ceil(low - 1e-9), last = Math.floor(high + 1e-9), near = high - low < 2;
@@ -134,7 +134,7 @@ function depth() {
   }
   async function paint() {
     const slider = form.elements.epoch;
-    slider.max = Object.values(data.nets)[0][form.elements.reading.value][0].length - 1;
+    slider.max = Object.values(data.nets)[0][form.elements.statistic.value][0].length - 1;
     const now = asked(), found = rows(now), [least, most] = ends(now);
     $("#epoch-says").textContent = now.epoch;
     slider.setAttribute("aria-valuetext", now.epoch ? `epoch ${now.epoch}` : "before the first step");

@@ -1,4 +1,4 @@
-"""One HTML file out of records, ledger, templates, style sheet and scripts; nothing is fetched."""
+"""One HTML file out of runs, ledger, template, style sheet and scripts; nothing is fetched."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,67 +6,86 @@ from typing import Any
 
 import jinja2
 
-from research.ledger import verdicts
-from research.ledger.tables.depth import REPORTED
-from research.page import charts, collect, content, drawings
+from research.ledger import published, verdicts
+from research.page import charts, content, drawings
 from research.storage import run_directory
+from research.storage.run_directory import Run
 from research.structs import UserError
 
 FOLDER = Path(__file__).parent
 MOST_BYTES = 10_000_000
+_RUNS = ("depth", "masks-vgg", "masks-drawn", "masks-smoke", "predict-portrait", "predict-drawn")
 
 
 def write(path: Path, root: Path) -> None:
     """Write the page of the repository at `root` to `path`, in one move.
 
-    Raises UserError for a record that is missing, cannot be read, or is not of its pictures, and
-    for a page that is too large to be sent to anybody.
+    Raises UserError for a run of results/ that is missing or cannot be read, and for a page that is
+    too large to be sent to anybody.
     """
-    made = page(gather(root, verdicts.judged(root))).encode()
-    if len(made) > MOST_BYTES:
-        said = f"the page has {len(made):,} bytes, {MOST_BYTES:,} at most"
-        raise UserError(f"{said}: collect fewer or smaller pictures into results/")
-    run_directory.replace(path, made)
+    document = page(gather(published.read(root / "results"), verdicts.judged(root))).encode()
+    if len(document) > MOST_BYTES:
+        size = f"the page has {len(document):,} bytes, {MOST_BYTES:,} at most"
+        raise UserError(f"{size}: keep fewer or smaller pictures in results/")
+    run_directory.replace(path, document)
 
 
-def gather(root: Path, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Everything that the template names; entries: as `book.judged` gives them."""
-    kept = content.records(root)
-    depth, gradients, masks = kept["depth"], kept["gradients"], kept["masks"]
-    seeds = len(next(iter(depth["test_accuracy"].values())))
-    shown = content.ledger(entries)
+def gather(runs: Mapping[str, Run], entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Everything that the template names; runs: of results/; entries: of `verdicts.judged`.
+
+    Raises UserError naming a run that is missing.
+    """
+    if missing := [name for name in _RUNS if name not in runs]:
+        raise UserError(
+            f"results/{missing[0]} is missing; make its run and keep it: "
+            "python -m research.report --collect=RUN"
+        )
+    study, masks = runs["depth"], runs["masks-vgg"]
+    claims = content.ledger(entries)
     return {
         "verdicts": content.verdicts(entries),
         "kinds": content.KINDS,
         "sections": content.sections(entries),
-        "entries": shown,
-        "contradicted": [entry for entry in shown if entry["verdict"] == "CONTRADICTED"],
-        "depth": depth,
-        "seeds": seeds,
+        "entries": claims,
+        "contradicted": [claim for claim in claims if claim["verdict"] == "CONTRADICTED"],
+        "depth": study,
         "activations": charts.ACTIVATIONS,
-        "accuracies": drawings.accuracies(depth, REPORTED),
+        "accuracies": drawings.accuracies(study),
         "depth_figures": [
-            *(
-                drawings.gradient_maxima(gradients, seeds, layers, number)
-                for number, layers in ((1, 5), (2, 20), (3, 40))
-            ),
-            drawings.learning_curves(depth),
-            drawings.gradient_comparison(gradients, seeds),
+            drawings.gradient_maxima(study, 5, 1),
+            drawings.gradient_maxima(study, 20, 2),
+            drawings.gradient_maxima(study, 40, 3),
+            drawings.learning_curves(study),
+            drawings.gradient_comparison(study),
         ],
-        "masks_caption": masks["vgg"]["data"]["caption"],
-        "mask_curves": drawings.mask_curves(masks["vgg"]),
+        "masks_caption": masks.caption,
+        "mask_curves": drawings.mask_curves(masks),
         "explorer": {
-            **content.explorer(gradients),
+            **content.explorer(study),
             "log": charts.explorer(log=True),
             "linear": charts.explorer(log=False),
         },
-        "grids": content.grids(root, kept["grids"]),
+        "grids": content.grids(runs),
         "pictures": {
-            name.partition(".")[0]: content.picture(root, kept["masks_pictures"], name)
-            for name in (collect.SCORED, collect.DRAWN, *content.PORTRAITS)
+            "scored": _figure(runs["masks-drawn"], "scored"),
+            "samples": _figure(runs["masks-smoke"], "samples"),
+            "portrait": _panels(runs["predict-portrait"]),
+            "drawn": _panels(runs["predict-drawn"]),
         },
         "runtime": charts.runtime(),
     }
+
+
+def _figure(run: Run, name: str) -> dict[str, Any]:
+    return content.picture(run.figure(name), run.summary["headline"])
+
+
+def _panels(run: Run) -> dict[str, Any]:
+    """The annotated photograph of a run of `research.predict`."""
+    panels = sorted(run.path.glob("**/*-panels.*"))
+    if not panels:
+        raise UserError(f"{run.path} holds no panels of an annotated photograph; collect it again")
+    return content.picture(panels[0], run.summary["headline"])
 
 
 def page(values: Mapping[str, Any]) -> str:

@@ -6,14 +6,12 @@ import jax
 import matplotlib.image
 import numpy as np
 import pytest
-from recording import READ, Recording
 
 from configs import cnn as configs
 from research.experiments import classifiers, trainer
 from research.runtime import preemption
 from research.storage import run_directory
-from research.structs import Metrics, UserError
-from research.training.epoch import EpochResult
+from research.structs import UserError
 from research.training.step import Loop
 
 SMALL = {
@@ -275,30 +273,3 @@ def test_a_net_too_deep_for_its_images_is_refused_before_anything_is_written(tmp
     with pytest.raises(UserError, match=r"nothing is left of the image .*conv_1"):
         _ = classifiers.run(smoke(pools=(11, 2)), tmp_path)
     assert not (tmp_path / "config.json").exists()
-
-
-def one_line(task, config, workdir, train_set, test_set):
-    """States of the right shapes and a line of metrics, as if there had been an epoch."""
-    count = Metrics(*(np.ones(1, np.int32) for _ in range(3)))
-    result = EpochResult(count, count, {}, np.zeros(1), np.ones(1, bool))
-    run_directory.write_row(workdir, trainer.row_of(1, result, 1.0, 1))
-    return trainer.template(task, config.seeds, train_set)
-
-
-@pytest.mark.usefixtures("no_figures")
-@pytest.mark.parametrize("variant", ["mnist", "mnist-best"])
-def test_every_key_of_the_config_is_read_by_some_code(variant, tmp_path, monkeypatch):
-    """Keys of the door itself (experiment, and the machine's) are read in research/main.py."""
-    plain = smoke(variant)
-    config = Recording(plain.to_dict())
-    config.data = Recording(plain.data.to_dict())
-    monkeypatch.setattr(
-        run_directory, "begin", lambda *_, **__: None
-    )  # writes every key, uses none
-    monkeypatch.setattr(trainer, "train_net", one_line)
-    logits = np.zeros((1, 256, 10), np.float32)
-    monkeypatch.setattr(classifiers, "predict_all", lambda *_, **__: logits)
-    READ.clear()
-    _ = classifiers.run(config, tmp_path)
-    of_the_door = {"experiment", "cpu_devices", "cpu_threads", "matmul_precision"}
-    assert {*plain.keys(), *plain.data.keys()} - READ == of_the_door

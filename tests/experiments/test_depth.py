@@ -1,11 +1,9 @@
-import contextlib
 import json
 
 import matplotlib.image
 import numpy as np
 import object_store
 import pytest
-from recording import READ, Recording
 
 from configs import mlp as configs
 from research.experiments import depth
@@ -230,25 +228,3 @@ def test_a_description_has_the_layers_the_steps_and_the_cost(depth_, parameters)
     assert parameters in text
     assert "8 steps an epoch, 16 in all" in text
     assert "FLOPs" in text and "MiB" in text
-
-
-def test_every_key_of_the_config_is_read_by_some_code(tmp_path, monkeypatch):
-    """Keys of the door itself (experiment, name and the CPU's) are read in research/main.py."""
-    from research import main
-
-    plain = smoke("relu-5", epochs=1)
-    config = Recording(plain.to_dict())
-    config.data = Recording(plain.data.to_dict())
-    monkeypatch.setattr(
-        run_directory, "begin", lambda *_, **__: None
-    )  # writes every key, uses none
-    READ.clear()
-    _ = depth.run(config, tmp_path)
-    monkeypatch.setattr(main.sharding, "configure", lambda **_: None)
-    monkeypatch.setattr(main.sharding, "cache_programs", lambda *_: None)
-    monkeypatch.setattr(main.preemption, "install", lambda: None)
-    monkeypatch.setattr(depth, "run", lambda *_: {"headline": ""})
-    with contextlib.suppress(SystemExit):
-        _ = main.run_experiment(config, tmp_path, dry_run=False, cache="")
-    keys = {*plain.keys(), *plain.data.keys()} - {"name"}  # the default work directory is named so
-    assert keys - READ == set()

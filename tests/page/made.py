@@ -1,6 +1,5 @@
-"""Made-up records and claims, as small as a page can be made of."""
+"""Made-up runs and claims, as small as a page can be made of."""
 
-import hashlib
 import io
 import json
 
@@ -9,16 +8,10 @@ from PIL import Image
 
 from research.ledger import verdicts
 from research.ledger.tables.depth import REPORTED
-from research.page import collect, content
+from research.page import content
+from research.storage import run_directory
 
-ORIGIN = {
-    "command": "python -m research.main --config=configs/some.py",
-    "epochs": 10,
-    "data": {"name": "MNIST", "caption": "MNIST, all of it"},
-    "device": "a device",
-    "packages": {"jax": "0.0.1"},
-    "git_commit": "abcdef0123456789",
-}
+KEYS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 HOSTILE = '<script>alert("claimed")</script> & more'
 
 
@@ -66,77 +59,101 @@ def entries():
     return [*claims, second, hostile]
 
 
-def depth():
-    """Like results/depth.json, of two seeds."""
-    keys = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
-    last = {key: {net: [0.5, 0.9] for net in REPORTED} for key in keys}
-    curve = {name: [0.4, 0.5, 0.6] for name in ("mean", "low", "high")}
-    return {**ORIGIN, **last, "curves": {net: dict.fromkeys(keys, curve) for net in REPORTED}}
-
-
-def gradients():
-    """Like results/gradients.json: 10^-layer at epoch 0, ten times more with every epoch."""
-
-    def reading(net, epochs):
-        layers = int(net.partition("-")[2]) + 1
-        grid = np.arange(epochs)[:, None] - np.arange(1, layers + 1)
-        bands = {"median": 0.0, "low": -0.5, "high": 0.5}
-        return {name: (10.0 ** (grid + shift)).tolist() for name, shift in bands.items()}
-
-    nets = {
-        net: {"kernel_abs_max": reading(net, 11), "signal_abs_max": reading(net, 4)}
-        for net in REPORTED
+def write(folder, config, summary, files):
+    """A finished run; files: {path below its directory: content}."""
+    versions = {
+        "data": {"name": "MNIST", "caption": "MNIST, all of it", "full": True},
+        "device": "a device",
+        "packages": {"jax": "0.0.1"},
+        "git_commit": "abcdef0123456789",
     }
-    return {**ORIGIN, "readings": [], "nets": nets}
+    parts = {"config": config, "versions": versions, "summary": summary}
+    parts = {f"{name}.json": json.dumps(part) for name, part in parts.items()}
+    for name, whole in {**files, **parts}.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(whole if isinstance(whole, bytes) else whole.encode())
+    return run_directory.load_run(folder)
 
 
-def masks():
-    """Like results/masks.json: two seeds, the second of which stopped first."""
-    rows = [[0.5, 0.6], [0.4, 0.7], [0.3, None]]
-    keys = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
-    run = {**ORIGIN, "seeds": [0, 1], "epochs_trained": [3, 2]}
-    return {"vgg": run | {"curves": dict.fromkeys(keys, rows)}}
+def lines(rows):
+    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
-def sheet(rows, columns, first=0, side=4):
-    """A PNG whose pictures differ: the grey level says row and column."""
-    levels = first + np.arange(rows * columns).reshape(rows, columns)
-    pixels = np.kron(levels, np.ones((side, side)))
+def bands(net, epochs):
+    """10^-layer at epoch 0, ten times more with every epoch; half a decade around."""
+    layers = int(net.partition("-")[2]) + 1
+    grid = np.arange(epochs)[:, None] - np.arange(1, layers + 1)
+    shifts = {"median": 0.0, "low": -0.5, "high": 0.5}
+    return {name: (10.0 ** (grid + shift)).tolist() for name, shift in shifts.items()}
+
+
+def depth(folder):
+    """A trimmed depth study of two seeds."""
+    config = {"experiment": "depth", "name": "all", "width": 32, "batch_size": 64, "epochs": 10}
+    config |= {"learning_rate": 0.01, "seeds": 2, "nets": list(REPORTED)}
+    curve = {name: [value] * 3 for name, value in (("mean", 0.6), ("low", 0.5), ("high", 0.7))}
+    files = {}
+    for net in REPORTED:
+        gradients = {"kernel_abs_max": bands(net, 11), "signal_abs_max": bands(net, 4)}
+        content = {"curves": dict.fromkeys(KEYS, curve), "gradients": gradients}
+        files[f"{net}/over_seeds.json"] = json.dumps(content)
+    nets = {net: {"test_accuracy": [0.5, 0.9]} for net in REPORTED}
+    return write(folder, config, {"nets": nets, "headline": "many nets"}, files)
+
+
+def masks(folder):
+    """The report's face-mask net with two seeds, the second of which stopped first."""
+    config = {"experiment": "masks", "name": "vgg", "seeds": 2, "data": {}}
+    rows = [
+        {"epoch": epoch, **dict.fromkeys(KEYS, values)}
+        for epoch, values in enumerate([[0.5, 0.6], [0.4, 0.7], [0.3, None]], 1)
+    ]
+    summary = {"net": "vgg", "epochs_trained": [3, 2]}
+    return write(folder, config, summary, {"metrics.jsonl": lines(rows)})
+
+
+def picture(kind="png", level=0, side=4):
     stream = io.BytesIO()
-    Image.fromarray(pixels.astype(np.uint8)).save(stream, "PNG")
+    Image.new("L", (side, side), level).save(stream, kind)
     return stream.getvalue()
 
 
-def grid(dataset="mnist", method="minimal", actual=(0, 7), **changes):
-    """A record of grids.json without its sheet; the last cell of a row has failed."""
+def attack(folder, dataset="mnist", method="minimal", actual=(0, 7), first=0):
+    """An attack whose last cell of a row has failed; grey levels say row and column."""
+    config = {"experiment": "noise", "name": dataset, "dataset": dataset, "method": method}
     numbers = {"steps": 3, "predicted": 1, "probability": 0.5, "l0": 9, "l2": 0.7, "linf": 0.2,
                "psnr": 30.0, "ssim": 0.9}  # fmt: skip
-    cells = [[numbers | {"success": target < 9} for target in range(10)] for _ in actual]
-    images = [{"image": 3 + i, "actual": label} for i, label in enumerate(actual)]
-    about = {"dataset": dataset, "method": method, "net": "mnist", "words": "some images"}
-    return {**ORIGIN, **about, "images": images, "cells": cells} | changes
+    cells, files = [], {}
+    for row, label in enumerate(actual):
+        image = 3 + row
+        files[f"clean/{image:05d}.png"] = picture(level=first + 11 * row)
+        for target in range(10):
+            file = f"cells/{image:05d}-to-{target}.png"
+            files[file] = picture(level=first + 11 * row + 1 + target)
+            about = {"image": image, "actual": label, "target": target, "file": file}
+            cells.append({**about, **numbers, "success": target < 9})
+    cells[0]["l2"] = 1.5 + first / 100
+    summary = {"method": method, "nets": {dataset: {"epochs": 4}}}
+    return write(folder, config, summary, {"cells.jsonl": lines(cells), **files})
 
 
 def root(folder):
-    """A folder with results/ of everything that the page needs."""
+    """A folder with results/ of every run that the page needs."""
     results = folder / "results"
-    results.mkdir()
-    kept = {}
+    _ = depth(results / "depth")
+    _ = masks(results / "masks-vgg")
     for dataset, actual in (("mnist", (0, 7)), ("cifar10", (7,))):
         for i, method in enumerate(content.METHODS):
-            made = sheet(len(actual), 11, first=100 * i)  # the two sheets differ
-            (results / f"grid_{dataset}-{method}.png").write_bytes(made)
-            found = grid(dataset, method, actual, sheet_sha256=hashlib.sha256(made).hexdigest())
-            found["cells"][0][0]["l2"] = 1.5 + i
-            kept[f"{dataset}-{method}"] = found
-    pictures = {}
-    for name in (collect.SCORED, collect.DRAWN, *content.PORTRAITS):
-        stream = io.BytesIO()
-        Image.new("RGB", (30, 20), "green").save(stream, name.rpartition(".")[2])
-        (results / name).write_bytes(stream.getvalue())
-        sha256 = hashlib.sha256(stream.getvalue()).hexdigest()
-        pictures[name] = {"sha256": sha256, "headline": f"headline of {name}"}
-    records = {"depth": depth(), "gradients": gradients(), "masks": masks(), "grids": kept}
-    for name, record in (records | {"masks_pictures": pictures}).items():
-        (results / f"{name}.json").write_text(json.dumps(record))
+            place = results / f"grid-{dataset}-{method}"
+            _ = attack(place, dataset, method, actual, first=100 * i)
+    for name, file in (
+        ("masks-drawn", "figures/scored.webp"),
+        ("masks-smoke", "figures/samples.png"),
+        ("predict-portrait", "portrait-panels.png"),
+        ("predict-drawn", "drawn-panels.webp"),
+    ):
+        config = {"experiment": name.partition("-")[0], "name": name, "data": {}}
+        summary = {"headline": f"headline of {name}"}
+        _ = write(results / name, config, summary, {file: picture(file.rpartition(".")[2])})
     return folder

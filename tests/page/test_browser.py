@@ -19,7 +19,7 @@ PHONE, DESK = {"width": 390, "height": 844}, {"width": 1440, "height": 900}
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
-    """A page of made-up records, with Vega in it."""
+    """A page of made-up runs, with Vega in it."""
     folder = made.root(tmp_path_factory.mktemp("page"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(render.verdicts, "judged", lambda root: made.entries())
@@ -110,7 +110,7 @@ def test_the_slider_moves_the_curves_through_the_epochs(opened):
     page.get_by_role("checkbox", name="tanh").uncheck()
     page.wait_for_function("!document.querySelector('#depth-chart path[stroke=\"var(--tanh)\"]')")
     page.get_by_role("radio", name="linear").check()
-    page.get_by_label("Reading").select_option("signal_abs_max")
+    page.get_by_label("Statistic").select_option("signal_abs_max")
     page.wait_for_function("document.querySelector('#epoch').max === '3'")
     assert page.locator("#epoch-says").inner_text() == "3"
 

@@ -1,10 +1,15 @@
-"""What stands on the page: words and numbers of made-up claims and records."""
+"""Content of the page: words and numbers of made-up claims and runs."""
 
-import json
+import base64
+import io
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from page import made
+from research.ledger import published
 from research.page import content
 from research.structs import UserError
 
@@ -52,56 +57,50 @@ def test_a_claim_is_found_by_its_id_its_words_and_the_name_of_its_kind():
     assert all(word in shown["searched"] for word in ("e22", "digit zero", "error in the text"))
 
 
-def test_curves_of_readings_that_were_kept_are_given_as_median_lowest_and_highest():
-    kept = content.explorer(made.gradients())
-    assert list(kept["readings"]) == ["kernel_abs_max", "signal_abs_max"]
+def test_gradients_that_were_kept_are_given_as_median_lowest_and_highest(tmp_path):
+    kept = content.explorer(made.depth(tmp_path))
+    assert list(kept["statistics"]) == ["kernel_abs_max", "signal_abs_max"]
     median, low, high = kept["nets"]["tanh-5"]["kernel_abs_max"]
     assert len(median) == 11 and len(median[0]) == 6
     assert low[2][3] < median[2][3] < high[2][3]
 
 
-def test_cells_toward_their_own_class_are_counted_apart():
-    assert content.tally(made.grid(actual=(0, 9))) == {
+def test_untargeted_cells_are_counted_apart(tmp_path):
+    run = made.attack(tmp_path, actual=(0, 9))
+    assert content.tally(content.attack_rows(run)) == {
         "targeted_tried": 18, "targeted_won": 17, "untargeted_tried": 2, "untargeted_won": 1,
     }  # fmt: skip
 
 
+def test_of_many_images_one_of_every_class_comes_before_a_second_one():
+    cells = [
+        {"image": image, "actual": image // 6, "target": target}
+        for image in range(18)
+        for target in (1, 0)
+    ]
+    rows = content.attack_rows(SimpleNamespace(cells=cells))
+    assert [row[0]["image"] for row in rows] == [0, 1, 2, 3, 6, 7, 8, 12, 13, 14]
+    assert [cell["target"] for cell in rows[0]] == [0, 1]
+
+
 def test_methods_are_shown_side_by_side_on_the_same_images_only(tmp_path):
-    made.root(tmp_path)
-    kept = json.loads((tmp_path / "results" / "grids.json").read_text())
-    digits, horse = content.grids(tmp_path, kept)
-    assert [run["method"] for run in digits["tries"]] == ["faithful", "minimal"]
-    assert digits["tries"][0]["sheet"] != digits["tries"][1]["sheet"]
+    runs = published.read(made.root(tmp_path) / "results")
+    digits, horse = content.grids(runs)
+    assert [attack["method"] for attack in digits["tries"]] == ["faithful", "minimal"]
     assert horse["which"] == "test image 3" and len(horse["classes"]) == 10
-    kept["mnist-minimal"]["images"][0]["image"] = 4
+    png = base64.b64decode(digits["tries"][1]["sheet"].partition(",")[2])
+    levels = np.asarray(Image.open(io.BytesIO(png)))[::4, ::4]
+    np.testing.assert_array_equal(levels, 100 + np.arange(22).reshape(2, 11))
+    runs["grid-mnist-minimal"].cells.pop()
+    for cell in runs["grid-mnist-minimal"].cells[:10]:
+        cell["image"] = 4
     with pytest.raises(UserError, match="have not the same images"):
-        _ = content.grids(tmp_path, kept)
-
-
-def test_pictures_that_are_not_of_their_record_are_refused(tmp_path):
-    made.root(tmp_path)
-    sheet = tmp_path / "results" / "grid_mnist-minimal.png"
-    sheet.write_bytes(sheet.read_bytes() + b"x")
-    kept = json.loads((tmp_path / "results" / "grids.json").read_text())
-    with pytest.raises(UserError, match=r"grid_mnist-minimal\.png is not of the run"):
-        _ = content.grids(tmp_path, kept)
-    sheet.unlink()
-    with pytest.raises(UserError, match=r"grid_mnist-minimal\.png cannot be read"):
-        _ = content.grids(tmp_path, kept)
+        _ = content.grids(runs)
 
 
 def test_a_picture_is_inside_the_page_and_no_larger_than_a_screen(tmp_path, monkeypatch):
-    made.root(tmp_path)
     monkeypatch.setattr(content, "_PICTURE_PX", 15)
-    about = json.loads((tmp_path / "results" / "masks_pictures.json").read_text())
-    shown = content.picture(tmp_path, about, "masks_portrait.png")
-    assert (shown["width"], shown["height"]) == (15, 10)
+    Image.new("RGB", (30, 20), "green").save(tmp_path / "photo.png")
+    shown = content.picture(tmp_path / "photo.png", "a headline")
+    assert (shown["width"], shown["height"], shown["headline"]) == (15, 10, "a headline")
     assert shown["source"].startswith("data:image/webp;base64,")
-    assert shown["headline"] == "headline of masks_portrait.png"
-
-
-def test_a_record_that_is_missing_is_named_with_what_makes_it(tmp_path):
-    made.root(tmp_path)
-    (tmp_path / "results" / "gradients.json").unlink()
-    with pytest.raises(UserError, match=r"gradients\.json cannot be read .* --collect"):
-        _ = content.records(tmp_path)

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from page import made
+from research.ledger import published
 from research.page import charts, drawings, render
 from research.structs import UserError
 
@@ -39,14 +40,15 @@ class Tree(HTMLParser):
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
-    """A page of made-up records; the charts are tested in test_charts.py."""
+    """A page of made-up runs; the charts are tested in test_charts.py."""
     folder = made.root(tmp_path_factory.mktemp("page"))
     with pytest.MonkeyPatch.context() as patch:
         svg = {"source": "data:image/svg+xml;base64,", "width": 3, "height": 2}
         patch.setattr(drawings, "svg", lambda figure: svg)
         patch.setattr(charts, "explorer", lambda log: {"log": log})
         patch.setattr(charts, "runtime", lambda: "let runtime;")
-        return render.page(render.gather(folder, made.entries()))
+        runs = published.read(folder / "results")
+        return render.page(render.gather(runs, made.entries()))
 
 
 @pytest.fixture(scope="module")
@@ -110,13 +112,24 @@ def test_a_contradiction_is_shown_with_our_numbers_and_other_settings(text):
     assert "96.00 %" in cards and "batch-32" in cards
 
 
-def test_the_page_is_written_for_the_judged_ledger(tmp_path, monkeypatch):
-    monkeypatch.setattr(render, "gather", lambda root, entries: {"root": root, "n": entries})
+def test_a_page_that_is_too_large_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(render, "gather", lambda runs, entries: {"entries": entries})
     monkeypatch.setattr(render.verdicts, "judged", lambda root: [root.name])
-    monkeypatch.setattr(render, "page", lambda values: f"{values['root'].name} {values['n']}")
+    monkeypatch.setattr(render, "page", lambda values: f"{values['entries']}")
     render.write(tmp_path / "report.html", tmp_path)
-    assert (tmp_path / "report.html").read_text() == f"{tmp_path.name} ['{tmp_path.name}']"
+    assert (tmp_path / "report.html").read_text() == f"['{tmp_path.name}']"
     monkeypatch.setattr(render, "MOST_BYTES", 5)
     with pytest.raises(UserError, match=r"the page has .* bytes, 5 at most"):
         render.write(tmp_path / "large.html", tmp_path)
     assert not (tmp_path / "large.html").exists()
+
+
+def test_a_run_that_is_missing_is_named_with_what_keeps_it(tmp_path):
+    runs = published.read(made.root(tmp_path) / "results")
+    del runs["masks-smoke"]
+    with pytest.raises(UserError, match=r"results/masks-smoke is missing.*--collect"):
+        _ = render.gather(runs, made.entries())
+    for path in runs["predict-drawn"].path.glob("*-panels.*"):
+        path.unlink()
+    with pytest.raises(UserError, match="no panels of an annotated photograph"):
+        _ = render._panels(runs["predict-drawn"])

@@ -58,7 +58,7 @@ def _head(summary: Mapping[str, Any], config: Mapping[str, Any]) -> str:
 def _use(summary: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     sigmoid = (
         " The outputs are a sigmoid p each; the probability given is p / sum p."
-        if "head" in config and config["head"] == "sigmoid"
+        if config["net"] == "cnn" and config["head"] == "sigmoid"
         else ""
     )
     third = (

@@ -7,7 +7,6 @@ import jax
 import matplotlib.image
 import numpy as np
 import pytest
-from recording import READ, Recording
 
 from configs import masks as configs
 from research.experiments import trainer
@@ -200,24 +199,3 @@ def test_what_cannot_be_used_is_refused_by_its_key(changes, said, corpus, tmp_pa
     with pytest.raises(UserError, match=said):
         _ = study.run(smoke(**changes), corpus(tmp_path))
     assert not (tmp_path / "config.json").exists()
-
-
-@pytest.mark.parametrize("variant", ["smoke", "best,smoke"])
-def test_every_key_of_the_config_is_read_by_some_code(variant, corpus, tmp_path, monkeypatch):
-    """Keys of the door itself (experiment, and the machine's) are read in research/main.py."""
-    plain = smoke(variant)
-    config = Recording(plain.to_dict())
-    config.data = Recording(plain.data.to_dict())
-    for module, name in (
-        (run_directory, "begin"),
-        (study.export, "write"),
-        (study.evaluation, "draw"),
-    ):
-        monkeypatch.setattr(module, name, lambda *_, **__: None)
-    monkeypatch.setattr(study, "card", lambda *_: "")
-    monkeypatch.setattr(study, "_train_and_judge", lambda *_: {})
-    READ.clear()
-    _ = study.run(config, corpus(tmp_path))
-    later = {"keep_best", "final_epochs"}  # read after the training
-    of_the_door = {"experiment", "cpu_devices", "cpu_threads", "matmul_precision"}
-    assert {*plain.keys(), *plain.data.keys()} - READ == of_the_door | (later - READ)

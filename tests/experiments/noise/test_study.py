@@ -4,9 +4,7 @@ import signal
 import numpy as np
 import pytest
 import toy_attack as toy
-from recording import READ, Recording
 
-from configs import noise as configs
 from research.adversarial import generate
 from research.adversarial.faithful import Faithful
 from research.adversarial.minimal import Minimal
@@ -403,39 +401,3 @@ def test_a_method_has_the_settings_of_its_config():
     }
     config = smoke(method="faithful", **{f"faithful__{key}": own[key] for key in own})
     assert study.make_methods(config) == (Faithful(**own),)
-
-
-PARTS = ("minimal", "faithful", "pgd", "data")
-
-
-@pytest.mark.parametrize("variant", configs.VARIANTS)
-def test_every_key_of_the_config_is_read_by_some_code(variant, calls, tmp_path, monkeypatch):
-    """Keys of the door itself (experiment, and the machine's) are read in research/main.py."""
-    attack_files.write_png(tmp_path / "mine.png", toy.data().images[0])
-    monkeypatch.setattr(
-        run_directory, "begin", lambda *_, **__: None
-    )  # writes every key, uses none
-    monkeypatch.setattr(nets, "locate", lambda *_: None)
-    monkeypatch.setattr(nets, "find", lambda *_: None)
-    monkeypatch.setattr(nets, "train", lambda *_: NETS[0])
-    monkeypatch.setattr(trainer, "load", loading(trainer.load))
-    READ.clear()
-    plain = configs.get_config(f"{variant},smoke")
-    plain.nets = plain.nets[:1]
-    for changes in ({}, {"input": str(tmp_path / "mine.png")}, {"method": "faithful"}):
-        config = Recording(plain.to_dict() | changes)
-        for part in PARTS:
-            config[part] = Recording(plain[part].to_dict(), f"{part}.")
-        _ = study.run(config, tmp_path / str(len(changes)) / config.method)
-    keys = {key for key in plain if key not in PARTS}
-    keys |= {f"{part}.{key}" for part in PARTS for key in plain[part]}
-    of_the_door = {"experiment", "cpu_devices", "cpu_threads", "matmul_precision"}
-    assert keys - READ == of_the_door
-
-
-def loading(plain):
-    def load(config, name, *, download, workdir=None):
-        _ = (config.data.dir, config.data.source, config.data.tfds_dir)  # as training.load does
-        return plain(config, name, download=download)
-
-    return load

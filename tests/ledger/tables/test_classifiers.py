@@ -13,7 +13,7 @@ def test_a_classifier_is_a_row_with_its_data_and_its_command(tmp_path):
     assert cells["95 % of the first"] == "71.12 - 86.66"
     assert cells["calibration error"] == "0.0200" and cells["the report |"] == "75 |"
     text = "\n".join(notes)
-    for words in ("--config.seeds=2 --config.epochs=10", "512 MiB", "cifar10: CIFAR-10, all"):
+    for words in ("--config.epochs=10 --config.seeds=2", "512 MiB", "cifar10: CIFAR-10, all"):
         assert words in text
 
 

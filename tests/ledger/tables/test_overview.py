@@ -48,3 +48,14 @@ def test_a_claim_that_is_not_run_shows_other_settings_and_names_them():
 def test_a_command_is_listed_once():
     _, lines = rows(judged(F20={"command": "main --config=masks"}))
     assert lines[-2:] == ["- depth: `main --config=depth`", "- masks: `main --config=masks`"]
+
+
+def test_the_note_of_a_config_has_each_command_once_and_its_results_below_it():
+    found = overview.note(
+        judged(E07={"command": "main --config=cifar10"}), claims.read(), "classifiers"
+    )
+    lines = found.splitlines()
+    assert [line.strip() for line in lines if "main" in line] == [
+        "main --config=depth", "main --config=cifar10"
+    ]  # fmt: skip
+    assert "seeds: 3;" in lines[1] and lines[2].endswith(": 94.75; the report 96.2; REPRODUCED")
