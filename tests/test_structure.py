@@ -4,9 +4,11 @@ import ast
 import contextlib
 import functools
 import importlib
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from ml_collections import ConfigDict
 from configs import cnn, masks, mlp, noise
 
 ROOT = Path(__file__).parents[1]
+MAP = (ROOT / "WORKSPACE.md").read_text()
 FILES = sorted((ROOT / "research").rglob("*.py"))
 
 
@@ -123,6 +126,20 @@ def test_rooms_import_only_the_rooms_below_them():
     assert lint is not None
     found = subprocess.run([lint], cwd=ROOT, capture_output=True, text=True)
     assert found.returncode == 0, found.stdout
+
+
+def test_the_map_has_the_rooms_in_the_order_of_the_rule():
+    rule = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (layers,) = [each["layers"] for each in rule["contracts"] if each["type"] == "layers"]
+    rows = re.findall(r"^\| (`.*?) \|", MAP, re.MULTILINE)
+    assert [re.findall(r"`(\w+)`", row) for row in rows] == [each.split(" | ") for each in layers]
+
+
+def test_every_file_that_the_map_names_exists():
+    names = {name for name in re.findall(r"`([\w./]+\.(?:py|toml|md))`", MAP)}
+    missing = [name for name in names if not any(ROOT.glob(f"**/{name}"))]
+    assert len(names) > 40 and not missing
+    assert len(MAP.splitlines()) <= 120
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
