@@ -8,7 +8,7 @@ import jinja2
 
 from research.ledger import published, verdicts
 from research.page import charts, content, drawings
-from research.storage import run_directory
+from research.runtime import files
 from research.storage.run_directory import Run
 from research.structs import UserError
 
@@ -27,7 +27,7 @@ def write(path: Path, root: Path) -> None:
     if len(document) > MOST_BYTES:
         size = f"the page has {len(document):,} bytes, {MOST_BYTES:,} at most"
         raise UserError(f"{size}: keep fewer or smaller pictures in results/")
-    run_directory.replace(path, document)
+    files.replace(path, document)
 
 
 def gather(runs: Mapping[str, Run], entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

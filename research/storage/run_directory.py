@@ -8,10 +8,10 @@ predictions.npz {logits [S, N, K], labels [N]}         of classifiers, after the
                                                        masks predictions_<split>.npz
 cells.jsonl     one line per image and target class    of attacks, see `attack_files`
 problems.csv    what was wrong with the files          of masks
-export/         see `research.export`                  of masks
+export/         see `research.storage.export`          of masks
 summary.json    the dict that the run returns          written last
 tensorboard/    the metrics again, for TensorBoard     appended
-checkpoints/    see `research.checkpoint`
+checkpoints/    see `research.storage.checkpoint`
 
 `load_run` reads a finished run, be it a user's own or a trimmed one in results/, which lacks some
 files and may have over_seeds.json in the place of metrics.jsonl and gradients.npz of many seeds.
@@ -19,12 +19,11 @@ files and may have over_seeds.json in the place of metrics.jsonl and gradients.n
 A run that is killed and started again continues these files: they are cut back to the epoch of the
 checkpoint it resumes from. Of several processes the first alone writes and reads them, and tells
 the others what it finds; every process has to call the same functions. In an object store (see
-`research.files`) a file that grows is written anew each time.
+`research.runtime.files`) a file that grows is written anew each time.
 """
 
 import contextlib
 import dataclasses
-import fcntl
 import functools
 import importlib.metadata
 import io
@@ -44,13 +43,15 @@ from typing import Any
 
 import jax
 import numpy as np
+from filelock import FileLock, Timeout
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
 
+from configs.common import RENAMED
 from research.runtime import distributed, files
 from research.storage import attack_files
-from research.structs import UserError
+from research.structs import UserError, one_line
 
 PACKAGES = (
     "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets",
@@ -135,7 +136,7 @@ def _begin(workdir: Path, config: ConfigDict, versions: Mapping[str, Any], resum
     asked = json.loads(config.to_json_best_effort())
     path = workdir / "config.json"
     if path.exists():
-        begun = complete(_read_json(path), asked)
+        begun = complete(_read_config(path), asked)
         differences = _differences(begun, asked)
         if differences:
             raise UserError(
@@ -165,7 +166,7 @@ def check_same(workdir: Path, config: ConfigDict, *, but: Sequence[str]) -> None
     """
     asked = json.loads(config.to_json_best_effort())
     begun = complete(
-        distributed.broadcast_from_first(lambda: _read_json(workdir / "config.json")), asked
+        distributed.broadcast_from_first(lambda: _read_config(workdir / "config.json")), asked
     )
     for key in but:
         begun.pop(key, None)
@@ -188,13 +189,13 @@ def rows(workdir: Path) -> list[dict[str, Any]]:
 
 
 def _rows(workdir: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+    complete_rows: list[dict[str, Any]] = []
     path = workdir / "metrics.jsonl"
     for line in path.read_text().splitlines(keepends=True) if path.exists() else ():
         if not line.endswith("\n"):
             break
-        found.append(json.loads(line))
-    return found
+        complete_rows.append(json.loads(line))
+    return complete_rows
 
 
 def write_row(workdir: Path, row: Mapping[str, Any]) -> None:
@@ -352,14 +353,8 @@ def load_run(path: Path) -> Run:
             f"{path / 'summary.json'} is missing: there is no finished run in {path}; its command "
             "goes on where it stopped"
         )
-    config, versions, summary = (
-        _read_json(path / f"{name}.json") for name in ("config", "versions", "summary")
-    )
-    if config.get("experiment") not in EXPERIMENTS:
-        raise UserError(
-            f"{path / 'config.json'}: experiment {config.get('experiment')!r} is not one of "
-            f"{', '.join(EXPERIMENTS)}; a run of an earlier version has to be made again"
-        )
+    config = _read_config(path / "config.json")
+    versions, summary = (_read_json(path / f"{name}.json") for name in ("versions", "summary"))
     return Run(path, config, versions, summary)
 
 
@@ -413,7 +408,8 @@ class EpochLog:
         if not distributed.is_first():
             return
         kept = _rows(self._workdir)[: epoch or 0]
-        replace(self._workdir / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+        lines = "".join(json.dumps(row) + "\n" for row in kept)
+        files.replace(self._workdir / "metrics.jsonl", lines)
         if epoch is not None and self._probed:
             before = gradients(self._workdir)
             self._gradients = {
@@ -500,39 +496,40 @@ def read_json(path: Path) -> Any:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file in one move."""
-    replace(path, json.dumps(content, indent=2) + "\n")
-
-
-def replace(path: Path, content: str | bytes) -> None:
-    """Write a file in one move, see `files.replace`."""
-    files.replace(path, content)
+    files.replace(path, json.dumps(content, indent=2) + "\n")
 
 
 @contextlib.contextmanager
 def _lock(workdir: Path, mark: str) -> Iterator[None]:
     """The lock of a directory of this machine, or of a file system that machines share."""
+    path = Path(workdir / _LOCK)
+    lock = FileLock(path, blocking=False, fallback_to_soft=False)
     try:
         files.make_folder(workdir)
-        lock = Path(workdir / _LOCK).open("a+")
-    except OSError as error:
+        _ = lock.acquire()
+    except Timeout:
+        holder = path.read_text().partition("\n")[0] or "another process"
         raise UserError(
-            f"{workdir}: cannot be used as a work directory: {error.strerror}"
+            f"{workdir} is in use by {holder}; wait for it or give another --workdir"
+        ) from None
+    except (OSError, NotImplementedError) as error:
+        raise UserError(
+            f"{workdir}: cannot be used as a work directory: {one_line(error)}; give a --workdir "
+            "that can be written, on a file system that has locks"
         ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            _ = lock.seek(0)
-            holder = lock.readline().strip() or "another process"
-            raise UserError(
-                f"{workdir} is in use by {holder}; wait for it or give another --workdir"
-            ) from None
-        _ = lock.truncate(0)
-        holder = f"process {os.getpid()} on {socket.gethostname()}"
-        _ = lock.write(f"{holder}\n{mark}" if mark else holder)
-        lock.flush()
-        os.fsync(lock.fileno())
+    try:
+        _ = path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n{mark}")
+        inode = path.stat().st_ino
         yield
+        if not path.exists() or path.stat().st_ino != inode:
+            print(
+                f"{path} was removed while this run held it: another run may have written to "
+                f"{workdir} at the same time",
+                file=sys.stderr,
+                flush=True,
+            )
+    finally:
+        lock.release()
 
 
 def _mark_store(workdir: Path, mark: str) -> None:
@@ -575,14 +572,40 @@ def _read_json(path: Path) -> dict[str, Any]:
         ) from error
 
 
+def _read_config(path: Path) -> dict[str, Any]:
+    """The content of config.json.
+
+    Raises UserError for an experiment that there is none of, or a key that has another name now.
+    """
+    content = _read_json(path)
+    if content.get("experiment") == "classify":
+        content["experiment"] = "classifiers"  # its name in earlier versions
+    if content.get("experiment") not in EXPERIMENTS:
+        raise UserError(
+            f"{path}: experiment {content.get('experiment')!r} is not one of "
+            f"{', '.join(EXPERIMENTS)}"
+        )
+    for old, new in RENAMED.items():
+        *sections, key = old.split(".")
+        holder = content
+        for section in sections:
+            holder = holder.get(section, {})
+        if key in holder:
+            raise UserError(
+                f"{path} is of an earlier version, which called {old} what is {new} now; make the "
+                "run again in another --workdir"
+            )
+    return content
+
+
 def _differences(begun: Any, asked: Any, key: str = "") -> list[str]:
     """ "key: begun with A, asked for B" for every leaf that differs."""
     if isinstance(begun, dict) and isinstance(asked, dict):
-        found: list[str] = []
+        differences: list[str] = []
         for name in [*begun, *(k for k in asked if k not in begun)]:
             path = f"{key}.{name}" if key else name
-            found += _differences(begun.get(name, _MISSING), asked.get(name, _MISSING), path)
-        return found
+            differences += _differences(begun.get(name, _MISSING), asked.get(name, _MISSING), path)
+        return differences
     return [] if begun == asked else [f"{key}: begun with {begun!r}, asked for {asked!r}"]
 
 

@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import json
 import subprocess
 import sys
@@ -8,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 from tensorboardX.proto.event_pb2 import Event
 
-from configs import cnn
+from configs import cnn, noise
 from configs import mlp as configs
 from research.storage import attack_files, run_directory
 from research.structs import UserError
@@ -156,6 +158,30 @@ def test_a_run_begun_before_a_key_existed_is_one_that_did_without(tmp_path):
         run_directory.begin(tmp_path, asked, VERSIONS)
 
 
+def test_a_config_of_an_earlier_version_is_refused_by_the_new_name_of_its_key(tmp_path):
+    asked = noise.get_config("mnist")
+    begun = json.loads(asked.to_json())
+    begun["faithful"]["deviation"] = begun["faithful"].pop("std")
+    run_directory.write_json(tmp_path / "config.json", begun)
+    said = r"config\.json is of an earlier version, which called faithful\.deviation what is "
+    for call in (
+        lambda: run_directory.begin(tmp_path, asked, VERSIONS),
+        lambda: run_directory.check_same(tmp_path, asked, but=()),
+    ):
+        with pytest.raises(UserError, match=said + r"faithful\.std now"):
+            call()
+
+
+def test_a_classifier_of_an_earlier_version_goes_on_under_the_new_name_of_its_study(tmp_path):
+    asked = cnn.get_config("mnist")
+    begun = json.loads(asked.to_json()) | {"experiment": "classify"}
+    run_directory.write_json(tmp_path / "config.json", begun)
+    run_directory.write_json(tmp_path / "versions.json", VERSIONS)
+    run_directory.begin(tmp_path, asked, VERSIONS)
+    run_directory.write_json(tmp_path / "summary.json", {"net": "mnist"})
+    assert run_directory.load_run(tmp_path).experiment == "classifiers"
+
+
 def events(folder):
     """{(name, step): value} of all TensorBoard files in a folder."""
     values = {}
@@ -239,6 +265,29 @@ def test_a_second_process_is_refused_and_told_who_holds_the_directory(tmp_path):
     assert again.returncode == 0, again.stderr
 
 
+def test_a_lock_that_was_removed_while_it_was_held_is_reported(tmp_path, capsys):
+    with run_directory.locked(tmp_path):
+        (tmp_path / ".lock").unlink()
+        with run_directory.locked(tmp_path):
+            pass
+    assert capsys.readouterr().err.count("was removed while this run held it") == 1
+    with run_directory.locked(tmp_path):
+        pass
+    assert capsys.readouterr().err == ""
+
+
+def test_a_file_system_without_locks_is_one_line_with_a_remedy(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with (
+        pytest.raises(UserError, match="No locks available; give a --workdir"),
+        run_directory.locked(tmp_path),
+    ):
+        pass
+
+
 def test_a_work_directory_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with (
@@ -310,8 +359,8 @@ def test_the_pictures_of_an_attack_are_those_that_its_cells_name(tmp_path):
 def test_a_run_that_cannot_be_loaded_is_one_line_that_names_the_file(tmp_path):
     with pytest.raises(UserError, match=r"summary\.json is missing: there is no finished run"):
         run_directory.load_run(tmp_path)
-    finished(tmp_path, "classify")
-    with pytest.raises(UserError, match=r"config\.json: experiment 'classify' is not one of depth"):
+    finished(tmp_path, "dreams")
+    with pytest.raises(UserError, match=r"config\.json: experiment 'dreams' is not one of depth"):
         run_directory.load_run(tmp_path)
     finished(tmp_path)
     (tmp_path / "versions.json").unlink()

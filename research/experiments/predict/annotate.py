@@ -40,7 +40,7 @@ from research.experiments.predict.photographs import (
 )
 from research.faces import crops, detection, ingest
 from research.figures import masks as figures
-from research.runtime import preemption, sharding
+from research.runtime import files, preemption, sharding
 from research.storage import export, run_directory
 from research.structs import Box, Config, Problem, PyTree, UserError
 
@@ -263,7 +263,7 @@ class _Draw(NamedTuple):
                 caption=f"the photograph named above, faces found: {len(boxes)}, of at least "
                 f"{self.min_face_px:g} pixels.",
             ).savefig(stream, format="png", dpi=_DPI)
-        run_directory.replace(self.out / photograph.panels, stream.getvalue())
+        files.replace(self.out / photograph.panels, stream.getvalue())
 
 
 class _Log:
@@ -311,7 +311,7 @@ class _Log:
 
     def save(self) -> None:
         """Replace faces.jsonl by all lines so far."""
-        run_directory.replace(self._out / FACES, "".join(self._lines))
+        files.replace(self._out / FACES, "".join(self._lines))
         self._saved = time.monotonic()
 
     def counts(self, labels: Sequence[str]) -> dict[str, Any]:
@@ -338,7 +338,7 @@ def _write_picture(path: Path, image: np.ndarray) -> None:
     else:
         Image.fromarray(image).save(stream, "PNG", compress_level=1)
     path.parent.mkdir(parents=True, exist_ok=True)
-    run_directory.replace(path, stream.getvalue())
+    files.replace(path, stream.getvalue())
 
 
 def _shrunk(image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
