@@ -7,7 +7,7 @@ from hypothesis.extra import numpy as hnp
 
 from research.training import probes
 
-SHAPES = st.lists(st.sampled_from([(6, 4), (3, 5), (8, 4), (1,), (7,)]), min_size=1, max_size=5)
+SHAPES = st.permutations([(6, 4), (3, 5), (1,), (7,)])  # each is compiled once
 LARGE = float(np.float32(1e30))
 FLOATS = st.floats(-LARGE, LARGE, width=32, allow_subnormal=False)
 
