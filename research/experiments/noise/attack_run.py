@@ -1,6 +1,9 @@
-"""One net under attack: its cells made, written, judged again from their files, and drawn."""
+"""One net under attack: its cases are attacked, written, judged again from their files, and drawn.
 
-import time
+A success is judged three times, each time by other means: in the compiled loop, on the logits of
+the picture that is written, and on the logits of its file, at a batch size that no call had.
+"""
+
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,17 +14,18 @@ import numpy as np
 from research.adversarial import diagnostics, distances, generate
 from research.adversarial.loop import Method, Progress
 from research.data import datasets
-from research.experiments import trainer
 from research.experiments.noise import attack_figures
 from research.experiments.noise.nets import Net
 from research.experiments.noise.samples import Sample
-from research.runtime import files, preemption, profiling
+from research.runtime import files, preemption, profiling, progress
 from research.storage import attack_files, checkpoint, run_directory
 from research.structs import Config, UserError
 from research.training import scores
 
-RESTARTED = 50  # failed cells at most that are tried again from another start
+RESTARTED = 50  # failed cases at most that are tried again from another start
 _TRACES = ("start_l2", "dead_first", "dead_last", "gradient_first", "gradient_last", "last_margin")
+
+Row = Mapping[str, Any]  # of cells.jsonl
 
 
 def attack(
@@ -32,25 +36,54 @@ def attack(
     into: Path,
     source: datasets.Source,
 ) -> dict[str, Any]:
-    """Make what is missing of a net's cells in `into`, judge the files, draw; for summary.json.
+    """Attack the images of a sample that have no rows in `into` yet, and evaluate all of them.
 
-    Raises preemption.Stopped between two calls when told to stop, and UserError if the cells that
-    are there were made against another net.
+    methods: run one after the other; the first alone tries failed cases again.
+    Returns what summary.json says of the net.  Raises preemption.Stopped between two calls when
+    told to stop, and UserError if the rows that are there are of another net.
     """
     files.make_folder(into)
     _claim(net, into)
     classes = datasets.CLASSES[config.dataset]
     log = attack_files.CellLog(into, cells=len(classes))
-    logits = generate.logits_of(
-        net.apply_fn, net.params, sample.images, batch_size=config.eval_batch_size
-    )
     for number, image in zip(sample.numbers, sample.images, strict=True):
         attack_files.write_png(into / clean_file(number), image)
-    _make(config, net, methods, sample, log, into)
+
+    done = log.finished(sample.numbers.tolist())
+    if done:
+        progress.say(f"{net.name}: {len(done):,} images are done already")
+    todo = [i for i, number in enumerate(sample.numbers.tolist()) if number not in done]
+    size = min(config.batch, len(sample.images))
+    with progress.bar(
+        None, f"{net.name}: attack", unit="images", total=len(sample.images), done=len(done)
+    ) as bar:
+        for first in range(0, len(todo), config.batch):
+            chosen = np.array(todo[first : first + config.batch])
+            full = np.resize(chosen, size)  # a call is filled up: nothing is compiled again
+            with profiling.one_call(into):
+                outcome = generate.generate(
+                    net.apply_fn,
+                    net.params,
+                    sample.images[full],
+                    sample.labels[full],
+                    methods=methods,
+                    seed=config.seed,
+                    numbers=sample.numbers[full],
+                )
+                outcome = jax.tree.map(lambda leaf: np.asarray(leaf), outcome)
+            rows = list(_write_cases(config, net, sample, chosen, outcome, into))
+            log.write(rows)
+            _ = bar.update(len(chosen))
+            won = sum(row["success"] for row in rows)
+            progress.say(f"{net.name}: {won:,} of the last {len(rows):,} cells won")
+            preemption.raise_if_requested()
+
     rows = [row for row in log.rows() if row["image"] in sample.numbers]
-    restarted = _restart(config, net, methods, sample, rows)
+    logits = net.logits(sample.images, config.eval_batch_size)
+    predicted = dict(zip(sample.numbers.tolist(), logits.argmax(axis=1), strict=True))
+    restarted = _restart(config, net, methods[:1], sample, rows)
     summary = {
-        **summarise(rows, dict(zip(sample.numbers.tolist(), logits.argmax(axis=1), strict=True))),
+        **summarise(rows, predicted),
         "verified": _verify(config, net, into, rows),
         "diagnostics": diagnostics.examine(rows, restarted),
     }
@@ -61,30 +94,30 @@ def attack(
         into,
         lambda: attack_figures.draw(net.name, into, rows, matrix, shares, sample, classes, caption),
     )
-    trainer.say(f"{net.name}: {words}")
+    progress.say(f"{net.name}: {words}")
     return {**summary, "words": words, "run": str(net.workdir), "epochs": net.epochs}
 
 
 def clean_file(number: int) -> str:
-    """Where the picture of a test image without noise lies."""
+    """Path of the picture of a test image without noise, below the net's directory."""
     return f"clean/{number:05d}.png"
 
 
-def cell_file(number: int, target: int) -> str:
-    """Where the picture of a cell lies."""
+def case_file(number: int, target: int) -> str:
+    """Path of the picture of a case, below the net's directory."""
     return f"cells/{number:05d}-to-{target}.png"
 
 
-def summarise(rows: Sequence[Mapping[str, Any]], said: Mapping[int, int]) -> dict[str, Any]:
-    """Rates, norms and costs of the cells.
+def summarise(rows: Sequence[Row], predicted: Mapping[int, int]) -> dict[str, Any]:
+    """Rates, norms and costs of the cases.
 
-    rows: of cells.jsonl.  said: {image: what the net says without noise}.
-    Targeted cells and untargeted ones are never counted together.
+    predicted: {image: the class that the net gives it without noise}.
+    Targeted cases and untargeted ones are never counted together.
     """
     summary: dict[str, Any] = {"cells": len(rows)}
     for kind, own in (("targeted", False), ("untargeted", True)):
         these = [row for row in rows if (row["target"] == row["actual"]) == own]
-        right = [row for row in these if said[row["image"]] == row["actual"]]
+        right = [row for row in these if predicted[row["image"]] == row["actual"]]
         won = [row for row in these if row["success"]]
         summary[kind] = {
             "tried": len(these),
@@ -98,14 +131,12 @@ def summarise(rows: Sequence[Mapping[str, Any]], said: Mapping[int, int]) -> dic
             "start_l2": _quantiles([row["start_l2"] for row in these]),
         }
     summary["gradients"] = sum(row["gradients"] for row in rows)
-    summary["success_matrix"] = success_matrix(rows, said)
+    summary["success_matrix"] = success_matrix(rows, predicted)
     return summary
 
 
-def success_matrix(
-    rows: Sequence[Mapping[str, Any]], said: Mapping[int, int]
-) -> dict[str, list[list[int]]]:
-    """Counts [K, K] of cells, rows the actual class, columns the target.
+def success_matrix(rows: Sequence[Row], predicted: Mapping[int, int]) -> dict[str, list[list[int]]]:
+    """Counts [K, K] of cases, rows the actual class, columns the target.
 
     won and tried, and the same of the images that the net has right without noise.
     """
@@ -114,7 +145,7 @@ def success_matrix(
     counts |= {f"{name}_correct": np.zeros((size, size), int) for name in counts}
     for row in rows:
         place = row["actual"], row["target"]
-        right = said[row["image"]] == row["actual"]
+        right = predicted[row["image"]] == row["actual"]
         counts["tried"][place] += 1
         counts["won"][place] += row["success"]
         counts["tried_correct"][place] += right
@@ -122,20 +153,8 @@ def success_matrix(
     return {name: count.tolist() for name, count in counts.items()}
 
 
-def successes(
-    into: Path, rows: Sequence[Mapping[str, Any]], sample: Sample
-) -> tuple[np.ndarray, np.ndarray]:
-    """The successful images [M, H, W, C] among the rows, and whose they are, [M] into `sample`."""
-    where = {int(number): place for place, number in enumerate(sample.numbers)}
-    won = [row for row in rows if row["success"] and row["image"] in where]
-    if not won:
-        return sample.images[:0], np.zeros(0, np.int64)
-    images = np.stack([attack_files.read_png(into / row["file"]) for row in won])
-    return images, np.array([where[row["image"]] for row in won])
-
-
 def _claim(net: Net, into: Path) -> None:
-    """Note whose cells lie in `into`."""
+    """Note the net whose cases lie in `into`, or check that it is this one."""
     path = into / "net.json"
     asked = {"run": str(net.workdir), "epoch": net.epochs, **checkpoint.digests(net.params)}
     begun = run_directory.read_json(path)
@@ -150,107 +169,52 @@ def _claim(net: Net, into: Path) -> None:
         )
 
 
-def _make(
-    config: Config,
-    net: Net,
-    methods: Sequence[Method],
-    sample: Sample,
-    log: attack_files.CellLog,
-    into: Path,
-) -> None:
-    """Attack the images that have no rows yet, `config.batch` in a call."""
-    done = log.finished(sample.numbers.tolist())
-    todo = [i for i, number in enumerate(sample.numbers.tolist()) if number not in done]
-    if done:
-        trainer.say(f"{net.name}: {len(done):,} images are done already")
-    began = time.monotonic()
-    for first in range(0, len(todo), config.batch):
-        chosen = np.array(todo[first : first + config.batch])
-        with profiling.one_call(into):
-            progress = _generate(config, net, methods, sample, chosen, config.seed)
-        rows = list(_write_cells(config, net, sample, chosen, progress, into))
-        log.write(rows)
-        ended = first + len(chosen)
-        left = (time.monotonic() - began) / ended * (len(todo) - ended)
-        trainer.say(
-            f"{net.name}: {ended:,} of {len(todo):,} images attacked, "
-            f"{sum(row['success'] for row in rows):,} of the last {len(rows):,} cells won, "
-            f"about {left:.0f} s left"
-        )
-        preemption.raise_if_requested()
-
-
-def _generate(
-    config: Config,
-    net: Net,
-    methods: Sequence[Method],
-    sample: Sample,
-    chosen: np.ndarray,
-    seed: int,
-) -> Progress:
-    """The cells of the chosen images, as NumPy arrays.
-
-    A call is always filled up to as many images, so that nothing is compiled again.
-    """
-    full = np.resize(chosen, min(config.batch, len(sample.images)))
-    progress = generate.generate(
-        net.apply_fn,
-        net.params,
-        sample.images[full],
-        sample.labels[full],
-        methods=methods,
-        seed=seed,
-        numbers=sample.numbers[full],
-    )
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[: len(chosen)], progress)
-
-
-def _write_cells(
-    config: Config, net: Net, sample: Sample, chosen: np.ndarray, progress: Any, into: Path
+def _write_cases(
+    config: Config, net: Net, sample: Sample, chosen: np.ndarray, outcome: Progress, into: Path
 ) -> Iterator[dict[str, Any]]:
-    """Write the pictures of some images' cells: the best, or for a failure the last; yields rows.
+    """Write a picture of each case, the best or for a failure the last, and yield its row.
 
-    A success must also be one at the batch size of the judges of files.
+    chosen: [N] places in the sample.  outcome: arrays [N or more, T, ...] of these images.
+    A success must be one at `eval_batch_size` as well, for logits depend on the batch by rounding.
     """
-    targets = progress.success.shape[1]
-    shown = np.where(progress.success[..., None, None, None], progress.best, progress.last)
+    outcome = jax.tree.map(lambda leaf: leaf[: len(chosen)], outcome)
+    targets = outcome.success.shape[1]
+    shown = np.where(outcome.success[..., None, None, None], outcome.best, outcome.last)
     flat = shown.reshape(-1, *shown.shape[2:])
     clean = np.repeat(sample.images[chosen], targets, axis=0)
-    logits = generate.logits_of(net.apply_fn, net.params, flat, batch_size=config.eval_batch_size)
+    logits = net.logits(flat, config.eval_batch_size)
     shares, measured = scores.softmax(logits), distances.measure(clean, flat).rows()
     for i, n in enumerate(chosen):
         number, actual = int(sample.numbers[n]), int(sample.labels[n])
         for target in range(targets):
             row = i * targets + target
             margin = margin_of(logits[row], actual, target)
-            won = bool(progress.success[i, target])
-            attack_files.write_png(into / cell_file(number, target), flat[row])
+            won = bool(outcome.success[i, target])
+            attack_files.write_png(into / case_file(number, target), flat[row])
             yield {
                 "image": number,
                 "actual": actual,
                 "target": target,
                 "success": won and margin > 0,
-                "steps": int(progress.first[i, target] if won else progress.steps[i, target]),
+                "steps": int(outcome.first[i, target] if won else outcome.steps[i, target]),
                 "predicted": int(logits[row].argmax()),
                 "probability": float(shares[row].max()),
                 "margin": margin,
                 **measured[row],
-                "file": cell_file(number, target),
-                "gradients": int(progress.steps[i, target]),
+                "file": case_file(number, target),
+                "gradients": int(outcome.steps[i, target]),
                 "success_lost": won and margin <= 0,
-                **{name: _finite(getattr(progress, name)[i, target]) for name in _TRACES},
+                **{name: _finite(getattr(outcome, name)[i, target]) for name in _TRACES},
             }
 
 
 def margin_of(logits: np.ndarray, actual: int, target: int) -> float:
-    """As `judge.margin`, of logits [K] on the host."""
+    """As `criterion.margin`, of logits [K] on the host."""
     above = float(logits[target] - np.delete(logits, target).max())
     return -above if target == actual else above
 
 
-def _verify(
-    config: Config, net: Net, into: Path, rows: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
+def _verify(config: Config, net: Net, into: Path, rows: Sequence[Row]) -> dict[str, Any]:
     """Judge every success again from its file, at a batch size that no call had."""
     won = [row for row in rows if row["success"]]
     size = config.eval_batch_size + 1
@@ -258,7 +222,7 @@ def _verify(
     for first in range(0, len(won), 20 * size):
         part = won[first : first + 20 * size]
         images = np.stack([attack_files.read_png(into / row["file"]) for row in part])
-        logits = generate.logits_of(net.apply_fn, net.params, images, batch_size=size)
+        logits = net.logits(images, size)
         survived += sum(
             margin_of(each, row["actual"], row["target"]) > 0
             for each, row in zip(logits, part, strict=True)
@@ -271,39 +235,39 @@ def _restart(
     net: Net,
     methods: Sequence[Method],
     sample: Sample,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[Row],
 ) -> dict[tuple[int, int], bool]:
-    """{(image, target): whether another random start succeeds}, of some failed cells."""
+    """{(image, target): whether another random start succeeds}, of some failed cases."""
     failed = [(row["image"], row["target"]) for row in rows if not row["success"]][:RESTARTED]
     if not failed:
         return {}
-    trainer.say(f"{net.name}: trying {len(failed)} failed cells from another random start")
+    progress.say(f"{net.name}: trying {len(failed)} failed cells from another random start")
     where = {int(number): place for place, number in enumerate(sample.numbers)}
     places = np.resize([where[image] for image, _ in failed], RESTARTED)
     targets = np.resize([target for _, target in failed], RESTARTED)
-    progress = generate.generate(
+    outcome = generate.generate(
         net.apply_fn,
         net.params,
         sample.images[places],
         sample.labels[places],
         targets=targets[:, None],
-        methods=methods[:1],
+        methods=methods,
         seed=config.seed + 1,
         numbers=sample.numbers[places],
     )
-    won = np.asarray(progress.success)[:, 0].tolist()
+    won = np.asarray(outcome.success)[:, 0].tolist()
     return dict(zip(failed, won, strict=False))
 
 
 def _words(summary: Mapping[str, Any]) -> str:
-    """What a person wants to know first."""
+    """Rates and median L2 in one line."""
     parts: list[str] = []
     for kind in ("targeted", "untargeted"):
-        own = summary[kind]
-        norm = f", median L2 {own['l2']['median']:.3f}" if own["l2"] else ""
-        parts.append(f"{own['won']:,} of {own['tried']:,} {kind} cells{norm}")
-    files = summary["verified"]
-    parts.append(f"{files['survived']:,} of {files['files']:,} successes hold on their files")
+        counts = summary[kind]
+        norm = f", median L2 {counts['l2']['median']:.3f}" if counts["l2"] else ""
+        parts.append(f"{counts['won']:,} of {counts['tried']:,} {kind} cells{norm}")
+    verified = summary["verified"]
+    parts.append(f"{verified['survived']:,} of {verified['files']:,} successes hold on their files")
     return "; ".join(parts)
 
 

@@ -11,8 +11,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from research.adversarial import generate
 from research.experiments import classifiers, depth, trainer
-from research.runtime import files
+from research.runtime import files, progress
 from research.storage import run_directory
 from research.structs import Array, Config, Dataset, PyTree, UserError
 
@@ -30,6 +31,10 @@ class Net(NamedTuple):
     params: PyTree
     workdir: Path
     epochs: int
+
+    def logits(self, images: np.ndarray, batch_size: int) -> np.ndarray:
+        """Logits [N, K] float32 of images [N, H, W, C] uint8, all in batches of one size."""
+        return generate.logits_of(self.apply_fn, self.params, images, batch_size=batch_size)
 
 
 def locate(spec: str, run: str, dataset: str) -> Path | None:
@@ -70,12 +75,12 @@ def train(spec: str, data: Config, train_set: Dataset, dataset: str) -> Net:
     workdir = _places(spec, "")[0]
     _check_dataset(spec, config, dataset)
     if _begun(workdir) is not None:
-        trainer.say(
+        progress.say(
             f"{config.name} is not trained to its end: going on in {workdir} first; "
             f"--config.run={workdir} takes it as it is"
         )
     else:
-        trainer.say(f"{config.name} is not trained yet: training it in {workdir} first")
+        progress.say(f"{config.name} is not trained yet: training it in {workdir} first")
     _ = _EXPERIMENTS[config.experiment].run(config, workdir)
     return _restore(spec, workdir, train_set, dataset)
 
@@ -129,7 +134,7 @@ def _restore(spec: str, workdir: Path, train_set: Dataset, dataset: str) -> Net:
     _check_dataset(spec, config, dataset)
     epoch, states = trainer.restore(task, config.seeds, workdir, train_set)
     if run_directory.finished_summary(workdir) is None:
-        trainer.say(f"{workdir}: its training is not finished; going on with epoch {epoch}")
+        progress.say(f"{workdir}: its training is not finished; going on with epoch {epoch}")
     params = jax.tree.map(lambda leaf: np.asarray(leaf)[0], states.params)
     return Net(name_of(spec), apply_of(task.model), params, workdir, epoch)
 

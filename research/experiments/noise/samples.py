@@ -1,4 +1,4 @@
-"""Which images are attacked."""
+"""The sample: which test images are attacked, or the picture of the user."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from research.adversarial import generate
 from research.data.image_files import read_image
 from research.experiments.noise.nets import Net
 from research.structs import Config, Dataset, UserError
@@ -15,8 +14,8 @@ from research.structs import Config, Dataset, UserError
 class Sample(NamedTuple):
     """The images that are attacked.
 
-    images: [N, H, W, C] uint8.  labels: [N] int32, their classes, or of a picture of the user's
-    what the classifier says.  numbers: [N] int64, their places in the test set.
+    images: [N, H, W, C] uint8.  labels: [N] int32, their classes; of a picture of the
+    user's the class that the net gives it.  numbers: [N] int64, their places in the test set.
     words: how they were chosen.
     """
 
@@ -37,7 +36,7 @@ def check(config: Config, test_set: Dataset) -> None:
 
 
 def take(config: Config, net: Net, test_set: Dataset) -> Sample:
-    """The sample of a config; `net` says what it classifies correctly.
+    """The sample of a config; `net` decides which images are classified correctly.
 
     Raises what `check` raises, and UserError for a sample without an image.
     """
@@ -46,28 +45,22 @@ def take(config: Config, net: Net, test_set: Dataset) -> Sample:
     if config.input:
         path = Path(config.input)
         picture = read_picture(config, test_set)[None]
-        logits = generate.logits_of(net.apply_fn, net.params, picture, batch_size=1)
-        label = logits.argmax(axis=1).astype(np.int32)
+        label = net.logits(picture, 1).argmax(axis=1).astype(np.int32)
         return Sample(picture, label, np.zeros(1, np.int64), f"the picture {path.name}")
     if config.images:
         numbers = np.arange(min(config.images, len(images)))
         return Sample(images[numbers], labels[numbers], numbers, "the first of the test set")
-    size = config.eval_batch_size
     right = np.ones(len(images), bool)
     if config.only_correct:
-        logits = generate.logits_of(net.apply_fn, net.params, images, batch_size=size)
-        right = logits.argmax(axis=1) == labels
+        right = net.logits(images, config.eval_batch_size).argmax(axis=1) == labels
     chosen = choose(labels, right, config.classes, config.per_class)
     numbers = np.array(list(dict.fromkeys([*config.extra_indices, *chosen.tolist()])), np.int64)
     if not len(numbers):
         raise UserError("classes, per_class, extra_indices: they choose no image")
     which = "correctly classified test images" if config.only_correct else "test images"
     words = f"the first {config.per_class} {which} of each of {len(config.classes)} classes"
-    words += (
-        f", and test image {', '.join(map(str, config.extra_indices))}"
-        if config.extra_indices
-        else ""
-    )
+    if config.extra_indices:
+        words += f", and test image {', '.join(map(str, config.extra_indices))}"
     return Sample(images[numbers], labels[numbers], numbers, words)
 
 

@@ -1,4 +1,4 @@
-"""Adversarial noise: which classifier can be made to say what, and how little does it take?
+"""The study of adversarial noise: how little noise makes a classifier see another class.
 
 Report, Exercise 2, second half. Every image of a sample is attacked toward every class, each
 success is judged on bytes and again from its file, and the nets are compared by norms, by robust
@@ -6,30 +6,26 @@ accuracy and by how their adversarial images transfer.
 """
 
 import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from research.adversarial import generate
 from research.adversarial.faithful import Faithful
 from research.adversarial.loop import Method
 from research.adversarial.minimal import Minimal
-from research.adversarial.pgd import NORMS, PGD
+from research.adversarial.pgd import NORMS
 from research.adversarial.polish import Polish
 from research.data import datasets
 from research.experiments import trainer
-from research.experiments.noise import attack_figures, attack_run, nets, samples
+from research.experiments.noise import attack_figures, attack_run, comparison, nets, samples
 from research.experiments.noise.nets import Net
-from research.experiments.noise.samples import Sample
 from research.figures.noise import MOST_JUDGES
-from research.runtime import distributed, preemption
+from research.runtime import distributed, preemption, progress
 from research.storage import attack_files, run_directory
 from research.structs import Config, Dataset, UserError
 
 METHODS = ("minimal", "faithful")
-_LEVELS = 255
 
 
 def run(config: Config, workdir: Path) -> dict[str, Any]:
@@ -42,7 +38,7 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
     check(config)
     data = trainer.load(config, config.dataset, download=config.data.download, workdir=workdir)
     train_set, test_set, source = data
-    trainer.say(f"data: {source.caption()}")
+    progress.say(f"data: {source.caption()}")
     samples.check(config, test_set)
     versions = run_directory.describe_versions(trainer.describe_data(source))
     with run_directory.locked(workdir):
@@ -50,20 +46,28 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
         run_directory.begin(workdir, config, versions, resuming=finished is None)
         _check_picture(config, workdir, test_set)
         if finished is not None:
-            trainer.say(f"{config.name}: all of it is done already")
+            progress.say(f"{config.name}: all of it is done already")
             return finished
         with preemption.deferred():
-            found = _nets(config, train_set)
-            sample = samples.take(config, found[0], test_set)
-            trainer.say(f"{sample.words}: {len(sample.images)} images")
+            opened = _open_nets(config, train_set)
+            first = opened[0]
+            by_place = {workdir if net is first else workdir / net.name: net for net in opened}
+            sample = samples.take(config, first, test_set)
+            progress.say(f"{sample.words}: {len(sample.images)} images")
+            methods = make_methods(config)
             results = {
-                net.name: attack_run.attack(
-                    config, net, make_methods(config), sample, _into(workdir, found, net), source
-                )
-                for net in found
+                net.name: attack_run.attack(config, net, methods, sample, into, source)
+                for into, net in by_place.items()
             }
-            compared = _compare(config, found, sample, results, test_set, workdir, source)
-        first = found[0].name
+            compared: dict[str, Any] = {}
+            if config.pgd.images and not config.input:
+                compared["robust_accuracy"] = comparison.robust_accuracy(config, by_place, test_set)
+            if len(opened) > 1:
+                compared["transfer"] = comparison.transfer(config, by_place, sample)
+            caption = f"{source.caption()}. {config.name}, seed {config.seed}"
+            run_directory.save_figures(
+                workdir, lambda: attack_figures.draw_compared(compared, caption)
+            )
         summary = {
             "method": config.method,
             "sample": sample.words,
@@ -71,7 +75,7 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
             **compared,
             "data": versions["data"],
             "device": versions["device"],
-            "headline": f"{first}: {results[first]['words']}",
+            "headline": f"{first.name}: {results[first.name]['words']}",
         }
         run_directory.write_json(workdir / "summary.json", summary)
         return summary
@@ -87,7 +91,7 @@ def describe(config: Config) -> str:
     for spec in config.nets:
         place = nets.locate(spec, config.run, config.dataset)
         lines.append(f"{spec}: {place or 'would be trained first'}")
-    for spec in _compared(config):
+    for spec in _baselines(config):
         place = nets.locate(spec, config.run, config.dataset)
         lines.append(f"{spec}: {place or 'left out, not trained'}")
     asked = config.images or config.per_class * len(config.classes) + len(config.extra_indices)
@@ -129,7 +133,7 @@ def check(config: Config) -> None:
 
 
 def _check_nets(config: Config) -> None:
-    specs = [*config.nets, *_compared(config)]
+    specs = [*config.nets, *_baselines(config)]
     names = [nets.name_of(spec) for spec in specs]
     if not config.nets:
         raise UserError("nets: empty; give names such as 'cnn:mnist'")
@@ -139,8 +143,8 @@ def _check_nets(config: Config) -> None:
     if len(specs) > MOST_JUDGES:
         raise UserError(f"nets, baselines: {len(specs)} nets are more than {MOST_JUDGES}")
     for spec in specs:
-        found = nets.locate(spec, config.run, config.dataset)
-        if found is None and config.run and spec in config.nets:
+        place = nets.locate(spec, config.run, config.dataset)
+        if place is None and config.run and spec in config.nets:
             raise UserError(
                 f"run: {config.run} is no run of {spec!r}, nor does it hold one as "
                 f'{nets.name_of(spec)}; "" is where its own command puts it'
@@ -170,24 +174,24 @@ def make_methods(config: Config) -> tuple[Method, ...]:
     raise UserError(f"method: {config.method!r} is not one of {', '.join(METHODS)}")
 
 
-def _nets(config: Config, train_set: Dataset) -> list[Net]:
-    """The nets of a run, trained where they are not; those to compare only if they are trained."""
-    found: list[Net] = []
+def _open_nets(config: Config, train_set: Dataset) -> list[Net]:
+    """The nets of a run, trained where they are not, and those baselines that are trained."""
+    opened: list[Net] = []
     for spec in config.nets:
         net = nets.find(spec, config.run, train_set, config.dataset)
         if net is None:
             net = nets.train(spec, config.data, train_set, config.dataset)
             preemption.raise_if_requested()
-        trainer.say(f"{net.name}: the net in {net.workdir}, after epoch {net.epochs}")
-        found.append(net)
-    for spec in _compared(config):
+        progress.say(f"{net.name}: the net in {net.workdir}, after epoch {net.epochs}")
+        opened.append(net)
+    for spec in _baselines(config):
         net = nets.find(spec, config.run, train_set, config.dataset)
         if net is None:
-            trainer.say(f"{spec} is not trained to its end, and left out of the comparison")
+            progress.say(f"{spec} is not trained to its end, and left out of the comparison")
         else:
-            trainer.say(f"{net.name}: to compare, the net in {net.workdir}")
-            found.append(net)
-    return found
+            progress.say(f"{net.name}: for comparison, the net in {net.workdir}")
+            opened.append(net)
+    return opened
 
 
 def _check_picture(config: Config, workdir: Path, test_set: Dataset) -> None:
@@ -207,144 +211,6 @@ def _check_picture(config: Config, workdir: Path, test_set: Dataset) -> None:
         )
 
 
-def _compared(config: Config) -> list[str]:
-    """The nets to compare that are not attacked anyway."""
+def _baselines(config: Config) -> list[str]:
+    """The baselines that are not among the nets."""
     return [spec for spec in config.baselines if spec not in config.nets]
-
-
-def _into(workdir: Path, found: Sequence[Net], net: Net) -> Path:
-    return workdir if net is found[0] else workdir / net.name
-
-
-def _compare(
-    config: Config,
-    found: Sequence[Net],
-    sample: Sample,
-    results: Mapping[str, Any],
-    test_set: Dataset,
-    workdir: Path,
-    source: datasets.Source,
-) -> dict[str, Any]:
-    """Robust accuracy of every net against the budget, and how their images transfer."""
-    caption = f"{source.caption()}. {config.name}, seed {config.seed}"
-    compared: dict[str, Any] = {}
-    if config.pgd.images and not config.input:
-        compared["robust_accuracy"] = _robust_accuracy(config, found, test_set, workdir)
-    if len(found) > 1:
-        clean = {
-            net.name: generate.logits_of(
-                net.apply_fn, net.params, sample.images, batch_size=config.eval_batch_size
-            ).argmax(axis=1)
-            for net in found
-        }
-        compared["transfer"] = _transfer(config, found, sample, results, clean, workdir)
-    run_directory.save_figures(workdir, lambda: attack_figures.draw_compared(compared, caption))
-    return compared
-
-
-def _robust_accuracy(
-    config: Config, found: Sequence[Net], test_set: Dataset, workdir: Path
-) -> dict[str, Any]:
-    """How many of the first test images each net still has right within every budget."""
-    own = config.pgd
-    levels = [0, *sorted(set(own.levels) - {0})]
-    count = min(own.images, len(test_set.images))
-    images, labels = (np.asarray(a)[:count] for a in (test_set.images, test_set.labels))
-    hits: dict[str, list[int]] = {}
-    for net in found:
-        into = _into(workdir, found, net)
-        hits[net.name] = [
-            len(each) for each in _standing(config, net, images, labels, levels, into)
-        ]
-        shares = ", ".join(f"{hit / count:.0%}" for hit in hits[net.name])
-        trainer.say(f"{net.name}: right within {', '.join(map(str, levels))}: {shares}")
-    return {
-        "levels": levels,
-        "norm": own.norm,
-        "count": count,
-        "hits": hits,
-        "steps": own.steps,
-        "restarts": own.restarts,
-    }
-
-
-def _standing(
-    config: Config,
-    net: Net,
-    images: np.ndarray,
-    labels: np.ndarray,
-    levels: Sequence[float],
-    into: Path,
-) -> list[list[int]]:
-    """The places of the images that the net has right within each level, ascending from 0.
-
-    An image that falls within a budget has fallen within every larger one. What is found is kept
-    in `into`, and not sought again.
-    """
-    path = into / "robust_accuracy.json"
-    begun = run_directory.read_json(path)
-    standing: list[list[int]] = begun["standing"] if begun else []
-    for level in levels[len(standing) :]:
-        fallen = _fallen(config, net, images, labels, level)
-        before = standing[-1] if standing else range(len(images))
-        standing.append([place for place in before if not fallen[place]])
-        run_directory.write_json(path, {"levels": list(levels), "standing": standing})
-        preemption.raise_if_requested()
-    return standing
-
-
-def _fallen(
-    config: Config, net: Net, images: np.ndarray, labels: np.ndarray, level: float
-) -> np.ndarray:
-    """Whether each image is taken for another class, [N] bool: by itself, or with PGD's noise."""
-    own = config.pgd
-    if level == 0:
-        logits = generate.logits_of(
-            net.apply_fn, net.params, images, batch_size=config.eval_batch_size
-        )
-        return logits.argmax(axis=1) != labels
-    method = PGD(np.asarray(level / _LEVELS, np.float32), own.norm, own.steps, own.restarts)
-    size = min(len(images), config.batch * len(datasets.CLASSES[config.dataset]))
-    parts: list[np.ndarray] = []
-    for first in range(0, len(images), size):  # as many cells in a call as an attack has
-        places = np.resize(np.arange(first, min(first + size, len(images))), size)
-        progress = generate.generate(
-            net.apply_fn, net.params, images[places], labels[places],
-            targets=labels[places][:, None], methods=(method,), seed=config.seed, numbers=places,
-        )  # fmt: skip
-        parts.append(np.asarray(progress.success)[:, 0])
-    return np.concatenate(parts)[: len(images)]
-
-
-def _transfer(
-    config: Config,
-    found: Sequence[Net],
-    sample: Sample,
-    results: Mapping[str, Any],
-    clean: Mapping[str, np.ndarray],
-    workdir: Path,
-) -> dict[str, Any]:
-    """Of the images made against each net, the share that each other net takes for another class.
-
-    Only images that the judging net has right without noise are counted; a share of none is None.
-    """
-    classes = len(datasets.CLASSES[config.dataset])
-    rates: list[list[float | None]] = []
-    counts: list[int] = []
-    for maker in found:
-        log = attack_files.CellLog(_into(workdir, found, maker), cells=classes)
-        images, places = attack_run.successes(_into(workdir, found, maker), log.rows(), sample)
-        counts.append(len(images))
-        row: list[float | None] = []
-        for judging in found:
-            right = clean[judging.name] == sample.labels
-            kept = right[places] if len(images) else np.zeros(0, bool)
-            if not kept.any():
-                row.append(None)
-                continue
-            said = generate.logits_of(
-                judging.apply_fn, judging.params, images, batch_size=config.eval_batch_size
-            ).argmax(axis=1)
-            row.append(float(np.mean(said[kept] != sample.labels[places][kept])))
-        rates.append(row)
-    return {"names": list(results), "rates": rates, "counts": counts}

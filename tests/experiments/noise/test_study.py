@@ -251,34 +251,6 @@ def test_a_signal_during_the_training_of_a_net_waits_for_the_end_of_the_attack_s
     assert list(summary["nets"]) == ["first"] and "transfer" not in summary  # nothing to compare
 
 
-def test_the_last_call_of_a_budget_is_filled_up_and_gives_the_right_images(calls):
-    fell = {3, 17, 24}
-    config, images = smoke(), toy.data()
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(generate, "generate", toy.attack(calls, lambda n, t: n in fell))
-        found = study._fallen(config, NETS[0], images.images[:25], images.labels[:25], 13)
-    assert set(np.flatnonzero(found)) == fell and found.shape == (25,)
-    assert [call["numbers"] for call in calls] == [[*range(20)], [20, 21, 22, 23, 24] * 4]
-    assert calls[0]["targets"].tolist() == toy.LABELS[:20, None].tolist()
-    (method,) = calls[0]["methods"]
-    assert float(method.radius) == pytest.approx(13 / 255)
-    assert (method.norm, method.steps, method.restarts) == ("linf", 10, 1)
-
-
-def test_an_image_that_falls_within_a_budget_has_fallen_within_every_larger_one(
-    tmp_path, monkeypatch
-):
-    fell = {0.0: {2}, 1.0: {4, 5}, 2.0: {0}}
-    monkeypatch.setattr(
-        study, "_fallen", lambda *args: np.isin(np.arange(len(args[2])), [*fell[args[-1]]])
-    )
-    images = toy.data()
-    found = study._standing(
-        smoke(), NETS[0], images.images[:6], images.labels[:6], (0, 1, 2), tmp_path
-    )
-    assert found == [[0, 1, 3, 4, 5], [0, 1, 3], [1, 3]]
-
-
 def test_levels_are_sorted_each_once_and_begin_without_noise(calls, tmp_path):
     summary = study.run(smoke(pgd__levels=(40, 0, 13, 13)), tmp_path)
     assert summary["robust_accuracy"]["levels"] == [0, 13, 40]
