@@ -136,10 +136,18 @@ def test_the_map_has_the_rooms_in_the_order_of_the_rule():
 
 
 def test_every_file_that_the_map_names_exists():
-    names = {name for name in re.findall(r"`([\w./]+\.(?:py|toml|md))`", MAP)}
+    names = set(re.findall(r"`([\w./]+\.(?:py|toml|md))`", MAP))
     missing = [name for name in names if not any(ROOT.glob(f"**/{name}"))]
     assert len(names) > 40 and not missing
     assert len(MAP.splitlines()) <= 120
+
+
+def test_every_function_that_the_map_names_exists():
+    places = re.findall(r"`([\w/]+\.py):(\w+)`", MAP)
+    for name, function in places:
+        defined = f"\ndef {function}("
+        assert any(defined in path.read_text() for path in FILES if path.match(name)), function
+    assert len(places) > 10
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
