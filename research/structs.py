@@ -35,7 +35,7 @@ def one_line(error: BaseException) -> str:
 class Dataset:
     """Labelled images.
 
-    images: [N, H, W, C] uint8, 0..255, or a `data.stored.Stored` that reads them in parts.
+    images: [N, H, W, C] uint8, 0..255, or a `data.lazy_images.LazyImages` that reads them in parts.
     labels: [N] int32, 0..K-1.
     """
 

@@ -1,4 +1,4 @@
-"""One data set for all processes of a run: the first one loads it, and lays it out for the others.
+"""One data set for all processes of a run: the first one loads it and writes it for the others.
 
 The work directory is all that processes on several machines are known to share. The first of them
 loads and verifies the data set as a process by itself would, from wherever it finds it, and writes
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from research.data.memmap import Stored
+from research.data.lazy_images import LazyImages
 from research.data.provenance import Loaded, Source
 from research.runtime import distributed, files
 from research.structs import Dataset
@@ -28,12 +28,12 @@ def load(folder: Path, load_all: Callable[[], Loaded]) -> Loaded:
     folder: where they are laid out, in a directory that all processes see.
     Raises in every process the UserError that `load_all` raises in the first.
     """
-    about = distributed.broadcast_from_first(lambda: _lay(folder, load_all()))
+    about = distributed.broadcast_from_first(lambda: _write(folder, load_all()))
     train, test = (_open(folder / name, about[name]) for name in _SPLITS)
     return train, test, Source(**about["source"])
 
 
-def _lay(folder: Path, loaded: Loaded) -> dict[str, Any]:
+def _write(folder: Path, loaded: Loaded) -> dict[str, Any]:
     """Write both splits; returns what is needed to read them."""
     files.make_folder(folder)
     about: dict[str, Any] = {"source": dataclasses.asdict(loaded[2])}
@@ -47,5 +47,5 @@ def _lay(folder: Path, loaded: Loaded) -> dict[str, Any]:
 
 
 def _open(path: Path, about: dict[str, Any]) -> Dataset:
-    images: Any = Stored(path.with_name(f"{path.name}.images"), about["shape"], resident=True)
+    images: Any = LazyImages(path.with_name(f"{path.name}.images"), about["shape"], resident=True)
     return Dataset(images, np.asarray(about["labels"], np.int32))

@@ -10,20 +10,20 @@ import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from research.data import cache, cifar10_batches, pictures
+from research.data import cache, cifar10_batches, cifar10_pictures
 from research.data.provenance import Absent, Loaded, existing_directory, verify
 
-EXPECTED = f"{cifar10_batches.EXPECTED}; or {pictures.EXPECTED}"
+EXPECTED = f"{cifar10_batches.EXPECTED}; or {cifar10_pictures.EXPECTED}"
 
 
 def load_files(directory: str | Path, form: str, say: Callable[[str], None]) -> Loaded:
     """The data set in a directory.
 
-    Rows are in the published order or, from pictures, in that of `pictures`. What is slow to read
-    is cached in `cache.cache_folder()`, by path, size and time of change of the files.
+    Rows are in the published order or, from pictures, in that of `cifar10_pictures`. What is slow
+    to read is cached in `cache.cache_folder()`, by path, size and time of change of the files.
 
-    form: "python" (`cifar10_batches.find`), "folders" (`pictures.find`), or "auto" for the first of
-        them that is there.
+    form: "python" (`cifar10_batches.find`), "folders" (`cifar10_pictures.find`), or "auto" for the
+        first of them that is there.
     say: receives a line before anything slow, and every few seconds while pictures are decoded.
     Raises DataError for everything that is missing, damaged, or not what it should be.
     """
@@ -56,17 +56,17 @@ def _load_batches(directory: str | Path, say: Callable[[str], None]) -> Loaded:
 
 
 def _load_pictures(directory: str | Path, say: Callable[[str], None]) -> Loaded:
-    splits = pictures.find(directory)
+    splits = cifar10_pictures.find(directory)
     names = [path.name if path.suffix else f"folder {path.name}" for path in splits.values()]
     folder = next(iter(splits.values())).parent.resolve()
     source = f"{' and '.join(names)} in {folder}"
 
     def read() -> Loaded:
         say(f"decoding {' and '.join(map(str, splits.values()))} (once)")
-        arrays, lossy = pictures.read(splits, say)
+        arrays, lossy = cifar10_pictures.read(splits, say)
         return verify("cifar10", arrays, source, "jpeg" if lossy else "unknown")
 
-    return _cached(read, source, pictures.files(splits), say)
+    return _cached(read, source, cifar10_pictures.files(splits), say)
 
 
 def _cached(

@@ -37,8 +37,8 @@ def load(
     """The training set, the test set and what they are.
 
     Images [N, H, W, C] uint8, [28, 28, 1] for "mnist" and [32, 32, 3] for "cifar10"; labels [N]
-    int32 from 0 to 9. NumPy arrays, in the published order except for pictures (`pictures`) and the
-    sample (`mnist`).
+    int32 from 0 to 9. NumPy arrays, in the published order except for pictures
+    (`cifar10_pictures`) and the sample (`mnist`).
 
     directory: holds the files; "" for none.
     source: "auto" takes the first of `directory`, a prepared TFDS data set, one prepared from the

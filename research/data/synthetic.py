@@ -1,8 +1,7 @@
-"""What can a test or a smoke run learn from when no real data is wanted?
+"""Synthetic digits and coloured glyphs for tests and smoke runs.
 
-Digits drawn as 5 x 7 dot-matrix glyphs, enlarged, shifted and covered with noise, grey or in
-colours: made in milliseconds, the same on every machine, learnable, and never to be quoted as a
-result.
+Glyphs of 5 x 7 dots, enlarged, shifted and covered with noise: made in milliseconds, the same on
+every machine, learnable, and never to be quoted as a result.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _GLYPHS = (
 
 
 def digits(n_train: int = 512, n_test: int = 256, seed: int = 0) -> tuple[Dataset, Dataset]:
-    """A training and a test set of drawn digits, with the contract of `load_mnist`.
+    """A training and a test set of drawn digits, as `datasets.load("mnist")` gives them.
 
     Images [N, 28, 28, 1] uint8 from 0 to 255, labels [N] int32 from 0 to 9, classes balanced to
     within one. Equal arguments give equal bytes on every platform: integers only, PCG64. The two
@@ -43,7 +42,7 @@ def digits(n_train: int = 512, n_test: int = 256, seed: int = 0) -> tuple[Datase
 
 
 def objects(n_train: int = 512, n_test: int = 256, seed: int = 0) -> tuple[Dataset, Dataset]:
-    """A training and a test set of coloured glyphs, with the contract of `load_cifar10`.
+    """A training and a test set of coloured glyphs, as `datasets.load("cifar10")` gives them.
 
     Images [N, 32, 32, 3] uint8, labels [N] int32 from 0 to 9, classes balanced to within one. Equal
     on every platform and independent of each other's size, as those of `digits`.

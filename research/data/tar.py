@@ -1,4 +1,4 @@
-"""What is in this tar file, without ever writing a part of it to the disk?
+"""Reader of tar files in memory; nothing is unpacked to the disk.
 
 Python's `tarfile` takes a damaged or missing header for the end of the archive. Here an archive
 ends with the block of zeros that ends it, or it is refused; so are members that are neither files

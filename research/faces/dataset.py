@@ -41,7 +41,7 @@ from absl import logging
 from tensorflow_datasets.core import shuffle
 
 from research.data import cache
-from research.data.memmap import Stored
+from research.data.lazy_images import LazyImages
 from research.data.provenance import DataError
 from research.faces import annotations, crops, ingest, splits
 from research.structs import Dataset, Face, Problem
@@ -565,7 +565,7 @@ def _decoded_split(
     if _sizes(builder, folder, split) != found["sizes"].tolist():
         raise _damaged(folder, f"the records of {split} are not what was written")
     shape = (len(found["labels"]), *builder.info.features["image"].shape)
-    images: Any = Stored(pixels, shape)
+    images: Any = LazyImages(pixels, shape)
     data = Dataset(images=images, labels=found["labels"])
     photos = np.array([os.fsdecode(name) for name in found["photos"].tolist()], np.str_)
     return Faces(data, found["sources"], photos, found["synthetic"])

@@ -1,4 +1,4 @@
-"""The convolutional nets: the report's two (Exercise 2), and one as it would be built today."""
+"""The convolutional nets: those of the report (Exercises 2 and 3), and a residual net."""
 
 import math
 from collections.abc import Sequence
@@ -135,13 +135,9 @@ class CNN(nn.Module):
         x = images.astype(self.dtype)
         stages = zip(self.filters, self.pools, self.dropouts, strict=True)
         for i, (filters, pool, rate) in enumerate(stages):
-            left = min(x.shape[1:3]) - (2 if self.padding == "valid" else 0)
-            if left < pool:
-                raise UserError(
-                    f"filters, pools: nothing is left of the image after layer conv_{i}, which "
-                    f"gets {x.shape[1]} x {x.shape[2]}; take fewer layers, smaller pools or "
-                    "padding 'same'"
-                )
+            least = pool + (2 if self.padding == "valid" else 0)
+            remedy = "take fewer layers, smaller pools or padding 'same'"
+            _check_size("filters, pools", f"conv_{i}", x, least, remedy)
             x = nn.relu(Conv(filters, self.padding, pool, name=f"conv_{i}")(x))
             x = Dropout(rate)(x, train=train)
         x = x.reshape(x.shape[0], -1)
@@ -168,7 +164,7 @@ class ResNet(nn.Module):
     A stem, then for every further width a convolution with a pool of 2 and, where `residual` says
     so, a block of two convolutions around which the input passes by; group normalisation and ReLU
     after every convolution; the largest value of every channel; the output layer, scaled.
-    The images are brought to mean 0 and deviation 1 inside, by `mean` and `std` [C].
+    The images are brought to mean 0 and std 1 inside, by `mean` and `std` [C].
     shrink: before anything else, squares of so many pixels by so many are averaged into one.
     After D. Page, "How to train your ResNet" (2018, the net of DAWNBench), with group instead of
     batch normalisation, so that the images of a batch never influence one another.
@@ -212,11 +208,7 @@ class ResNet(nn.Module):
         x = (images - mean.reshape(1, 1, 1, -1)) / std.reshape(1, 1, 1, -1)
         x = x.astype(self.dtype)
         for i, (width, residual) in enumerate(zip(self.widths, self.residual, strict=True)):
-            if i and min(x.shape[1:3]) < 2:
-                raise UserError(
-                    f"widths: nothing is left of the image after layer conv_{i}, which gets "
-                    f"{x.shape[1]} x {x.shape[2]}; take fewer"
-                )
+            _check_size("widths", f"conv_{i}", x, 2 if i else 1, "take fewer")
             x = self.layer(f"conv_{i}", width, x, pool=2 if i else 1)
             if residual:
                 y = self.layer(f"block_{i}_a", width, x)
@@ -236,6 +228,14 @@ def _shrunk(images: jax.Array, side: int) -> jax.Array:
     rows, columns = height // side, width // side
     cut = images[:, : rows * side, : columns * side]
     return cut.reshape(batch, rows, side, columns, side, channels).mean((2, 4))
+
+
+def _check_size(key: str, layer: str, x: jax.Array, least: int, remedy: str) -> None:
+    if min(x.shape[1:3]) < least:
+        raise UserError(
+            f"{key}: nothing is left of the image after layer {layer}, which gets "
+            f"{x.shape[1]} x {x.shape[2]}; {remedy}"
+        )
 
 
 def _check_lengths(key: str, values: Sequence[object], **others: Sequence[object]) -> None:

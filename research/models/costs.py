@@ -1,4 +1,4 @@
-"""What a net of dense layers costs, from the shapes of its kernels; what devices exchange."""
+"""Costs of a net of dense layers, from the shapes of its kernels, and what devices exchange."""
 
 import itertools
 import math
@@ -65,9 +65,9 @@ def collective_bytes(program: str) -> dict[str, int]:
     program: text of the compiled program (`jax.stages.Compiled.as_text`).  Each operation is
     counted once, also where it stands in a loop: for an epoch these are the bytes of a step.
     """
-    found: Counter[str] = Counter()
+    total: Counter[str] = Counter()
     for operation in _COLLECTIVE.finditer(_COMMENT.sub("", program)):
         for shape in _SHAPE.finditer(operation["shapes"]):
             sides = [int(side) for side in shape["sides"].split(",") if side]
-            found[operation["name"]] += math.prod(sides) * max(1, int(shape["bits"] or 8) // 8)
-    return dict(found)
+            total[operation["name"]] += math.prod(sides) * max(1, int(shape["bits"] or 8) // 8)
+    return dict(total)

@@ -18,7 +18,7 @@ import optax
 
 from research import prng
 from research.data import batching
-from research.data.memmap import read_ahead
+from research.data.lazy_images import read_ahead
 from research.runtime import distributed, sharding
 from research.structs import Array, Batch, BestState, Dataset, Metrics, PyTree, TrainState
 from research.training import early_stopping, evaluate, metrics, probes

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from research.data import batching
-from research.data.memmap import Stored, read_ahead
+from research.data.lazy_images import LazyImages, read_ahead
 from research.runtime import sharding
 from research.structs import Array, Dataset, Metrics, PyTree
 from research.training import metrics
@@ -58,7 +58,7 @@ def predict(model: nn.Module, params: PyTree, images: Array, *, batch_size: int)
 
 
 def predict_all(
-    model: nn.Module, params: PyTree, images: Array | Stored, loop: Loop, *, seeds: int
+    model: nn.Module, params: PyTree, images: Array | LazyImages, loop: Loop, *, seeds: int
 ) -> np.ndarray:
     """Logits [S, N, K] float32 of every seed's net, with params [S, ...]."""
     mesh = sharding.make_mesh(seeds, data_devices=loop.data_devices)
@@ -80,9 +80,9 @@ def predict_all(
     return np.concatenate(parts, axis=1)[:, : len(images)]
 
 
-def is_streamed(images: Array | Stored) -> bool:
+def is_streamed(images: Array | LazyImages) -> bool:
     """Whether images are read from the disk as they are needed, not copied to the devices."""
-    return isinstance(images, Stored) and not images.resident
+    return isinstance(images, LazyImages) and not images.resident
 
 
 def place_images(data: PyTree, mesh: jax.sharding.Mesh) -> PyTree:
@@ -92,7 +92,7 @@ def place_images(data: PyTree, mesh: jax.sharding.Mesh) -> PyTree:
     return sharding.join_rows(jax.tree.map(lambda rows: rows[own], data), count, mesh)
 
 
-def images_in_memory(images: Array | Stored) -> int:
+def images_in_memory(images: Array | LazyImages) -> int:
     """How many images are read from the disk at once, at least one."""
     return max(1, _READ_BYTES // (images.nbytes // len(images)))
 

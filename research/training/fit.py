@@ -32,7 +32,7 @@ def fit(
 ) -> PyTree:
     """Train one net per seed, all in one program, and return their states [S, ...] (NumPy).
 
-    train, test: images uint8.  `Stored` images that are not resident are read from the disk as they
+    train, test: images uint8.  `LazyImages` that are not resident are read from the disk as they
     are needed, others are copied to the devices.
     resume: (epochs done, states [S, ...]) of an earlier run, or None.
     on_epoch(number, states, result, seconds): called after every epoch with NumPy arrays [S, ...];

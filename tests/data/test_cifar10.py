@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from data.cifar_files import publish, some_arrays, write_batches, write_pictures, write_tar
-from research.data import cifar10_batches, pictures, provenance
+from research.data import cifar10_batches, provenance
+from research.data import cifar10_pictures as pictures
 from research.data.cifar10 import load_files
 from research.data.provenance import DataError, Loaded
 

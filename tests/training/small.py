@@ -8,7 +8,7 @@ import pytest
 
 from research.adversarial.adversarial_training import make_hardener
 from research.data import batching, synthetic
-from research.data.memmap import Stored
+from research.data.lazy_images import LazyImages
 from research.experiments.depth import make_probe
 from research.models.cnn import CNN
 from research.models.mlp import MLP
@@ -112,4 +112,4 @@ def stored(data, folder, name):
     """The same data set with its images in a file."""
     path = folder / name
     path.write_bytes(np.asarray(data.images).tobytes())
-    return data.replace(images=Stored(path, data.images.shape))
+    return data.replace(images=LazyImages(path, data.images.shape))

@@ -1,4 +1,4 @@
-"""Images that stay on the disk: an array to look at, read only where it is indexed.
+"""Images that stay on the disk: an array of which only the rows that are indexed are read.
 
 The pixels lie one after the other in a plain file. They are read, not mapped: what a program reads
 from a mapped file counts as its memory for as long as it runs.
@@ -19,10 +19,10 @@ from research.runtime import files
 from research.structs import Array
 
 
-class Stored:
+class LazyImages:
     """[N, H, W, C] uint8 in the file `path`, of which indexing reads the images asked for.
 
-    path: on a disk or in a store, see `research.files`.
+    path: on a disk or in a bucket, see `runtime.files`.
     resident: whether they are few enough for a training to copy them to its devices as a whole.
     Raises DataError if the file is not there or has another size.
     """
@@ -33,9 +33,9 @@ class Stored:
     def __init__(self, path: Path, shape: Sequence[int], *, resident: bool = False) -> None:
         self.path, self.shape, self.resident = path, tuple(shape), resident
         size = int(np.prod(shape, dtype=np.int64))
-        found = _size(path) if path.exists() else -1
-        if found != size:
-            state = f"{found:,} bytes" if found >= 0 else "is not there"
+        actual = _size(path) if path.exists() else -1
+        if actual != size:
+            state = f"{actual:,} bytes" if actual >= 0 else "is not there"
             raise DataError(f"{path}: {state}, expected {size:,} bytes; delete its directory")
         self.nbytes = size
         self._image = size // max(shape[0], 1)
@@ -56,7 +56,7 @@ class Stored:
         if wanted.size and not 0 <= wanted.min() <= wanted.max() < len(self):
             raise IndexError(f"images {wanted.min()} .. {wanted.max()} of {len(self)}")
         images = np.empty((wanted.size, *self.shape[1:]), np.uint8)
-        # Of a disk unbuffered, for what is read ahead would not be asked for.
+        # Unbuffered from a disk: what a buffer reads ahead is of images that were not asked for.
         buffer: Any = {} if files.stored(self.path) else {"buffering": 0}
         with self.path.open("rb", **buffer) as file:
             for run, first in _runs(images, wanted.ravel()):
@@ -83,7 +83,7 @@ def _size(path: Path) -> int:
         return file.seek(0, os.SEEK_END)
 
 
-def read_ahead(images: Array | Stored, parts: list[np.ndarray]) -> Iterator[Array]:
+def read_ahead(images: Array | LazyImages, parts: list[np.ndarray]) -> Iterator[Array]:
     """images[part] for every part, each read while the one before it is used."""
     with ThreadPoolExecutor(1) as pool:
         following = None

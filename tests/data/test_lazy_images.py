@@ -1,11 +1,12 @@
-"""Stored images are the array that was written, and nothing of it is held."""
+"""LazyImages images are the array that was written, and nothing of it is held."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from research.data.memmap import Stored, read_ahead
+from research.data import lazy_images
+from research.data.lazy_images import LazyImages, read_ahead
 from research.data.provenance import DataError
 
 SHAPE = (7, 4, 5, 3)
@@ -16,7 +17,7 @@ def both(tmp_path_factory):
     array = np.random.default_rng(0).integers(0, 256, SHAPE, np.uint8)
     path = tmp_path_factory.mktemp("stored") / "images.u8"
     path.write_bytes(array.tobytes())
-    return array, Stored(path, SHAPE)
+    return array, LazyImages(path, SHAPE)
 
 
 def test_it_looks_like_the_array(both):
@@ -51,9 +52,9 @@ def test_neighbours_are_read_at_once(both, monkeypatch):
     """Three runs: 0 1 2, 5, 4."""
     array, stored = both
     seen = []
-    runs = Stored.__getitem__.__globals__["_runs"]
-    monkeypatch.setitem(
-        Stored.__getitem__.__globals__, "_runs", lambda *a: (seen.append(r) or r for r in runs(*a))
+    runs = lazy_images._runs
+    monkeypatch.setattr(
+        lazy_images, "_runs", lambda *a: (seen.append(run) or run for run in runs(*a))
     )
     np.testing.assert_array_equal(stored[np.array([0, 1, 2, 5, 4])], array[[0, 1, 2, 5, 4]])
     assert [(len(run), first) for run, first in seen] == [(3, 0), (1, 5), (1, 4)]
@@ -76,15 +77,15 @@ def test_a_file_of_another_size_or_none_is_refused(tmp_path, both):
     short = tmp_path / "short.u8"
     short.write_bytes(bytes(10))
     with pytest.raises(DataError, match=r"short\.u8: 10 bytes, expected 420"):
-        Stored(short, SHAPE)
+        LazyImages(short, SHAPE)
     with pytest.raises(DataError, match="is not there"):
-        Stored(tmp_path / "none.u8", SHAPE)
+        LazyImages(tmp_path / "none.u8", SHAPE)
 
 
 def test_a_file_that_is_cut_while_it_is_in_use_is_noticed(tmp_path):
     path = tmp_path / "images.u8"
     path.write_bytes(bytes(420))
-    stored = Stored(path, SHAPE)
+    stored = LazyImages(path, SHAPE)
     path.write_bytes(bytes(100))
     with pytest.raises(DataError, match="shorter"):
         stored[5]

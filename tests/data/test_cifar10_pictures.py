@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from data.cifar_files import CLASSES, picture, pictures_of, some_arrays, write_pictures, write_tar
-from research.data import pictures
+from research.data import cifar10_pictures as pictures
 from research.data.provenance import Absent, DataError
 
 PIXELS = some_arrays()["test_images"][0]
