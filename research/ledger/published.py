@@ -103,15 +103,19 @@ def name_of(run: Run) -> str:
     if run.experiment == "predict":
         drawn = any(run.path.glob("**/drawn*-panels.*"))
         return "predict-drawn" if drawn else "predict-portrait"
+    same_study = {
+        name: published
+        for name, published in PUBLISHED.items()
+        if published.config.partition(":")[0] == _FILES[run.experiment]
+    }
     differing = {
         name: _differing(run, published)
-        for name, published in PUBLISHED.items()
-        if published.config and _get_config(published.config)["experiment"] == run.experiment
-        and published.config.partition(":")[2] == run.name
-    }  # fmt: skip
+        for name, published in same_study.items()
+        if published.config.partition(":")[2] == run.name
+    }
     if not differing:
-        known = ", ".join(dict.fromkeys(each.config for each in PUBLISHED.values() if each.config))
-        raise UserError(f"{run.path} holds {run.name!r}, not one of {known}")
+        known = ", ".join(dict.fromkeys(each.config for each in same_study.values()))
+        raise UserError(f"{run.path} holds {run.name!r}, which is not published: {known} are")
     name = min(differing, key=lambda name: len(differing[name]))
     if differing[name]:
         raise UserError(
@@ -133,8 +137,9 @@ def is_whole(run: Run) -> bool:
 
 def command(run: Run) -> str:
     """The command that makes a run; DIR stands for the directory of its data."""
-    stated = _get_config(f"{_FILES[run.experiment]}:{run.name}")
-    words = [f"python -m research.main --config=configs/{_FILES[run.experiment]}.py:{run.name}"]
+    file, variant = _place(run)
+    stated = stated_config(run)
+    words = [f"python -m research.main --config=configs/{file}.py:{variant}"]
     asked = dict(_leaves(run_directory.complete(run.config, stated)))
     for key, usual in _leaves(stated):
         place = key.removeprefix("data.") in _PLACES
@@ -148,6 +153,18 @@ def command(run: Run) -> str:
 
 
 _FILES = {"depth": "mlp", "classifiers": "cnn", "noise": "noise", "masks": "masks"}
+
+
+def stated_config(run: Run) -> dict[str, Any]:
+    """The config of the variant that a run is of, without what its command has changed."""
+    return _get_config(":".join(_place(run)))
+
+
+def _place(run: Run) -> tuple[str, str]:
+    """File in configs/ and variant; "mnist-smoke" is the name of a run of "mnist,smoke"."""
+    name = run.name
+    variant = f"{name.removesuffix('-smoke')},smoke" if name.endswith("-smoke") else name
+    return _FILES[run.experiment], variant
 
 
 def quoted(word: str) -> str:

@@ -64,7 +64,7 @@ def test_a_variant_that_is_not_published_is_refused(tmp_path):
     workdir = finished.classifier(tmp_path)
     config = json.loads((workdir / "config.json").read_text())
     (workdir / "config.json").write_text(json.dumps(config | {"name": "other"}))
-    with pytest.raises(UserError, match="holds 'other', not one of mlp:all, cnn:mnist"):
+    with pytest.raises(UserError, match="holds 'other', which is not published: cnn:mnist, "):
         name_of(workdir)
 
 
@@ -87,6 +87,12 @@ def test_the_command_names_what_differs_from_the_config_file_and_no_path(tmp_pat
         "python -m research.main --config=configs/masks.py:vgg --config.seeds=2 "
         "--config.data.voc=DIR/voc"
     )
+
+
+def test_the_command_of_a_run_in_smoke_says_so(tmp_path):
+    run = load_run(finished.classifier(tmp_path, "mnist,smoke", seeds=1))
+    word = "--config=configs/cnn.py:mnist,smoke"
+    assert published.command(run) == f"python -m research.main {word} --config.data.dir=DIR"
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from configs import cnn
-from research.ledger.published import command
+from research.ledger.published import command, stated_config
 from research.storage.run_directory import Run
 from research.training import scores
 
@@ -24,7 +23,7 @@ def table(runs: Sequence[Run]) -> str:
         test, name = run.summary["test"], run.name
         values = np.array([100 * seed["accuracy"] for seed in test])
         low, high = scores.wilson_interval(test[0]["correct"], test[0]["count"])
-        stated = cnn.get_config(name).epochs
+        stated = stated_config(run)["epochs"]
         epochs = f"{run.config['epochs']}"
         if run.config["epochs"] != stated:
             epochs += f" of {stated}"

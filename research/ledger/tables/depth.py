@@ -32,10 +32,9 @@ def table(run: Run) -> str:
         "|---|---:|---:|---:|---:|---:|",
     ]
     for name, net in run.nets.items():
-        values = 100 * np.asarray(net.summary["test_accuracy"])
-        sd = values.std(ddof=1) if len(values) > 1 else np.nan
-        numbers = (values.mean(), sd, values.min(), values.max())
-        cells = " | ".join(f"{number:.2f}" for number in numbers)
+        values = 100 * np.atleast_1d(net.summary["test_accuracy"])
+        sd = f"{values.std(ddof=1):.2f}" if len(values) > 1 else "-"
+        cells = f"{values.mean():.2f} | {sd} | {values.min():.2f} | {values.max():.2f}"
         reported = f"{REPORTED[name]:.1f}" if name in REPORTED else "-"
         lines.append(f"| {name} | {cells} | {reported} |")
     return "\n".join(
@@ -61,7 +60,7 @@ def hypotheses_table(runs: Mapping[str, Run]) -> str:
             if net not in run.nets:
                 cells.append("-")
                 continue
-            values = 100 * np.asarray(run.nets[net].summary["test_accuracy"])
+            values = 100 * np.atleast_1d(run.nets[net].summary["test_accuracy"])
             cells.append(f"{values.mean():.2f} ({values.min():.2f} - {values.max():.2f})")
         if set(cells) != {"-"}:
             lines.append(f"| {net} | {' | '.join(cells)} | {reported:.1f} |")
@@ -116,7 +115,7 @@ def _gradients(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
             name: [_short(layers) for layers in reduce(values, axis=1)]
             for name, reduce in _BANDS.items()
         }
-        early = values[list(EPOCHS)]  # [epoch, seed, layer]
+        early = values[1 : EPOCHS[-1] + 1]  # [epoch, seed, layer]; a short run has fewer epochs
         kept[reading] |= {
             "largest": _short(early.max(axis=(0, 2))),
             "smallest": _short(early.min(axis=(0, 2))),

@@ -5,7 +5,7 @@ import pytest
 from configs import mlp as configs
 from ledger import finished
 from research.ledger.tables import depth
-from research.storage.run_directory import load_run
+from research.storage.run_directory import load_run, write_gradients
 
 
 def test_a_row_has_mean_sd_min_max_and_the_number_of_the_report(tmp_path):
@@ -13,6 +13,17 @@ def test_a_row_has_mean_sd_min_max_and_the_number_of_the_report(tmp_path):
     assert "| tanh-40 | 50.00 | 35.36 | 25.00 | 75.00 | 95.4 |" in lines
     for word in ("2 seeds", "10 epochs", "MNIST, all of it", "a device", "0.0.1", "seeds=2"):
         assert word in lines[-1]
+
+
+def test_a_run_of_one_seed_and_fewer_epochs_has_its_row_and_its_gradients(tmp_path):
+    workdir = finished.study(tmp_path, ("tanh-5",), seeds=1)
+    run = load_run(workdir)
+    run.summary["nets"]["tanh-5"]["test_accuracy"] = 0.25
+    assert "| tanh-5 | 25.00 | - | 25.00 | 25.00 | 96.1 |" in depth.table(run).splitlines()
+    arrays = {name: array[:2] for name, array in run.nets["tanh-5"].gradients.items()}
+    write_gradients(workdir / "tanh-5", arrays)
+    net = load_run(workdir).nets["tanh-5"]
+    assert depth.gradients(net)["kernel_abs_max"]["largest"] == [1.0, 11.0]
 
 
 def test_the_report_has_a_number_for_every_net_of_the_study():
