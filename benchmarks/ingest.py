@@ -4,8 +4,8 @@
 
 As many faces as the report had, 12,243 of 200 x 200: drawn people in varied photographs with boxes,
 the smaller class filled up with copies as far as that number asks for. One process prepares them,
-another trains an epoch of configs/masks.py:vgg and judges the test faces; a third does both, as a
-run does. Everything that is written lies in a temporary folder (about 7 GB) and is removed.
+another trains an epoch of configs/masks.py:vgg and judges the validation faces; a third does both,
+as a run does. Everything that is written lies in a temporary folder (about 7 GB) and is removed.
 """
 
 import json
@@ -46,7 +46,7 @@ def table(results: Mapping[str, Any]) -> str:
             f"{ingested['peak_mib']:,.0f}",
         ],
         [
-            "an epoch on them, and the test faces",
+            "an epoch on them, and the validation faces",
             f"{trained['seconds']:.0f}",
             f"{trained['images_per_s']:,.0f} images",
             f"{trained['peak_mib']:,.0f}",
@@ -65,8 +65,8 @@ def table(results: Mapping[str, Any]) -> str:
         f"{verdict} {LIMIT_MIB:,} MiB. The ingestion keeps {ingested['cores']:.1f} of "
         f"{results['threads']} cores busy; a second start takes {trained['loading']:.1f} s to read "
         f"and check them. Training: {trained['trained']:,} faces in batches of 32, compilation in "
-        f"the seconds and not in the images in a second; then {trained['tested']:,} test faces. "
-        "One run of each.",
+        f"the seconds and not in the images in a second; then {trained['tested']:,} "
+        "validation faces. One run of each.",
         f"{results['device']}; {versions}; {results['date']}.",
     )
 

@@ -3,9 +3,9 @@
 python -m benchmarks.ours_ingest PHASE FOLDER FACES SIZE
 
 draw: FOLDER/voc, photographs of drawn people with boxes, and FOLDER/request.json.  ingest: from
-there to FOLDER/alone, a prepared data set.  train: an epoch on that, and the test faces.  whole:
-both of them, the one after the other in one process, in FOLDER/together.  A line of JSON says what
-was done; progress is on standard error.
+there to FOLDER/alone, a prepared data set.  train: an epoch on that, and the validation faces.
+whole: both of them, the one after the other in one process, in FOLDER/together.  A line of JSON
+says what was done; progress is on standard error.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from research.training import augment, optim
 from research.training.fit import fit
 from research.training.step import Loop
 
-REPORTED = 12_243  # faces, of which 2,000 were tested on and 1,000 scored
-TEST, SCORE, REAL = 2_000 / REPORTED, 1_000 / REPORTED, 9_000 / REPORTED  # the rest are copies
+REPORTED = 12_243  # faces, of which 2,000 were for validation and 1,000 for the test
+VAL, TEST, REAL = 2_000 / REPORTED, 1_000 / REPORTED, 9_000 / REPORTED  # the rest are copies
 _BASES = 60  # photographs that are drawn, a third of them with boxes; all others are made from them
 _LARGE_EVERY, _LARGE_PX = 64, 12_000_000  # one in so many is as large as a camera's
 _PLAIN = {"with_mask": "with_mask", "without_mask": "without_mask"}
@@ -59,12 +59,12 @@ def draw(folder: Path, faces: int, size: int) -> dict[str, Any]:
         left, number = left - len(same), number + 1
     shutil.rmtree(drawn)
     settings: dict[str, float] = {
+        "val": round(VAL * faces),
         "test": round(TEST * faces),
-        "score": round(SCORE * faces),
         "size": size,
     }
     found = annotations.read_voc(folder / "voc").faces
-    split_of = splits.split_by_image(found, test=settings["test"], score=settings["score"], seed=0)
+    split_of = splits.split_by_image(found, val=settings["val"], test=settings["test"], seed=0)
     trained = Counter(face.label for face in found if split_of[face.image] == "train")
     copies = faces - round(REAL * faces)
     settings["balance"] = (min(trained.values()) + copies) / max(trained.values())
@@ -79,8 +79,8 @@ def prepare(folder: Path, home: Path) -> tuple[dataset.Masks, dict[str, Any]]:
         directories={"voc": str(folder / "voc")},
         keep_incorrect=False,
         cut=ingest.Cut(0.0, settings["size"], 1),
+        val=settings["val"],
         test=settings["test"],
-        score=settings["score"],
         balance=settings["balance"],
         seed=0,
         detector={},
@@ -97,7 +97,7 @@ def prepare(folder: Path, home: Path) -> tuple[dataset.Masks, dict[str, Any]]:
 
 
 def run_epoch(found: dataset.Masks) -> dict[str, Any]:
-    """An epoch of configs/masks.py:vgg with the test faces after it, and the images it took.
+    """An epoch of configs/masks.py:vgg with the validation faces after it, and the images it took.
 
     images_per_s: of the steps after the first piece, which is compiled.
     """
@@ -124,7 +124,7 @@ def run_epoch(found: dataset.Masks) -> dict[str, Any]:
         classifiers.make_model(config, 2),
         optim.make_optimizer(config.learning_rate, name=config.optimizer),
         found.splits["train"].data,
-        found.splits["test"].data,
+        found.splits["val"].data,
         loop,
         seeds=[0],
         resume=None,

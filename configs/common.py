@@ -20,6 +20,7 @@ RENAMED = {
     "compare": "baselines",
     "deviation": "std",
     "faithful.deviation": "faithful.std",
+    "data.score": "data.test (what was data.test is data.val)",
 }
 
 

@@ -15,7 +15,7 @@ Results: docs/masks.md has every net and source; in short:
     python -m research.main --config=configs/masks.py:vgg --config.seeds=3 --config.data.voc=DIR
       --config.data.folders=DIR
     seeds: 3; minutes on two CPU cores: 12
-    test accuracy (%), on other faces than the report's: 98.06; the report 86; UNTESTABLE
+    validation accuracy (%), on other faces than the report's: 98.06; the report 86; UNTESTABLE
 <!-- end -->
 """
 
@@ -37,9 +37,9 @@ def get_config(arg: str = "vgg") -> ConfigDict:
     # Images at once when judging; may change the last digits. Multiples of 16 are faster on a CPU.
     config.eval_batch_size = 48
     config.steps_per_dispatch = 25  # most steps of one compiled call; a run can stop between two
-    config.keep_best = False  # the net after the epoch of lowest test loss, instead of the last
-    # After everything: epochs on the test faces, as the report does in the end. No figure on the
-    # test faces says anything of that net; the score faces are all that is held out then.
+    config.keep_best = False  # the net of the epoch of lowest validation loss, not the last
+    # After everything: epochs on the validation faces, as the report does in the end. No figure on
+    # them says anything of that net; the test faces are all that is held out then.
     config.final_epochs = 0
 
     config.data = ConfigDict()
@@ -54,8 +54,8 @@ def get_config(arg: str = "vgg") -> ConfigDict:
     config.data.keep_incorrect = False  # masks worn incorrectly are a third class; else left out
     # Of all faces, or a number of them. The report has 2,000 and 1,000 of 12,243, synthetic ones
     # included.
-    config.data.test = 0.16
-    config.data.score = 0.08
+    config.data.val = 0.16  # training stops early by them
+    config.data.test = 0.08  # what is reported is measured on them
     config.data.balance = 1.0  # the smaller class is brought to this share of the larger by copies
     config.data.seed = 0  # of the split and of the copies
     config.data.min_face_px = 20.0  # the detector looks for no smaller faces, in data.folders
@@ -88,7 +88,7 @@ def _vgg(config: Config) -> None:
     config.mirror = False  # half of the training images are turned left to right
     config.batch_size = 32
     config.epochs = 30
-    config.patience = 4  # epochs without a lower test loss after which it stops; 0 for never
+    config.patience = 4  # epochs without a lower validation loss after which it stops; 0 for never
 
 
 def _best(config: Config) -> None:

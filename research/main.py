@@ -29,6 +29,7 @@ from types import ModuleType
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from configs.common import RENAMED
 from research.runtime import distributed, files, preemption, profiling, sharding
 from research.structs import Config, UserError
 
@@ -96,6 +97,10 @@ def _unknown_key(argv: Sequence[str]) -> str:
     for word in argv:
         found = re.match(r"--?config\.([^=]+)", word)
         if found and found[1] not in valid:
+            for old, new in RENAMED.items():
+                if f"{found[1]}.".startswith(f"{old}."):
+                    now = new + found[1].removeprefix(old)
+                    return f"the config has no key {found[1]!r}; it is {now} now"
             near = difflib.get_close_matches(found[1], valid, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"valid: {', '.join(valid)}"
             return f"the config has no key {found[1]!r}; {hint}"

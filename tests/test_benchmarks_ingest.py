@@ -39,7 +39,7 @@ def test_the_table_has_rates_and_the_peak_of_every_phase() -> None:
     lines = ingest.table(RESULTS).splitlines()
     assert lines[2:5] == [
         "| annotated photographs to faces on the disk | 100 | 122 faces | 400 |",
-        "| an epoch on them, and the test faces | 91 | 123 images | 1,600 |",
+        "| an epoch on them, and the validation faces | 91 | 123 images | 1,600 |",
         "| both in one process | 201 | - | 1,700 |",
     ]
     assert "12,243 faces of 200 x 200, 3,243 of them copies" in lines[-1]
@@ -74,7 +74,7 @@ def test_there_are_as_many_faces_as_asked_for(
     found, took = ours_ingest.prepare(tmp_path, tmp_path / "home")
     assert took["faces"] == 200 and took["copies"] == 53 and took["seconds"] > 0
     counts = {split: len(faces.data.labels) for split, faces in found.splits.items()}
-    assert counts == {"train": 151, "test": 33, "score": 16}
+    assert counts == {"train": 151, "val": 33, "test": 16}
     assert found.about["problems"] == 0 and not (tmp_path / "drawn").exists()
 
 
@@ -125,7 +125,7 @@ def test_an_epoch_counts_all_faces_and_is_timed_without_its_compilation(
     empty = np.zeros(0, np.int32)
     splits = {
         split: dataset.Faces(Dataset(np.zeros((n, 4, 4, 3), np.uint8), empty), empty, empty, empty)
-        for split, n in (("train", 90), ("test", 7))
+        for split, n in (("train", 90), ("val", 7))
     }
     found = dataset.Masks(splits, ("a", "b"), {}, Path())
     said = ours_ingest.run_epoch(found)

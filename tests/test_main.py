@@ -52,6 +52,14 @@ def test_a_run_prints_its_summary_and_says_last_how_good_it_is_and_where_it_lies
         (("--config=configs/mpl.py",), "No such file or directory: 'configs/mpl.py'"),
         ((NET, "--config.epoch=3"), "the config has no key 'epoch'; did you mean 'epochs'?"),
         (
+            ("--config=configs/noise.py:mlp", "--config.budget.images=3"),
+            "no key 'budget.images'; it is pgd.images now",
+        ),
+        (
+            ("--config=configs/masks.py:smoke", "--config.data.score=0.1"),
+            "no key 'data.score'; it is data.test (what was data.test is data.val) now",
+        ),
+        (
             (NET, "--config.data.dri=x"),
             "the config has no key 'data.dri'; did you mean 'data.dir'?",
         ),

@@ -86,12 +86,15 @@ def train_net(
     config: Config,
     workdir: Path,
     training: Dataset,
-    test: Dataset,
+    held_out: Dataset,
     *,
+    held_out_name: str = "test",
     start: TrainState | None = None,
 ) -> TrainState:
     """Train one net, or go on with it, until its records hold every epoch or it stops early.
 
+    held_out: judged after every epoch; early stopping watches its loss.  held_out_name: of its
+    columns in metrics.jsonl, as in "test_loss".
     start: the states [S, ...] to begin with, of an earlier training; None for fresh ones.
     Returns the states [S, ...] after the last.  Raises UserError for a loss that is not finite,
     preemption.Stopped when told to stop.
@@ -116,7 +119,7 @@ def train_net(
             say(f"{task.name}: going on after epoch {done}")
 
         def on_epoch(number: int, states: PyTree, result: EpochResult, seconds: float) -> None:
-            row = row_of(number, result, seconds, steps) if number else None
+            row = row_of(number, result, seconds, steps, held_out_name) if number else None
             log.write(number, row, result.probe)
             if row is not None:
                 checkpoints.save(number, states)
@@ -139,7 +142,7 @@ def train_net(
                     task.model,
                     task.tx,
                     training,
-                    test,
+                    held_out,
                     loop,
                     seeds=seeds,
                     resume=restored or (start and (0, start)),
@@ -179,27 +182,29 @@ def template(task: Task, seeds: int, training: Dataset) -> PyTree:
     )
 
 
-def row_of(epoch: int, result: EpochResult, seconds: float, steps: int) -> dict[str, Any]:
+def row_of(
+    epoch: int, result: EpochResult, seconds: float, steps: int, held_out: str = "test"
+) -> dict[str, Any]:
     """One line of metrics.jsonl: numbers, or lists over the seeds where there are several.
 
     A seed that had stopped before this epoch has None.  steps: of the epoch.  step_ms: of all seeds
-    together, with its share of the test images and, in the first epoch, of compiling.
-    device_memory_mib: see `device_memory_mib`.
+    together, with its share of the held-out images and, in the first epoch, of compiling.
+    device_memory_mib: see `device_memory_mib`.  held_out: the split that `result.test` is of.
     """
 
     def means(metrics: Metrics) -> tuple[np.ndarray, np.ndarray]:
         count = np.where(result.trained, np.asarray(metrics.count, np.float64), np.nan)
         return np.asarray(metrics.loss_sum) / count, np.asarray(metrics.correct) / count
 
-    (train_loss, train_accuracy), (test_loss, test_accuracy) = map(
+    (train_loss, train_accuracy), (held_out_loss, held_out_accuracy) = map(
         means, (result.train, result.test)
     )
     return {
         "epoch": epoch,
         "train_loss": plain(train_loss),
         "train_accuracy": plain(train_accuracy),
-        "test_loss": plain(test_loss),
-        "test_accuracy": plain(test_accuracy),
+        f"{held_out}_loss": plain(held_out_loss),
+        f"{held_out}_accuracy": plain(held_out_accuracy),
         "seconds": round(seconds, 3),
         "step_ms": round(1000 * seconds / steps, 3),
         "device_memory_mib": device_memory_mib(),
@@ -275,9 +280,11 @@ def costs_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def epoch_line(name: str, epochs: int, row: Mapping[str, Any]) -> str:
     """A line of metrics.jsonl in words, with means over the seeds that were trained."""
     mean = {key: run_directory.mean(value) for key, value in row.items()}
+    held_out = "val" if "val_loss" in row else "test"
     return (
         f"{name} epoch {row['epoch']}/{epochs}: "
         f"train loss {mean['train_loss']:.4f} accuracy {mean['train_accuracy']:.4f}, "
-        f"test loss {mean['test_loss']:.4f} accuracy {mean['test_accuracy']:.4f}, "
+        f"{held_out} loss {mean[f'{held_out}_loss']:.4f} "
+        f"accuracy {mean[f'{held_out}_accuracy']:.4f}, "
         f"{mean['seconds']:.2f} s"
     )

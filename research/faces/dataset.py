@@ -50,7 +50,7 @@ VERSION = "1.0.0"
 LABELS = ("with_mask", "without_mask", "incorrect")
 PROBLEMS, NEAR, ABOUT = "problems.csv", "near_duplicates.csv", "about.json"
 
-_FORMAT = "2"  # another one where the same files and settings shall give another data set
+_FORMAT = "3"  # another one where the same files and settings shall give another data set
 _AT_ONCE = 256  # faces that are decoded or varied at a time
 
 
@@ -60,7 +60,7 @@ class Request:
 
     directories: {layout: directory}, see `annotations`.  keep_incorrect: whether masks that are
     worn incorrectly are a third class; they are left out otherwise.  cut: see `ingest`.
-    test, score: see `splits.split_by_image`.  balance: up to which share of the largest class the
+    val, test: see `splits.split_by_image`.  balance: up to which share of the largest class the
     others are filled with varied copies, in training; 0 for none.  seed: of split and copies.
     detector: settings of the face detector, which the boxes of `folders` depend on.
     """
@@ -68,8 +68,8 @@ class Request:
     directories: Mapping[str, str]
     keep_incorrect: bool
     cut: ingest.Cut
+    val: float
     test: float
-    score: float
     balance: float
     seed: int
     detector: Mapping[str, float]
@@ -422,9 +422,7 @@ def _plan(
     if not faces:
         small = sum(chunk.small for chunk in read)
         raise DataError(f"no face is left; {small:,} are smaller than min_side{_first(every)}")
-    split_of = splits.split_by_image(
-        faces, test=request.test, score=request.score, seed=request.seed
-    )
+    split_of = splits.split_by_image(faces, val=request.val, test=request.test, seed=request.seed)
     places: dict[str, list[tuple[int, int, int]]] = {split: [] for split in splits.SPLITS}
     for chunk, i, row in rows:
         places[split_of[row.face.image]].append((chunk, i, -1))

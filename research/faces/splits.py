@@ -15,20 +15,18 @@ from PIL.Image import Resampling
 
 from research.structs import Face, UserError
 
-SPLITS = ("train", "test", "score")
+SPLITS = ("train", "val", "test")
 NEAR = 4  # most bits of 64 in which the prints of near duplicates differ
 
 
-def split_by_image(
-    faces: Sequence[Face], *, test: float, score: float, seed: int
-) -> dict[str, str]:
+def split_by_image(faces: Sequence[Face], *, val: float, test: float, seed: int) -> dict[str, str]:
     """{image: its split, one of SPLITS}.
 
-    test, score: a share of the faces if below 1, else their number.  Every source gives its part
+    val, test: a share of the faces if below 1, else their number.  Every source gives its part
     of both, and what its photographs have too many faces for is made up for by the others'.  A
     number is met exactly as long as there are photographs with few enough faces; it is never
     exceeded.
-    Raises UserError naming the key if nothing would be left to train on, or nothing to test on.
+    Raises UserError naming the key if nothing would be left to train on, or none to validate on.
     """
     if seed < 0:
         raise UserError(f"seed: {seed} is negative")
@@ -36,19 +34,19 @@ def split_by_image(
     source_of = {face.image: face.source for face in faces}
     per_source = Counter(face.source for face in faces)
     wanted = {
-        "score": _number("score", score, len(faces)),
         "test": _number("test", test, len(faces)),
+        "val": _number("val", val, len(faces)),
     }
-    if wanted["test"] < 1:
-        raise UserError(f"test: {test:g} of {len(faces):,} faces is none; give a larger part")
+    if wanted["val"] < 1:
+        raise UserError(f"val: {val:g} of {len(faces):,} faces is none; give a larger part")
     if sum(wanted.values()) >= len(faces):
         raise UserError(
-            f"test, score: {wanted['test']:,} and {wanted['score']:,} of {len(faces):,} faces "
+            f"val, test: {wanted['val']:,} and {wanted['test']:,} of {len(faces):,} faces "
             "leave none to train on; give smaller numbers, or shares below 1"
         )
-    left = {"score": _in_proportion(wanted["score"], per_source)}
-    remaining = {name: per_source[name] - left["score"][name] for name in per_source}
-    left["test"] = _in_proportion(wanted["test"], remaining)
+    left = {"test": _in_proportion(wanted["test"], per_source)}
+    remaining = {name: per_source[name] - left["test"][name] for name in per_source}
+    left["val"] = _in_proportion(wanted["val"], remaining)
     images = np.array(sorted(per_image), object)
     order = np.random.Generator(np.random.PCG64(seed)).permutation(images).tolist()
     split_of: dict[str, str] = {}
@@ -63,10 +61,10 @@ def split_by_image(
             if split_of[image] == "train" and per_image[image] <= missing:
                 split_of[image] = split
                 missing -= per_image[image]
-    if "test" not in split_of.values():
+    if "val" not in split_of.values():
         fewest = min(per_image[image] for image in order if split_of[image] == "train")
         raise UserError(
-            f"test: {test:g} of {len(faces):,} faces are {wanted['test']:,}, but each of the "
+            f"val: {val:g} of {len(faces):,} faces are {wanted['val']:,}, but each of the "
             f"photographs has {fewest:,} or more, which stay together; give a larger part"
         )
     return split_of

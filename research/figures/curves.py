@@ -32,18 +32,20 @@ from research.figures.style import (
 )
 
 # Rows as in metrics.jsonl, one for each epoch: epoch, train_loss, train_accuracy, test_loss and
-# test_accuracy, each a number or a list over seeds. Or the same as columns: epoch [E], and the
-# others as values [E, S] or a `Spread` [E]. Accuracies are fractions.
+# test_accuracy (val_ in the place of test_ where a training stops early), each a number or a list
+# over seeds. Or the same as columns: epoch [E], and the others as values [E, S] or a `Spread` [E].
+# Accuracies are fractions.
 Metrics = Sequence[Mapping[str, Any]] | Mapping[str, Any]
 
 _SPLITS: dict[str, dict[str, Any]] = {
     "train": {"linestyle": (0, (3.5, 1.5)), "markerfacecolor": "white"},
     "test": {"linestyle": "-"},
 }
+_STOPPED_SPLITS = {"train": _SPLITS["train"], "val": _SPLITS["test"]}
 _UNITS = {"accuracy": "accuracy (%)", "loss": "cross-entropy (nats)"}
 _FACTORS = {"accuracy": 100.0, "loss": 1.0}
 _ONE_NET = ("#0072B2", "o")  # colour and marker
-_COLOURS = {"train": "#D55E00", "test": "#0072B2"}
+_COLOURS = {"train": "#D55E00", "val": "#0072B2"}
 _BEST: dict[str, Any] = {
     "color": "black",
     "marker": "o",
@@ -137,25 +139,25 @@ def draw_curves_with_stop(
 
     metrics: values of the seeds, None or NaN where a seed had stopped before. Seeds are thin lines,
     their mean a thick one as far as all of them go. The best epoch is the first of the smallest
-    test loss, which is what early stopping watches.
+    validation loss, which is what early stopping watches.
     reported: the same of the report's net, drawn in grey.
     Raises ValueError for no rows, a missing key, rows that differ in seeds, or a seed without a
-    test loss. Source: report, Exercise 3, figure 17.
+    validation loss. Source: report, Exercise 3, figure 17.
     """
-    table = _columns("the net", metrics)
-    epochs, watched = table["epoch"], np.asarray(table["test_loss"])
+    table = _columns("the net", metrics, _STOPPED_SPLITS)
+    epochs, watched = table["epoch"], np.asarray(table["val_loss"])
     going = np.isfinite(watched)
     if not going.any(axis=0).all():
-        raise ValueError("expected a test loss of every seed, got one without")
+        raise ValueError("expected a validation loss of every seed, got one without")
     best = np.nanargmin(np.where(going, watched, np.nan), axis=0)
     last = len(epochs) - 1 - going[::-1].argmax(axis=0)
     seeds = np.arange(len(best))
-    report = None if reported is None else _columns("the report", reported)
+    report = None if reported is None else _columns("the report", reported, _STOPPED_SPLITS)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH_IN, 3.3))
         axes = figure.subplots(1, 2)
         for axis, (quantity, factor) in zip(axes, _FACTORS.items(), strict=True):
-            for split, style in _SPLITS.items():
+            for split, style in _STOPPED_SPLITS.items():
                 key, line = f"{split}_{quantity}", {"linestyle": style["linestyle"]}
                 if report is not None:
                     grey: dict[str, Any] = {"color": "0.55", "linewidth": 1.0, **line}
@@ -165,14 +167,14 @@ def draw_curves_with_stop(
                 if len(seeds) > 1:
                     _ = axis.plot(epochs, values, linewidth=0.6, alpha=0.7, **look)
                 _ = axis.plot(epochs, values.mean(axis=1), linewidth=1.8, marker=".", **look)
-                if split == "test":
+                if split == "val":
                     _ = axis.plot(epochs[best], values[best, seeds], **_BEST)
                     _ = axis.plot(epochs[last], values[last, seeds], **_STOP)
             _tick_epochs(axis)
             _ = axis.set(xlabel="epoch", ylabel=_UNITS[quantity])
         handles = [
             Line2D([], [], color=_COLOURS[split], label=split, linestyle=style["linestyle"])
-            for split, style in _SPLITS.items()
+            for split, style in _STOPPED_SPLITS.items()
         ]
         if report is not None:
             handles.append(Line2D([], [], color="0.55", linewidth=1.0, label="the report"))
@@ -180,19 +182,21 @@ def draw_curves_with_stop(
         first, end = (
             ", ".join(f"{epoch:g}" for epoch in epochs[places]) for places in (best, last)
         )
-        sentences = [f"1 seed. Best test loss after epoch {first}, last epoch {end}."]
+        sentences = [f"1 seed. Best validation loss after epoch {first}, last epoch {end}."]
         if len(seeds) > 1:
             sentences = [
                 f"{len(seeds)} seeds: thin lines each, thick their mean as far as all go.",
-                f"Best test loss after epochs {first}, last epochs {end}, by seed.",
+                f"Best validation loss after epochs {first}, last epochs {end}, by seed.",
             ]
         frame(figure, title, sentences, caption, handles, marks)
     return figure
 
 
-def _columns(label: str, metrics: Metrics) -> Mapping[str, Any]:
+def _columns(
+    label: str, metrics: Metrics, splits: Mapping[str, Any] = _SPLITS
+) -> Mapping[str, Any]:
     """Metrics as columns, None as NaN; ValueError if they cannot be."""
-    names = [f"{split}_{quantity}" for quantity in _UNITS for split in _SPLITS]
+    names = [f"{split}_{quantity}" for quantity in _UNITS for split in splits]
     if isinstance(metrics, Mapping):
         if missing := {"epoch", *names} - set(metrics):
             raise ValueError(f"expected {', '.join(sorted(missing))} of {label}, got none")

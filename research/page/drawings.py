@@ -34,15 +34,15 @@ _SVG: dict[Any, Any] = {
     "svg.hashsalt": "page",
 }  # the same figure, the same bytes
 _PX_PER_IN = 110  # on the page
-# Loss and accuracy by epoch, in training and on the test set: report, figure 16.
+# Loss and accuracy by epoch, in training and on the validation set: report, figure 16.
 REPORTED_MASKS = {
     "train_loss": (.4187, .3525, .3395, .3273, .3073, .2980, .2794, .2494, .2145, .1780, .1471,
                    .1218, .0914, .0594),
     "train_accuracy": (.7969, .8331, .8426, .8484, .8584, .8652, .8763, .8902, .9087, .9258, .9423,
                        .9536, .9662, .9796),
-    "test_loss": (.3433, .3581, .3174, .3172, .3270, .3299, .3151, .3894, .3355, .3116, .4401,
+    "val_loss": (.3433, .3581, .3174, .3172, .3270, .3299, .3151, .3894, .3355, .3116, .4401,
                   .5792, .4709, .6566),
-    "test_accuracy": (.8405, .8210, .8550, .8545, .8460, .8475, .8710, .8345, .8800, .8605, .8500,
+    "val_accuracy": (.8405, .8210, .8550, .8545, .8460, .8475, .8710, .8345, .8800, .8605, .8500,
                       .8680, .8710, .8675),
 }  # fmt: skip
 
@@ -134,7 +134,7 @@ def learning_curves(run: Run) -> dict[str, Any]:
 
 def mask_curves(run: Run) -> dict[str, Any]:
     """Accuracy and loss of the face-mask net, a line a seed, and the report's: figure 17."""
-    by_seed = zip(*(np.atleast_1d(row["test_accuracy"]) for row in run.metrics), strict=True)
+    by_seed = zip(*(np.atleast_1d(row["val_accuracy"]) for row in run.metrics), strict=True)
     ends = [100 * [v for v in seed if v is not None and np.isfinite(v)][-1] for seed in by_seed]
     stops = ", ".join(str(epoch) for epoch in run.summary["epochs_trained"])
     drawn = draw_curves_with_stop(
@@ -143,9 +143,9 @@ def mask_curves(run: Run) -> dict[str, Any]:
     return {
         "number": "Figure 17",
         "title": "The face-mask net in training",
-        "alt": f"Early stopping ended the seeds after {stops} epochs, with a test accuracy of "
-        f"{', '.join(f'{end:.1f}' for end in ends)} percent; the report's after 14 epochs, with "
-        f"{100 * REPORTED_MASKS['test_accuracy'][-1]:.1f} percent.",
+        "alt": f"Early stopping ended the seeds after {stops} epochs, with a validation accuracy "
+        f"of {', '.join(f'{end:.1f}' for end in ends)} percent; the report's after 14 epochs, with "
+        f"{100 * REPORTED_MASKS['val_accuracy'][-1]:.1f} percent.",
         "caption": f"{len(ends)} seeds, each as long as it was trained, beside the log of the "
         "report, which had 12,243 faces, of which part cannot be had.",
         "command": command(run),

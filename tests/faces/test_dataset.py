@@ -101,7 +101,7 @@ def no_words(line: str) -> None:
 def request(directories: dict[str, Path], **changes: Any) -> dataset.Request:
     settings = {
         "directories": {layout: str(path) for layout, path in directories.items()},
-        **{"keep_incorrect": False, "cut": ingest.Cut(0.0, SIZE, 1), "test": 3, "score": 2},
+        **{"keep_incorrect": False, "cut": ingest.Cut(0.0, SIZE, 1), "val": 3, "test": 2},
         **{"balance": 1.0, "seed": 0, "detector": {"min_face_px": 20.0}},
     }
     return dataset.Request(**(settings | changes))
@@ -193,12 +193,12 @@ def test_each_face_is_there_once_with_the_label_of_its_annotation(made: dataset.
     assert made.about["splits"] == {
         split: {"voc": dict(labels_of(faces, made.names))} for split, faces in made.splits.items()
     }
-    assert [len(made.splits[s].data.labels) for s in ("test", "score")] == [3, 2]
+    assert [len(made.splits[s].data.labels) for s in ("val", "test")] == [3, 2]
 
 
 def test_copies_fill_up_the_smaller_class_of_the_training_faces_alone(made: dataset.Masks) -> None:
     train = made.splits["train"]
-    assert not made.splits["test"].synthetic.any() and not made.splits["score"].synthetic.any()
+    assert not made.splits["val"].synthetic.any() and not made.splits["test"].synthetic.any()
     real = labels_of(train, made.names)
     after = Counter(made.names[label] for label in train.data.labels)
     assert after["without_mask"] == after["with_mask"] == real["with_mask"] > real["without_mask"]
@@ -233,13 +233,13 @@ ROWS = st.lists(
 @given(ROWS, st.integers(1, 4), st.integers(0, 3), st.sampled_from([0.0, 0.7, 1.0]))
 @settings(max_examples=40)
 def test_neither_two_faces_of_a_photograph_nor_a_copy_stand_on_both_sides(
-    drawn: list[tuple[int, str]], test: int, score: int, balance: float
+    drawn: list[tuple[int, str]], val: int, test: int, balance: float
 ) -> None:
     rows = [
         ingest.Row(Face(f"{photo}", Box(0, 0, 9, 9), label, "voc"), photo) for photo, label in drawn
     ]
     chunks = [ingest.Chunk(rows[:3], [], [], 0, 0), ingest.Chunk(rows[3:], [], [], 0, 0)]
-    asked = request({}, test=test, score=score, balance=balance)
+    asked = request({}, val=val, test=test, balance=balance)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ingest, "read_rows", lambda path: chunks[int(path.name)])
         try:
@@ -254,7 +254,7 @@ def test_neither_two_faces_of_a_photograph_nor_a_copy_stand_on_both_sides(
     real = [(c, i) for places in plan.places.values() for c, i, copy in places if copy < 0]
     assert sorted(real) == [(0, i) for i in range(3)] + [(1, i) for i in range(len(rows) - 3)]
     copies = {split: sum(n >= 0 for *_, n in places) for split, places in plan.places.items()}
-    assert copies["test"] == copies["score"] == 0
+    assert copies["val"] == copies["test"] == 0
     originals = {(c, i) for c, i, n in plan.places["train"] if n < 0}
     assert {(c, i) for c, i, n in plan.places["train"] if n >= 0} <= originals
 
@@ -379,7 +379,7 @@ def test_copies_of_a_photograph_on_two_sides_are_listed(
         image = image.resize((60, 50), Image.Resampling.BILINEAR) if i % 2 else image
         write_voc(tmp_path / "voc", f"{i}", "+-"[i // 2 % 2], image)
     sides = {f"{tmp_path}/voc/images/{i}.png": "train" for i in range(8)}
-    sides |= {f"{tmp_path}/voc/images/{i}.png": split for i, split in ((1, "test"), (6, "score"))}
+    sides |= {f"{tmp_path}/voc/images/{i}.png": split for i, split in ((1, "val"), (6, "test"))}
     monkeypatch.setattr(splits, "split_by_image", lambda faces, **_: sides)
     asked = request({"voc": tmp_path / "voc"})
     found = dataset.prepare(asked, str(tmp_path / "t"), find_faces, no_words)
@@ -412,8 +412,8 @@ def test_what_is_there_is_not_made_again(clean: dict[str, Path], made: dataset.M
         {"cut": ingest.Cut(0.1, SIZE, 1)},
         {"cut": ingest.Cut(0.0, SIZE + 1, 1)},
         {"cut": ingest.Cut(0.0, SIZE, 2)},
-        {"test": 4},
-        {"score": 1},
+        {"val": 4},
+        {"test": 1},
         {"balance": 0.9},
         {"seed": 1},
         {"detector": {"min_face_px": 21.0}},
@@ -580,7 +580,7 @@ def test_pixels_that_are_damaged_are_decoded_again(
         ("masks-test.array_record-00000-of-00001", "flipped"),
         ("about.json", "cut"),
         ("features.json", "deleted"),
-        ("score.sha256", "flipped"),
+        ("test.sha256", "flipped"),
     ],
 )
 def test_other_damage_is_one_line_that_names_the_folder(
@@ -679,12 +679,12 @@ def test_the_directory_of_tfds_is_the_default(
 def test_names_that_are_not_utf8_come_back_as_they_were(tmp_path: Path) -> None:
     for i in range(4):
         save(tmp_path / "data" / ("mask", "non mask")[i % 2] / f"{i}{ODD}", pixels(i))
-    asked = request({"folders": tmp_path / "data"}, test=1, score=0)
+    asked = request({"folders": tmp_path / "data"}, val=1, test=0)
     found = dataset.prepare(asked, str(tmp_path / "t"), find_faces, no_words)
     names = {Path(str(p)).name for faces in found.splits.values() for p in faces.photos}
     assert names == {f"{i}{ODD}" for i in range(4)}
-    assert len(found.splits["score"].data.images) == 0  # of which TFDS knows nothing
-    assert found.splits["test"].data.images[:].shape == (1, SIZE, SIZE, 3)
+    assert len(found.splits["test"].data.images) == 0  # of which TFDS knows nothing
+    assert found.splits["val"].data.images[:].shape == (1, SIZE, SIZE, 3)
 
 
 def test_records_wait_in_a_file_and_come_out_in_their_order(tmp_path: Path) -> None:
@@ -709,14 +709,14 @@ def test_the_real_faces_are_as_many_as_their_description_says(
     real_faces: Path, tmp_path: Path
 ) -> None:
     asked = request(
-        {"voc": real_faces / "voc"}, keep_incorrect=True, test=0.16, score=0.08, balance=0.0
+        {"voc": real_faces / "voc"}, keep_incorrect=True, val=0.16, test=0.08, balance=0.0
     )
     found = dataset.prepare(asked, str(tmp_path), find_faces, no_words)
     total = sum((labels_of(f, found.names) for f in found.splits.values()), Counter())
     assert total == {"with_mask": 1025, "without_mask": 223, "incorrect": 105}
     assert found.about["annotated"] == {"voc": dict(total)} == found.about["usable"]
     counts = {split: len(faces.data.labels) for split, faces in found.splits.items()}
-    assert counts == {"train": 1353 - 216 - 108, "test": 216, "score": 108}
+    assert counts == {"train": 1353 - 216 - 108, "val": 216, "test": 108}
     assert found.about["lost"] == 0
     # Five boxes end a pixel beyond the width, and one of them twice.
     rows = rows_of(found.folder / dataset.PROBLEMS)

@@ -46,36 +46,36 @@ def test_single_faces_are_split_into_the_very_numbers_by_source(
     faces = faces_of({str(source): [1] * size for source, size in enumerate(sizes)})
     if len(faces) < 3:
         return
-    test = data.draw(st.integers(1, len(faces) - 1))
-    score = data.draw(st.integers(0, len(faces) - 1 - test))
-    split_of = split_by_image(faces, test=test, score=score, seed=3)
+    val = data.draw(st.integers(1, len(faces) - 1))
+    test = data.draw(st.integers(0, len(faces) - 1 - val))
+    split_of = split_by_image(faces, val=val, test=test, seed=3)
     found = counts(faces, split_of)
-    assert (found["test"], found["score"]) == (test, score)
+    assert (found["val"], found["test"]) == (val, test)
     for source, size in enumerate(sizes):
         taken = Counter(split_of[f"{source}/{i}"] for i in range(size))
-        assert abs(taken["score"] - score * size / len(faces)) < 1
-        left = (size - taken["score"]) / (len(faces) - score)
-        assert abs(taken["test"] - test * left) < 1
+        assert abs(taken["test"] - test * size / len(faces)) < 1
+        left = (size - taken["test"]) / (len(faces) - test)
+        assert abs(taken["val"] - val * left) < 1
 
 
 @given(ANY, st.integers(1, 30), st.integers(0, 30), st.integers(0, 3))
 def test_a_number_is_missed_only_where_no_photograph_fits(
-    sizes: dict[str, list[int]], test: int, score: int, seed: int
+    sizes: dict[str, list[int]], val: int, test: int, seed: int
 ) -> None:
     faces = faces_of(sizes)
-    wanted = {"test": test, "score": score}
-    if test + score >= len(faces):
+    wanted = {"val": val, "test": test}
+    if val + test >= len(faces):
         return
     try:
         split_of = split_by_image(faces, **wanted, seed=seed)
     except UserError as error:
-        assert f"test: {test} of {len(faces)}" in str(error)
-        assert min(min(each) for each in sizes.values()) > test or score
+        assert f"val: {val} of {len(faces)}" in str(error)
+        assert min(min(each) for each in sizes.values()) > val or test
         return
     per_image = Counter(face.image for face in faces)
     assert set(split_of) == set(per_image) and set(split_of.values()) <= set(splits.SPLITS)
     found = counts(faces, split_of)
-    assert found["train"] > 0 and found["test"] > 0
+    assert found["train"] > 0 and found["val"] > 0
     for split, number in wanted.items():
         missing = number - found[split]
         assert missing >= 0
@@ -84,36 +84,36 @@ def test_a_number_is_missed_only_where_no_photograph_fits(
 
 def test_shares_are_of_the_faces_and_the_seed_moves_them() -> None:
     faces = faces_of({"voc": [1] * 60, "folders": [1] * 40})
-    split_of = split_by_image(faces, test=0.2, score=0.05, seed=0)
-    assert counts(faces, split_of) == {"train": 75, "test": 20, "score": 5}
-    assert Counter(split_of[f"folders/{i}"] for i in range(40))["test"] == 8
-    assert split_of == split_by_image(faces[::-1], test=20, score=5, seed=0)
-    assert split_of != split_by_image(faces, test=0.2, score=0.05, seed=1)
+    split_of = split_by_image(faces, val=0.2, test=0.05, seed=0)
+    assert counts(faces, split_of) == {"train": 75, "val": 20, "test": 5}
+    assert Counter(split_of[f"folders/{i}"] for i in range(40))["val"] == 8
+    assert split_of == split_by_image(faces[::-1], val=20, test=5, seed=0)
+    assert split_of != split_by_image(faces, val=0.2, test=0.05, seed=1)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"test": 0.01}, r"^test: 0\.01 of 10 faces is none; give a larger part$"),
-        ({"test": 0}, r"^test: 0 of 10 faces is none"),
-        ({"test": 8, "score": 2}, r"^test, score: 8 and 2 of 10 faces leave none to train on"),
-        ({"score": 2.5}, r"^score: 2\.5 is above 1 and no whole number of faces$"),
-        ({"test": -1}, r"^test: -1 is neither a share of the faces nor a number"),
-        ({"score": float("nan")}, r"^score: nan is neither"),
-        ({"test": float("inf")}, r"^test: inf is neither"),
+        ({"val": 0.01}, r"^val: 0\.01 of 10 faces is none; give a larger part$"),
+        ({"val": 0}, r"^val: 0 of 10 faces is none"),
+        ({"val": 8, "test": 2}, r"^val, test: 8 and 2 of 10 faces leave none to train on"),
+        ({"test": 2.5}, r"^test: 2\.5 is above 1 and no whole number of faces$"),
+        ({"val": -1}, r"^val: -1 is neither a share of the faces nor a number"),
+        ({"test": float("nan")}, r"^test: nan is neither"),
+        ({"val": float("inf")}, r"^val: inf is neither"),
         ({"seed": -1}, r"^seed: -1 is negative$"),
     ],
 )
 def test_what_cannot_be_had_is_one_line_with_its_key(settings: dict, message: str) -> None:
-    given = {"test": 2, "score": 0, "seed": 0} | settings
+    given = {"val": 2, "test": 0, "seed": 0} | settings
     with pytest.raises(UserError, match=message):
         split_by_image(faces_of({"voc": [1] * 10}), **given)
 
 
 def test_photographs_that_are_all_too_full_to_test_on_are_one_line() -> None:
-    message = r"^test: 0\.1 of 21 faces are 2, but each of the photographs has 7 or more, .*larger"
+    message = r"^val: 0\.1 of 21 faces are 2, but each of the photographs has 7 or more, .*larger"
     with pytest.raises(UserError, match=message):
-        split_by_image(faces_of({"voc": [7, 7, 7]}), test=0.1, score=0, seed=0)
+        split_by_image(faces_of({"voc": [7, 7, 7]}), val=0.1, test=0, seed=0)
 
 
 # Near duplicates
@@ -150,11 +150,11 @@ def test_a_copy_in_another_size_and_quality_has_nearly_the_same_fingerprint(seed
 
 def test_copies_are_found_across_splits_and_not_within() -> None:
     prints = {"a": 0b0, "b": 0b11, "c": 0b1, "far": 2**40 - 1}
-    split_of = {"a": "train", "b": "train", "c": "score", "far": "test"}
+    split_of = {"a": "train", "b": "train", "c": "test", "far": "val"}
     assert near_duplicates(prints, split_of) == [("a", "c", 1), ("b", "c", 1)]
     assert near_duplicates(prints, dict.fromkeys(prints, "train")) == []
     limit = {"a": 0, "c": 2**splits.NEAR - 1, "d": 2 ** (splits.NEAR + 1) - 1}
-    split_of = {"a": "train", "c": "test", "d": "score"}
+    split_of = {"a": "train", "c": "val", "d": "test"}
     assert near_duplicates(limit, split_of) == [("c", "d", 1), ("a", "c", splits.NEAR)]
 
 

@@ -29,15 +29,15 @@ def make_rows(seeds: int | None = 5, epochs: int = 3) -> list[dict[str, Any]]:
 
 
 def make_stopped(stops: tuple[int, ...]) -> list[dict[str, Any]]:
-    """Test losses that fall until two epochs before a seed's last, in lists with None after it."""
+    """Validation losses that fall until two epochs before a seed's last, None after it."""
     rows = []
     for epoch in EPOCHS:
         row: dict[str, Any] = {"epoch": int(epoch)}
-        for key, sign in (("train_loss", -1), ("test_loss", 0), ("train_accuracy", 0.1)):
+        for key, sign in (("train_loss", -1), ("val_loss", 0), ("train_accuracy", 0.1)):
             row[key] = [0.7 + 0.1 * sign * epoch + 0.01 * k for k in range(len(stops))]
-        row["test_loss"] = [0.2 + 0.1 * abs(stop - 2 - epoch) for stop in stops]
-        row["train_accuracy"] = row["test_accuracy"] = [0.6 + 0.05 * epoch for _ in stops]
-        for key in ("train_loss", "test_loss", "train_accuracy", "test_accuracy"):
+        row["val_loss"] = [0.2 + 0.1 * abs(stop - 2 - epoch) for stop in stops]
+        row["train_accuracy"] = row["val_accuracy"] = [0.6 + 0.05 * epoch for _ in stops]
+        for key in ("train_loss", "val_loss", "train_accuracy", "val_accuracy"):
             row[key] = [v if epoch <= s else None for v, s in zip(row[key], stops, strict=True)]
         rows.append(row)
     return rows
@@ -163,7 +163,7 @@ def test_stops_and_best_epochs_are_marked_at_each_seeds_own() -> None:
     ]
     assert np.isfinite(y_of(mean[0])).tolist() == [True] * 4 + [False] * 2
     np.testing.assert_allclose(y_of(mean[0])[:4], [0.4, 0.3, 0.3, 0.3])
-    assert "Best test loss after epochs 4, 2, last epochs 6, 4, by seed." in texts(figure)
+    assert "Best validation loss after epochs 4, 2, last epochs 6, 4, by seed." in texts(figure)
 
 
 def test_one_seed_may_give_plain_numbers_and_accuracies_are_in_percent() -> None:
@@ -174,24 +174,25 @@ def test_one_seed_may_give_plain_numbers_and_accuracies_are_in_percent() -> None
     for line in (train, test):
         np.testing.assert_allclose(y_of(line), 60 + 5 * EPOCHS)
     assert train.get_linestyle() != test.get_linestyle()
-    assert "1 seed. Best test loss after epoch 4, last epoch 6." in texts(figure)
+    assert "1 seed. Best validation loss after epoch 4, last epoch 6." in texts(figure)
 
 
 def test_the_first_of_equal_losses_is_the_best() -> None:
     rows = make_stopped((6,))
-    rows[1]["test_loss"] = rows[3]["test_loss"]
+    rows[1]["val_loss"] = rows[3]["val_loss"]
     assert "after epoch 2" in texts(curves.draw_curves_with_stop(rows, **FRAME))
 
 
 def test_the_log_of_the_report_is_drawn_beside_in_grey() -> None:
-    rows, reported = make_stopped((6, 4)), make_rows(None, 3)
+    rows = make_stopped((6, 4))
+    reported = [{**row, "train_accuracy": [0.5]} for row in make_stopped((6,))[:3]]
     figure = curves.draw_curves_with_stop(rows, reported=reported, **FRAME)
     grey = [line for line in figure.axes[0].lines if line.get_color() == "0.55"]
-    for line, split in zip(grey, ("train", "test"), strict=True):
-        wanted = [100 * row[f"{split}_accuracy"] for row in reported]
+    for line, split in zip(grey, ("train", "val"), strict=True):
+        wanted = [100 * row[f"{split}_accuracy"][0] for row in reported]
         np.testing.assert_allclose(y_of(line).ravel(), wanted)
     names = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert names == ["train", "test", "the report"]
+    assert names == ["train", "val", "the report"]
 
 
 @pytest.mark.parametrize(
@@ -207,7 +208,7 @@ def test_no_text_leaves_the_page_or_touches_axes_or_other_text() -> None:
     check_layout(draw_two_by_two(5))
     check_layout(curves.draw_net_curves(make_rows(5), label="net", title="t", caption=CAPTION))
     check_layout(curves.draw_curves_with_stop(make_stopped((1,))[:1], **FRAME))
-    rows, reported = make_stopped((6, 5, 4)), make_rows(None)
+    rows, reported = make_stopped((6, 5, 4)), make_stopped((6,))
     check_layout(curves.draw_curves_with_stop(rows, reported=reported, **FRAME))
 
 
@@ -232,9 +233,11 @@ def test_bad_metrics_are_refused_with_what_was_expected(metrics: Any, message: s
     [
         ([], "at least one row"),
         ([make_stopped((6,))[0], make_stopped((6, 6))[1]], "over the same seeds"),
-        (make_stopped((6, 0)), "a test loss of every"),
+        (make_stopped((6, 0)), "a validation loss of every"),
     ],
 )
-def test_a_seed_without_a_test_loss_or_unequal_seeds_are_refused(rows: Any, message: str) -> None:
+def test_a_seed_without_a_validation_loss_or_unequal_seeds_are_refused(
+    rows: Any, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         _ = curves.draw_curves_with_stop(rows, **FRAME)

@@ -141,8 +141,8 @@ ABOUT = {
     "usable": {"voc": {"with_mask": 70, "without_mask": 19}},
     "splits": {
         "train": {"voc": {"with_mask": 50, "without_mask": 12}},
-        "test": {"voc": {"with_mask": 12, "without_mask": 4}},
-        "score": {"voc": {"with_mask": 8, "without_mask": 3}},
+        "val": {"voc": {"with_mask": 12, "without_mask": 4}},
+        "test": {"voc": {"with_mask": 8, "without_mask": 3}},
     },
     "copies": {"voc": {"without_mask": 38}},
     "problems": 1,
@@ -152,8 +152,8 @@ ABOUT = {
 CURVES = {
     "train_loss": [[0.5, 0.5], [0.4, 0.6], [0.3, 0.5], [0.2, None]],
     "train_accuracy": [[0.7, 0.6], [0.8, 0.7], [0.9, 0.8], [0.95, None]],
-    "test_loss": [[0.6, 0.6], [0.7, 0.5], [0.5, 0.4], [0.6, None]],
-    "test_accuracy": [[0.6, 0.5], [0.85, 0.6], [0.8, 0.7], [0.75, None]],
+    "val_loss": [[0.6, 0.6], [0.7, 0.5], [0.5, 0.4], [0.6, None]],
+    "val_accuracy": [[0.6, 0.5], [0.85, 0.6], [0.8, 0.7], [0.75, None]],
 }
 
 
@@ -167,8 +167,8 @@ def mask_classifier(workdir, name="vgg", data=None, **changes):
         "seeds": [0, 1],
         "epochs_trained": [4, 3],
         "best_epoch": [3, 3],
-        "test": {"all": group(16, 0.8), "voc": group(16, 0.8, None)},
-        "score": {"all": group(11, 0.7)},
+        "val": {"all": group(16, 0.8), "voc": group(16, 0.8, None)},
+        "test": {"all": group(11, 0.7)},
         "parameters": 1234,
         "headline": "a headline",
     }

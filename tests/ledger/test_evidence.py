@@ -61,7 +61,7 @@ def test_a_run_gives_the_facts_of_its_experiment(tmp_path):
     assert (made[1]["epochs"], made[1]["whole"]) == (50, True)
     (made,) = evidence.of_run(load_run(finished.mask_classifier(tmp_path / "c"))).items()
     assert made[0] == "masks-vgg" and made[1]["epochs_trained"] == [4, 3]
-    assert made[1]["curves"]["test_loss"] == finished.CURVES["test_loss"]
+    assert made[1]["curves"]["val_loss"] == finished.CURVES["val_loss"]
     jpeg = finished.attack(
         tmp_path / "d", method="faithful", data={"name": "CIFAR-10 (JPEG copies)", "full": False}
     )

@@ -106,7 +106,7 @@ def masks(folder):
     """The report's face-mask net with two seeds, the second of which stopped first."""
     config = {"experiment": "masks", "name": "vgg", "seeds": 2, "data": {}}
     rows = [
-        {"epoch": epoch, **dict.fromkeys(KEYS, values)}
+        {"epoch": epoch, **{key.replace("test", "val"): values for key in KEYS}}
         for epoch, values in enumerate([[0.5, 0.6], [0.4, 0.7], [0.3, None]], 1)
     ]
     summary = {"net": "vgg", "epochs_trained": [3, 2]}

@@ -42,7 +42,7 @@ def test_the_words_beside_a_figure_have_its_numbers(study, tmp_path):
     assert "tanh-5 accuracy 60; LeCun-5 accuracy 60" in figure["alt"]
     assert figure["command"].startswith("python -m research.main --config=configs/mlp.py:all")
     figure = drawings.mask_curves(made.masks(tmp_path))
-    assert "after 3, 2 epochs, with a test accuracy of 30.0, 70.0 percent" in figure["alt"]
+    assert "after 3, 2 epochs, with a validation accuracy of 30.0, 70.0 percent" in figure["alt"]
 
 
 def test_what_was_kept_of_the_seeds_is_drawn(study, tmp_path, monkeypatch):

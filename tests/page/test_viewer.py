@@ -137,9 +137,9 @@ def test_copies_are_added_to_the_faces_they_are_copies_of():
 def test_a_figure_that_a_run_lacks_is_that_of_another(tmp_path):
     run = made.masks(tmp_path)
     assert viewer.figure(run, "samples", otherwise="masks-smoke").is_relative_to(viewer.RESULTS)
-    assert not viewer.confusion(run, "test") and not viewer.roc(run, "test")
+    assert not viewer.confusion(run, "val") and not viewer.roc(run, "val")
 
 
 def test_the_report_s_log_stops_four_epochs_after_its_best():
-    losses = [row["test_loss"] for row in drawings.reported_masks()]
+    losses = [row["val_loss"] for row in drawings.reported_masks()]
     assert len(losses) == 14 and int(np.argmin(losses)) == 9

@@ -362,6 +362,9 @@ def test_a_run_that_cannot_be_loaded_is_one_line_that_names_the_file(tmp_path):
     finished(tmp_path, "dreams")
     with pytest.raises(UserError, match=r"config\.json: experiment 'dreams' is not one of depth"):
         run_directory.load_run(tmp_path)
+    finished(tmp_path, "masks", data={"test": 0.16, "score": 0.08})
+    with pytest.raises(UserError, match=r"called data\.score what is data\.test"):
+        run_directory.load_run(tmp_path)
     finished(tmp_path)
     (tmp_path / "versions.json").unlink()
     with pytest.raises(UserError, match=r"versions\.json cannot be read"):

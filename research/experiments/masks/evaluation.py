@@ -16,7 +16,7 @@ from research.structs import PyTree
 from research.training import scores
 from research.training.evaluate import predict_all
 
-SHOWN = 25  # score faces in the picture of Fig. 18
+SHOWN = 25  # test faces in the picture of Fig. 18
 MISTAKES = 20
 
 
@@ -46,7 +46,7 @@ def judge(
     seeds: int,
     found: dataset.Masks,
     into: Path,
-    only: Sequence[str] = ("test", "score"),
+    only: Sequence[str] = ("val", "test"),
 ) -> Judged:
     """Predictions of every seed's net, params [S, ...], written to predictions_<split>.npz."""
     logits: dict[str, np.ndarray] = {}
@@ -116,8 +116,8 @@ def _figures(
     curves = {f"{split} faces": _roc(judged, split) for split in judged.logits}
     if drawable := {split: seeds for split, seeds in curves.items() if seeds}:
         drawn["roc"] = figures.draw_roc(drawable, title=f"{name}: {names[0]}", caption=caption)
-    shown = "score" if "score" in judged.logits else "test"
-    what = "faces never seen before" if shown == "score" else "test faces"
+    shown = "test" if "test" in judged.logits else "val"
+    what = "faces never seen before" if shown == "test" else "validation faces"
     drawn["scored"] = _scored(judged, shown, f"{name}: {what}", caption)
     mistakes = _mistakes(judged, shown, name, caption)
     return drawn | ({"mistakes": mistakes} if mistakes else {})

@@ -66,8 +66,8 @@ def load(config: Config, workdir: Path) -> dataset.Masks:
         directories=directories,
         keep_incorrect=data.keep_incorrect,
         cut=ingest.Cut(data.margin, data.size, data.min_side),
+        val=data.val,
         test=data.test,
-        score=data.score,
         balance=data.balance,
         seed=data.seed,
         detector={"min_face_px": data.min_face_px},
@@ -125,7 +125,7 @@ def caption(found: dataset.Masks) -> str:
     kind = "DRAWN FACES, no photographs" if _is_drawn(about) else "Face masks"
     return (
         f"{kind}, {total:,} faces ({', '.join(usable)}): {counts['train'] - copies:,} train + "
-        f"{copies:,} copies / {counts['test']:,} test / {counts['score']:,} score, "
+        f"{copies:,} copies / {counts['val']:,} val / {counts['test']:,} test, "
         f"sha256 {about['sha256'][:8]}"
     )
 

@@ -139,19 +139,19 @@ def _accuracy(summary: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     if config["final_epochs"]:
         text += (
             f"**After everything the net was trained for {config['final_epochs']} epochs on the "
-            "test faces. No figure on the test faces holds for the net in this folder.** Those "
-            "under `test` and `score` are of the net before. "
+            "validation faces. No figure on them holds for the net in this folder.** Those "
+            "under `val` and `test` are of the net before. "
         )
     several = len(summary["seeds"]) > 1
     of = f"means over {len(summary['seeds'])} seeds; this is the first of them" if several else ""
     text += (
         f"Intervals are Wilson's, 95 %{', of the ' + of if of else ''}. Majority: the accuracy of "
-        "always naming the largest class. The test faces were watched while training"
-        f"{_watched(config)}: they flatter, the score faces do not.\n\n"
+        "always naming the largest class. The validation faces were watched while training"
+        f"{_watched(config)}: they flatter, the test faces do not.\n\n"
     )
-    groups = {split: summary[split] for split in ("test", "score")}
+    groups = {split: summary[split] for split in ("val", "test")}
     if summary["final"]:
-        groups["score, after the last epochs"] = summary["final"]["score"]
+        groups["test, after the last epochs"] = summary["final"]["test"]
     rows = [
         [split, source, f"{g['count']:,}", *_shares(g)]
         for split, sources in groups.items()
@@ -184,14 +184,14 @@ def _training(summary: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     settings = [f"`{key}` {_plain(config[key])}" for key in _SETTINGS if key in config]
     data = [
         f"`data.{key}` {_plain(config['data'][key])}"
-        for key in ("size", "margin", "min_side", "min_face_px", "test", "score", "balance", "seed")
+        for key in ("size", "margin", "min_side", "min_face_px", "val", "test", "balance", "seed")
     ]
     versions = run_directory.describe_versions({})
     packages = ", ".join(f"{name} {version}" for name, version in versions["packages"].items())
     commit = f", commit {versions['git_commit']}" if versions["git_commit"] else ""
     return (
         f"## Training\n\nSeeds {_plain(summary['seeds'])}; epochs "
-        f"{_plain(summary['epochs_trained'])}, lowest test loss after epoch "
+        f"{_plain(summary['epochs_trained'])}, lowest validation loss after epoch "
         f"{_plain(summary['best_epoch'])}; {summary['seconds']:.0f} s on {summary['device']}.\n\n"
         f"{', '.join(settings)}; {', '.join(data)}. All of it: `config.json`.\n\n"
         f"Written with Python {versions['python']}, {packages}{commit}."

@@ -1,6 +1,6 @@
 """Face masks: from annotated photographs to a classifier that is judged, exported and explained.
 
-Report, Exercise 3: three data sets, a small VGG with early stopping, a score on unseen faces.
+Report, Exercise 3: three data sets, a small VGG with early stopping, judged on unseen faces.
 """
 
 import json
@@ -114,7 +114,9 @@ def _train_and_judge(
     versions: Mapping[str, Any],
 ) -> dict[str, Any]:
     parts = {split: faces_of.data for split, faces_of in found.splits.items()}
-    states = trainer.train_net(task, config, workdir, parts["train"], parts["test"])
+    states = trainer.train_net(
+        task, config, workdir, parts["train"], parts["val"], held_out_name="val"
+    )
     params = _params(config, states)
     told = faces.caption(found)
     judged = evaluation.judge(task, params, config.seeds, found, workdir)
@@ -123,15 +125,15 @@ def _train_and_judge(
     if config.final_epochs:
         params, final = _train_on(config, workdir, task, found, states)
     rows = run_directory.rows(workdir)
-    epochs = np.array([np.atleast_1d(row["test_loss"]) for row in rows], np.float64)
+    epochs = np.array([np.atleast_1d(row["val_loss"]) for row in rows], np.float64)
     summary = {
         "net": task.name,
         "names": list(found.names),
         "seeds": list(trainer.seeds_of(config)),
         "epochs_trained": np.isfinite(epochs).sum(axis=0).tolist(),
         "best_epoch": (1 + np.nanargmin(epochs, axis=0)).tolist(),
+        "val": judged.groups("val"),
         "test": judged.groups("test"),
-        "score": judged.groups("score"),
         "final": final,
         "parameters": trainer.parameter_count(params, config.seeds),
         **trainer.costs_of(rows),
@@ -162,24 +164,32 @@ def _train_on(
     found: data.Masks,
     states: TrainState,
 ) -> tuple[PyTree, dict[str, Any]]:
-    """The report's last step: some epochs on the test faces, judged by the score faces alone."""
+    """The report's last step: some epochs on the validation faces, judged on the test faces."""
     trainer.say(
-        f"{task.name}: {config.final_epochs} more epochs, on the test faces. No figure on them "
-        "says anything of this net; only the score faces are still held out"
+        f"{task.name}: {config.final_epochs} more epochs, on the validation faces. No figure on "
+        "them says anything of this net; only the test faces are still held out"
     )
     params = _params(config, states)
     start = TrainState(step=states.step, params=params, opt_state=states.opt_state)
     loop = task.loop._replace(epochs=config.final_epochs, patience=0, keep_best=False)
     last = task._replace(name=f"{task.name} final", loop=loop)
-    test, score = found.splits["test"].data, found.splits["score"].data
-    held_out = score if len(score.labels) else test
+    val, test = found.splits["val"].data, found.splits["test"].data
+    held_out = "test" if len(test.labels) else "val"
     into = workdir / "final"
     files.make_folder(into)
-    ended = trainer.train_net(last, config, into, test, held_out, start=start)
-    if not len(score.labels):
-        return ended.params, {"epochs": config.final_epochs, "score": {}}
-    judged = evaluation.judge(last, ended.params, config.seeds, found, into, only=("score",))
-    return ended.params, {"epochs": config.final_epochs, "score": judged.groups("score")}
+    ended = trainer.train_net(
+        last,
+        config,
+        into,
+        val,
+        found.splits[held_out].data,
+        held_out_name=held_out,
+        start=start,
+    )
+    if held_out == "val":
+        return ended.params, {"epochs": config.final_epochs, "test": {}}
+    judged = evaluation.judge(last, ended.params, config.seeds, found, into, only=("test",))
+    return ended.params, {"epochs": config.final_epochs, "test": judged.groups("test")}
 
 
 def _params(config: Config, states: TrainState) -> PyTree:
@@ -192,7 +202,9 @@ def _params(config: Config, states: TrainState) -> PyTree:
 
 def _settings(config: Config) -> str:
     """The settings that a figure names."""
-    stop = f", stopped after {config.patience} without a lower test loss" if config.patience else ""
+    stop = ""
+    if config.patience:
+        stop = f", stopped after {config.patience} without a lower validation loss"
     return (
         f"{config.optimizer} {config.learning_rate:g}, batches of {config.batch_size}, at most "
         f"{config.epochs} epochs{stop}"
@@ -204,7 +216,7 @@ def _headline(name: str, summary: Mapping[str, Any]) -> str:
         said = trainer.spread(trainer.plain(np.array(group["accuracies"])), group["count"])
         return f"{said}, majority {group['majority']:.2%}"
 
-    told = f"{name}: test accuracy {words(summary['test']['all'])}"
-    if summary["score"]:
-        told += f"; score accuracy {words(summary['score']['all'])}"
+    told = f"{name}: validation accuracy {words(summary['val']['all'])}"
+    if summary["test"]:
+        told += f"; test accuracy {words(summary['test']['all'])}"
     return told

@@ -9,8 +9,8 @@ from research.ledger.published import command
 from research.storage.run_directory import Run
 
 SOURCES = ("voc", "json", "folders")
-_PARTS = ("train", "test")
-_CURVES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+_PARTS = ("train", "val")
+_CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 
 
 def counts_table(run: Run) -> str:
@@ -18,13 +18,13 @@ def counts_table(run: Run) -> str:
     data = run.versions["data"]
     about = data["about"]
     lines = [
-        "| source | class | annotated | usable | train | copies | test | score |",
+        "| source | class | annotated | usable | train | copies | val | test |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for source in (source for source in SOURCES if source in about["annotated"]):
         for label, annotated in sorted(about["annotated"][source].items()):
             parts = [about["usable"], about["splits"]["train"], about["copies"]]
-            parts += [about["splits"]["test"], about["splits"]["score"]]
+            parts += [about["splits"]["val"], about["splits"]["test"]]
             numbers = [part.get(source, {}).get(label, 0) for part in parts]
             shown = " | ".join(f"{number:,}" for number in numbers)
             lines.append(f"| {source} | {label} | {annotated:,} | {shown} |")
@@ -40,18 +40,18 @@ def counts_table(run: Run) -> str:
 def table(runs: Sequence[Run]) -> str:
     """Markdown table of the nets, a row for each source of each run."""
     lines = [
-        "| net | faces of | test: faces | accuracy (%) | sd | 95 % | majority (%) | AUC | "
-        "score: faces | accuracy (%) | 95 % | majority (%) |",
+        "| net | faces of | val: faces | accuracy (%) | sd | 95 % | majority (%) | AUC | "
+        "test: faces | accuracy (%) | 95 % | majority (%) |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     notes: list[str] = []
     for run in runs:
         summary, name = run.summary, run.name
-        for source, group in summary["test"].items():
-            score = summary["score"].get(source)
+        for source, group in summary["val"].items():
+            test = summary["test"].get(source)
             sd = "-" if group["sd"] is None else f"{100 * group['sd']:.1f}"
             auc = "-" if group["auc"] is None else f"{group['auc']:.4f}"
-            right = f"{score['count']:,} | {_accuracy(score)}" if score else "- | - | - | -"
+            right = f"{test['count']:,} | {_accuracy(test)}" if test else "- | - | - | -"
             lines.append(
                 f"| {name} | {source} | {group['count']:,} | "
                 f"{_percent(group['accuracy'])} | {sd} | {_interval(group)} | "
@@ -59,8 +59,8 @@ def table(runs: Sequence[Run]) -> str:
             )
         notes.append(
             f"{name}: {summary['parameters']:,} parameters, {len(summary['seeds'])} seeds, "
-            f"trained for {_listed(summary['epochs_trained'])} epochs, lowest test loss after "
-            f"epochs {_listed(summary['best_epoch'])}; `{command(run)}`."
+            f"trained for {_listed(summary['epochs_trained'])} epochs, lowest validation loss "
+            f"after epochs {_listed(summary['best_epoch'])}; `{command(run)}`."
         )
     versions = runs[0].versions
     notes.append(f"Device: {versions['device']}, jax {versions['packages']['jax']}.")
@@ -68,7 +68,7 @@ def table(runs: Sequence[Run]) -> str:
 
 
 def curves(run: Run) -> dict[str, list[Any]]:
-    """{"test_loss": [E, S], ...}: null after the epoch at which a seed stopped."""
+    """{"val_loss": [E, S], ...}: null after the epoch at which a seed stopped."""
     return {key: [row[key] for row in run.metrics] for key in _CURVES}
 
 
@@ -77,15 +77,15 @@ def trends_table(run: Run) -> str:
     by_seed = {key: _columns(rows) for key, rows in curves(run).items()}
     seeds, trained = len(run.summary["seeds"]), run.summary["epochs_trained"]
     falls = [bool(np.all(np.diff(loss) < 0)) for loss in by_seed["train_loss"]]
-    turns = [_turns(loss) for loss in by_seed["test_loss"]]
+    turns = [_turns(loss) for loss in by_seed["val_loss"]]
     ends = {key: [(100 * c[0], 100 * c[-1]) for c in by_seed[f"{key}_accuracy"]] for key in _PARTS}
-    behind = [100 * (accuracy.max() - accuracy[-1]) for accuracy in by_seed["test_accuracy"]]
+    behind = [100 * (accuracy.max() - accuracy[-1]) for accuracy in by_seed["val_accuracy"]]
     rows = [
         ("F17, F23", "stops after epoch 14 of 30", f"after {_listed(trained)}"),
         ("F19", "training accuracy 79.7 → 98.0 %", _from_to(ends["train"])),
-        ("F20", "test accuracy 84.1 → 86.8 %", _from_to(ends["test"])),
+        ("F20", "validation accuracy 84.1 → 86.8 %", _from_to(ends["val"])),
         ("F21", "training loss falls in every epoch", f"in {sum(falls)} of {seeds} seeds"),
-        ("F22", "test loss fluctuates", f"it turns {_listed(turns)} times"),
+        ("F22", "validation loss fluctuates", f"it turns {_listed(turns)} times"),
         ("F32", "the kept net is 1.3 points behind the best epoch",
          f"{_listed(f'{value:.1f}' for value in behind)} points"),
     ]  # fmt: skip

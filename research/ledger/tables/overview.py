@@ -23,7 +23,7 @@ ROWS = (
     ("classifiers", "test accuracy (%), the CNN on MNIST", ("E03",)),
     ("classifiers", "test accuracy (%), the CNN on CIFAR-10", ("E07",)),
     ("noise", "digits taken to each other class (%), the report's attack", ("E24",)),
-    ("masks", "test accuracy (%), on other faces than the report's", ("F20",)),
+    ("masks", "validation accuracy (%), on other faces than the report's", ("F20",)),
 )
 
 

@@ -40,7 +40,7 @@ def voc(tmp_path):
 
 
 def small(voc, tmp_path, **changes):
-    settings = {"voc": str(voc), "tfds_dir": str(tmp_path / "tfds"), "size": 16, "test": 0.3}
+    settings = {"voc": str(voc), "tfds_dir": str(tmp_path / "tfds"), "size": 16, "val": 0.3}
     return config_of(**(settings | changes))
 
 

@@ -22,8 +22,8 @@ SUMMARY = {
     "seeds": [3],
     "epochs_trained": [14],
     "best_epoch": [10],
-    "test": {"all": group(200, 0.885), "voc": group(150, 0.91), "folders": group(50, 0.81)},
-    "score": {"all": group(100, 0.864, auc=None), "voc": group(100, 0.864)},
+    "val": {"all": group(200, 0.885), "voc": group(150, 0.91), "folders": group(50, 0.81)},
+    "test": {"all": group(100, 0.864, auc=None), "voc": group(100, 0.864)},
     "final": {},
     "data": {
         "caption": "voc 1,000 faces, sha256 12345678",
@@ -35,7 +35,7 @@ SUMMARY = {
             "usable": {},
             "splits": {
                 "train": {"voc": {"with_mask": 701, "without_mask": 155}},
-                "test": {"voc": {"with_mask": 130}},
+                "val": {"voc": {"with_mask": 130}},
             },
             "copies": {"voc": {"without_mask": 546}},
             "problems": 9,
@@ -73,18 +73,18 @@ def rows(text, start):
 def test_every_number_of_the_data_and_of_the_accuracy_is_in_its_place():
     text = written()
     assert rows(text, "train") == [["train", "voc", "701", "155"]]
-    assert rows(text, "test")[0] == ["test", "voc", "130", "0"]
+    assert rows(text, "val")[0] == ["val", "voc", "130", "0"]
     assert rows(text, "train, varied copies") == [["train, varied copies", "voc", "0", "546"]]
-    assert rows(text, "test")[1:] == [
-        ["test", "all", "200", "88.50%", "81.00% - 93.00%", "", "62.50%", "0.9411"],
-        ["test", "voc", "150", "91.00%", "81.00% - 93.00%", "", "62.50%", "0.9411"],
-        ["test", "folders", "50", "81.00%", "81.00% - 93.00%", "", "62.50%", "0.9411"],
+    assert rows(text, "val")[1:] == [
+        ["val", "all", "200", "88.50%", "81.00% - 93.00%", "", "62.50%", "0.9411"],
+        ["val", "voc", "150", "91.00%", "81.00% - 93.00%", "", "62.50%", "0.9411"],
+        ["val", "folders", "50", "81.00%", "81.00% - 93.00%", "", "62.50%", "0.9411"],
     ]
-    assert rows(text, "score")[0][3:] == ["86.40%", "81.00% - 93.00%", "", "62.50%", ""]
+    assert rows(text, "test")[0][3:] == ["86.40%", "81.00% - 93.00%", "", "62.50%", ""]
     assert "voc 1,000 faces, sha256 12345678" in text and "2,389,540 parameters" in text
     left = "17 hijab_niqab (voc); 104 masks worn incorrectly (voc); 23 faces with a side under 12"
     assert f"Left out: {left}" in text and "9 problems" in text
-    assert "Seeds 3; epochs 14, lowest test loss after epoch 10; 812 s on CPU of some" in text
+    assert "Seeds 3; epochs 14, lowest validation loss after epoch 10; 812 s on CPU of some" in text
     assert "`learning_rate` 0.001" in text and "`data.margin` 0.0" in text
     assert re.search(r"Written with Python 3\.\d+\.\d+, jax \d+\.", text)
 
@@ -133,12 +133,12 @@ def test_what_is_said_depends_on_the_run(changes, said, unsaid):
     assert said not in written() and unsaid in written()
 
 
-def test_after_epochs_on_the_test_faces_no_figure_on_them_is_claimed():
-    claim = "No figure on the test faces holds for the net in this folder."
-    final = {"epochs": 5, "score": {"all": group(100, 0.874)}}
+def test_after_epochs_on_the_validation_faces_no_figure_on_them_is_claimed():
+    claim = "No figure on them holds for the net in this folder."
+    final = {"epochs": 5, "test": {"all": group(100, 0.874)}}
     text = written(final_epochs=5, final=final)
-    assert claim in text and "trained for 5 epochs on the test faces" in text
-    (row,) = rows(text, "score, after the last epochs")
+    assert claim in text and "trained for 5 epochs on the validation faces" in text
+    (row,) = rows(text, "test, after the last epochs")
     assert row[1:4] == ["all", "100", "87.40%"]
     assert claim not in written()
-    assert claim in written(final_epochs=5, final={"epochs": 5, "score": {}}, score={})
+    assert claim in written(final_epochs=5, final={"epochs": 5, "test": {}}, test={})

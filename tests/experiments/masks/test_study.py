@@ -27,7 +27,7 @@ def smoke(variant="smoke", **changes):
     else:
         config.update({"widths": (8,), "residual": (False,)})
     config.update({"epochs": 2, "learning_rate": 0.01} | changes)
-    config.data.update({"drawn": 24, "size": 24, "test": 0.25, "score": 0.15})
+    config.data.update({"drawn": 24, "size": 24, "val": 0.25, "test": 0.15})
     return config
 
 
@@ -45,7 +45,7 @@ def detector():
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """Summary and directory of a run with two seeds and a last step on the test faces."""
+    """Summary and directory of a run with two seeds and a last step on the validation faces."""
     workdir = tmp_path_factory.mktemp("study")
     return study.run(smoke(seeds=2), workdir), workdir
 
@@ -72,7 +72,7 @@ def test_a_run_leaves_its_documented_files_and_pictures(finished):
     for name in ("model.safetensors", "model.jaxexport", "labels.json", "README.md"):
         assert (workdir / "export" / name).exists()
     drawn = {path.stem: path for path in (workdir / "figures").iterdir()}
-    expected = {"samples", "balance", "learning_curves", "confusion_test", "confusion_score"}
+    expected = {"samples", "balance", "learning_curves", "confusion_val", "confusion_test"}
     assert set(drawn) - {"mistakes"} == expected | {"roc", "scored"}
     for path in drawn.values():
         assert matplotlib.image.imread(path)[..., :3].std() > 0.02
@@ -80,7 +80,7 @@ def test_a_run_leaves_its_documented_files_and_pictures(finished):
 
 def test_the_numbers_of_the_summary_are_those_of_the_predictions(finished):
     summary, workdir = finished
-    for split in ("test", "score"):
+    for split in ("val", "test"):
         with np.load(workdir / f"predictions_{split}.npz") as stored:
             hits = stored["logits"].argmax(-1) == stored["labels"]
         numbers = summary[split]["all"]
@@ -90,7 +90,7 @@ def test_the_numbers_of_the_summary_are_those_of_the_predictions(finished):
         total = sum(part["count"] * part["accuracy"] for part in parts)
         assert total / numbers["count"] == pytest.approx(numbers["accuracy"])
     assert summary["epochs_trained"] == [2, 2]
-    losses = np.array([row["test_loss"] for row in run_directory.rows(workdir)])
+    losses = np.array([row["val_loss"] for row in run_directory.rows(workdir)])
     assert summary["best_epoch"] == (losses.argmin(axis=0) + 1).tolist()
 
 
@@ -104,15 +104,25 @@ def test_every_face_of_the_corpus_is_in_a_split(finished):
     assert (usable, about["problems"]) == (annotated - incorrect, 0)
 
 
-def test_the_last_step_trains_on_the_test_faces_and_is_judged_by_the_score_faces(finished, capsys):
+def test_the_last_step_trains_on_the_validation_faces_and_is_judged_on_the_test_faces(
+    finished, capsys
+):
     summary, workdir = finished
     (row,) = run_directory.rows(workdir / "final")
     assert summary["final"]["epochs"] == 1
-    assert summary["final"]["score"]["all"]["accuracies"] == row["test_accuracy"]
+    assert summary["final"]["test"]["all"]["accuracies"] == row["test_accuracy"]
     exported = json.loads((workdir / "export" / "config.json").read_text())
     assert exported["final_epochs"] == 1
     assert {exported["data"][key] for key in ("voc", "json", "folders", "tfds_dir")} == {""}
-    assert "no figure on the test faces" in (workdir / "export" / "README.md").read_text().lower()
+    assert "no figure on them holds" in (workdir / "export" / "README.md").read_text().lower()
+
+
+def test_a_run_of_before_the_splits_were_renamed_is_refused(tmp_path):
+    config = json.loads(smoke().to_json_best_effort())
+    config["data"]["score"] = config["data"].pop("val")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"called data\.score what is data\.test"):
+        _ = study.run(smoke(), tmp_path)
 
 
 def test_a_finished_run_is_not_run_again(finished, capsys):
@@ -140,7 +150,7 @@ def test_stopped_in_its_second_epoch_it_ends_as_if_not(finished, corpus, tmp_pat
         with pytest.raises(KeyboardInterrupt):
             _ = study.run(smoke(seeds=2), workdir)
     again = study.run(smoke(seeds=2), workdir)
-    for split in ("test", "score", "final"):
+    for split in ("val", "test", "final"):
         assert again[split] == finished[0][split]
 
 
@@ -155,12 +165,12 @@ def test_the_best_net_is_judged_and_exported_if_it_is_kept(corpus, tmp_path, mon
     rows = run_directory.rows(tmp_path)
     best = summary["best_epoch"][0]
     assert best < summary["epochs_trained"][0] == len(rows) < 4
-    assert summary["test"]["all"]["accuracies"][0] == rows[best - 1]["test_accuracy"]
+    assert summary["val"]["all"]["accuracies"][0] == rows[best - 1]["val_accuracy"]
     task = study.make_task(smoke(**changes), 50, ("with_mask", "without_mask"))
     loop, split = task.loop, study.data.load(next((tmp_path / "masks").glob("*/1.0.0")), print)
     params = jax.tree.map(lambda leaf: leaf[None], seen["params"])
-    logits = predict_all(task.model, params, split.splits["test"].data.images, loop, seeds=1)
-    with np.load(tmp_path / "predictions_test.npz") as stored:
+    logits = predict_all(task.model, params, split.splits["val"].data.images, loop, seeds=1)
+    with np.load(tmp_path / "predictions_val.npz") as stored:
         np.testing.assert_array_equal(logits, stored["logits"])
 
 
