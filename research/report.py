@@ -81,8 +81,8 @@ def _act() -> int:
             return 1
         print("every document agrees with results/", file=sys.stderr)
         return 0
-    for path, made in stale.items():
-        _ = path.write_text(made)
+    for path, content in stale.items():
+        _ = path.write_text(content)
     print(text.terminal(verdicts.judged(ROOT)))
     print(f"made anew: {names or 'nothing, all agrees with results/'}", file=sys.stderr)
     return 0

@@ -138,99 +138,99 @@ def read(path: Path = FILE) -> Book:
     unknown = set(table) - {"claim", "run", "hypothesis"}
     if unknown:
         raise UserError(f"{where}: unknown table {min(unknown)!r}; valid: claim, run, hypothesis")
-    runs = {name: _run(where, name, made) for name, made in table.get("run", {}).items()}
+    runs = {name: _run(where, name, entry) for name, entry in table.get("run", {}).items()}
     hypotheses = {
-        name: _hypothesis(where, name, made, runs)
-        for name, made in table.get("hypothesis", {}).items()
+        name: _hypothesis(where, name, entry, runs)
+        for name, entry in table.get("hypothesis", {}).items()
     }
-    claims = tuple(_claim(where, made, runs, hypotheses) for made in table.get("claim", ()))
+    claims = tuple(_claim(where, entry, runs, hypotheses) for entry in table.get("claim", ()))
     ids = [claim.id for claim in claims]
     if ids != sorted(set(ids)):
         raise UserError(f"{where}: ids are not in order, each once")
     return Book(claims, runs, hypotheses)
 
 
-def _run(where: str, name: str, made: Mapping[str, Any]) -> Run:
-    said = f"{where}: run {name}"
-    _check_keys(said, made, ("command", "seconds"), ("data", "requires", "after", "by_hand"))
+def _run(where: str, name: str, entry: Mapping[str, Any]) -> Run:
+    place = f"{where}: run {name}"
+    _check_keys(place, entry, ("command", "seconds"), ("data", "requires", "after", "by_hand"))
     return Run(
         name=name,
-        command=made["command"],
-        seconds=float(made["seconds"]),
-        data=made.get("data", {}),
-        requires=made.get("requires", {}),
-        after=made.get("after", ""),
-        by_hand=made.get("by_hand", ""),
+        command=entry["command"],
+        seconds=float(entry["seconds"]),
+        data=entry.get("data", {}),
+        requires=entry.get("requires", {}),
+        after=entry.get("after", ""),
+        by_hand=entry.get("by_hand", ""),
     )
 
 
 def _hypothesis(
-    where: str, name: str, made: Mapping[str, Any], runs: Mapping[str, Run]
+    where: str, name: str, entry: Mapping[str, Any], runs: Mapping[str, Run]
 ) -> Hypothesis:
-    said = f"{where}: hypothesis {name}"
-    _check_keys(said, made, ("text", "of", "run"), ())
-    _check_one(said, "run", made["run"], runs)
-    return Hypothesis(name, made["text"], made["of"], made["run"])
+    place = f"{where}: hypothesis {name}"
+    _check_keys(place, entry, ("text", "of", "run"), ())
+    _check_one(place, "run", entry["run"], runs)
+    return Hypothesis(name, entry["text"], entry["of"], entry["run"])
 
 
 def _claim(
     where: str,
-    made: Mapping[str, Any],
+    entry: Mapping[str, Any],
     runs: Mapping[str, Run],
     hypotheses: Mapping[str, Hypothesis],
 ) -> Claim:
-    said = f"{where}: {made.get('id', 'a claim without id')}"
+    place = f"{where}: {entry.get('id', 'a claim without id')}"
     fields = [field.name for field in dataclasses.fields(Claim)]
-    _check_keys(said, made, fields[:3], fields[3:])
-    if not re.fullmatch(r"[A-F]\d\d", made["id"]):
-        raise UserError(f"{said}: the id is not a letter from A to F and two digits")
-    for kind in made["kind"].split("/"):
-        _check_one(said, "kind", kind, KINDS)
-    if made.get("run"):
-        _check_one(said, "run", made["run"], runs)
-    for name in made.get("hypotheses", ()):
-        _check_one(said, "hypotheses", name, hypotheses)
-    parts = tuple(_part(said, part) for part in made.get("parts", ()))
-    lists = {key: tuple(made.get(key, ())) for key in ("tests", "hypotheses")}
-    claim = Claim(**{**made, **lists, "parts": parts})
-    _check_way(said, claim)
+    _check_keys(place, entry, fields[:3], fields[3:])
+    if not re.fullmatch(r"[A-F]\d\d", entry["id"]):
+        raise UserError(f"{place}: the id is not a letter from A to F and two digits")
+    for kind in entry["kind"].split("/"):
+        _check_one(place, "kind", kind, KINDS)
+    if entry.get("run"):
+        _check_one(place, "run", entry["run"], runs)
+    for name in entry.get("hypotheses", ()):
+        _check_one(place, "hypotheses", name, hypotheses)
+    parts = tuple(_part(place, part) for part in entry.get("parts", ()))
+    lists = {key: tuple(entry.get(key, ())) for key in ("tests", "hypotheses")}
+    claim = Claim(**{**entry, **lists, "parts": parts})
+    _check_way(place, claim)
     return claim
 
 
-def _check_way(said: str, claim: Claim) -> None:
+def _check_way(place: str, claim: Claim) -> None:
     """Raise UserError unless there is exactly one way to judge the claim, with all it needs."""
     by_tests = bool(claim.tests) and not claim.parts
     ways = (bool(claim.parts), by_tests, claim.reading, bool(claim.untestable))
     if sum(ways) != 1:
-        raise UserError(f"{said}: give one of parts, tests, reading and untestable")
+        raise UserError(f"{place}: give one of parts, tests, reading and untestable")
     written = by_tests or claim.reading
     if written:
-        _check_one(said, "verdict", claim.verdict, VERDICTS[:3])
+        _check_one(place, "verdict", claim.verdict, VERDICTS[:3])
     if written != bool(claim.reason) or (claim.verdict and not written):
-        raise UserError(f"{said}: verdict and reason are for tests and reading, and needed there")
+        raise UserError(f"{place}: verdict and reason are for tests and reading, and needed there")
     if bool(claim.parts) != bool(claim.run):
-        raise UserError(f"{said}: a claim with parts names the run that gives them, others none")
+        raise UserError(f"{place}: a claim with parts names the run that gives them, others none")
     if claim.stand_in and not claim.parts:
-        raise UserError(f"{said}: stand_in is for claims with parts")
+        raise UserError(f"{place}: stand_in is for claims with parts")
 
 
-def _part(said: str, made: Mapping[str, Any]) -> Part:
-    rule = made.get("rule", "")
-    _check_one(said, "rule", rule, RULES)
-    said = f"{said}, {rule}"
+def _part(place: str, entry: Mapping[str, Any]) -> Part:
+    rule = entry.get("rule", "")
+    _check_one(place, "rule", rule, RULES)
+    place = f"{place}, {rule}"
     keys = ("rule", "of", *RULES[rule], *_ALWAYS)
     needed = [key for key in keys if not key.endswith("*")]
-    _check_keys(said, made, needed, [key[:-1] for key in keys if key.endswith("*")])
-    samples = {key: _listed(made[key]) for key in ("of", "than", "among") if key in made}
+    _check_keys(place, entry, needed, [key[:-1] for key in keys if key.endswith("*")])
+    samples = {key: _listed(entry[key]) for key in ("of", "than", "among") if key in entry}
     for sample in (sample for listed in samples.values() for sample in listed):
         if ":" not in sample:
-            raise UserError(f"{said}: {sample!r} is not run:path")
-    rest = {k: v for k, v in made.items() if k not in ("rule", "of", "unit", "order")}
+            raise UserError(f"{place}: {sample!r} is not run:path")
+    rest = {k: v for k, v in entry.items() if k not in ("rule", "of", "unit", "order")}
     return Part(
         rule=rule,
         of=samples.pop("of"),
-        order=made.get("order", rule not in NUMBERS),
-        unit=made.get("unit", ""),
+        order=entry.get("order", rule not in NUMBERS),
+        unit=entry.get("unit", ""),
         settings={**rest, **samples},
     )
 
@@ -240,16 +240,18 @@ def _listed(value: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _check_keys(
-    said: str, made: Mapping[str, Any], needed: Sequence[str], allowed: Sequence[str]
+    place: str, entry: Mapping[str, Any], needed: Sequence[str], allowed: Sequence[str]
 ) -> None:
     for key in needed:
-        if key not in made:
-            raise UserError(f"{said}: {key} is missing")
-    for key in made:
+        if key not in entry:
+            raise UserError(f"{place}: {key} is missing")
+    for key in entry:
         if key not in (*needed, *allowed):
-            raise UserError(f"{said}: unknown key {key!r}; valid: {', '.join((*needed, *allowed))}")
+            raise UserError(
+                f"{place}: unknown key {key!r}; valid: {', '.join((*needed, *allowed))}"
+            )
 
 
-def _check_one(said: str, key: str, value: Any, valid: Any) -> None:
+def _check_one(place: str, key: str, value: Any, valid: Any) -> None:
     if value not in valid:
-        raise UserError(f"{said}: {key} {value!r} is not one of {', '.join(valid)}")
+        raise UserError(f"{place}: {key} {value!r} is not one of {', '.join(valid)}")

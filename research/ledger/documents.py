@@ -102,12 +102,12 @@ def render(document: str, root: Path) -> str:
             raise UserError(f"generated block {name!r} is unknown; valid: {', '.join(BLOCKS)}")
         return f"<!-- generated: {name} -->\n{BLOCKS[name](root)}\n<!-- end -->"
 
-    made, count = re.subn(
+    rendered, count = re.subn(
         r"<!-- generated: ([\w-]+) -->\n.*?<!-- end -->", replaced, document, flags=re.DOTALL
     )
     if count != document.count("<!-- generated:"):
         raise UserError("a generated block has no `<!-- end -->`")
-    return made
+    return rendered
 
 
 def render_notebook(document: str, root: Path, name: str) -> str:
@@ -132,10 +132,10 @@ def stale_documents(root: Path) -> dict[Path, str]:
     """{document: what it should be} of those that differ from results/."""
     stale: dict[Path, str] = {}
     for path in sorted(path for pattern in DOCUMENTS for path in root.glob(pattern)):
-        if (made := render(path.read_text(), root)) != path.read_text():
-            stale[path] = made
+        if (rendered := render(path.read_text(), root)) != path.read_text():
+            stale[path] = rendered
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         name = str(path.relative_to(root))
-        if (made := render_notebook(path.read_text(), root, name)) != path.read_text():
-            stale[path] = made
+        if (rendered := render_notebook(path.read_text(), root, name)) != path.read_text():
+            stale[path] = rendered
     return stale

@@ -80,7 +80,7 @@ _FREE = {
     "noise": (*_EVERY, "data", "run", "batch"),
     "masks": (*_EVERY, *(f"data.{key}" for key in _PLACES)),
 }
-_SILENT = {*_EVERY[1:], "run", "batch"}  # not told in a command
+_SILENT = {*_EVERY[1:], "run", "batch"}  # not in a command
 
 
 def read(results: Path) -> dict[str, Run]:
@@ -205,8 +205,8 @@ def _differing(run: Run, published: Published) -> list[str]:
 
 def _get_config(name: str) -> dict[str, Any]:
     file, _, variant = name.partition(":")
-    made = importlib.import_module(f"configs.{file}").get_config(variant)
-    return json.loads(made.to_json_best_effort())
+    config = importlib.import_module(f"configs.{file}").get_config(variant)
+    return json.loads(config.to_json_best_effort())
 
 
 def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""When does a number, an order or a shape hold?  The rules of claims.toml as functions of arrays.
+"""The rules of claims.toml: whether a number, an order or a shape holds, as functions of arrays.
 
 Samples are [S] float64, one number a seed, in percent where the claim is; tables of medians are
 [epoch, layer].  See the head of research/ledger/claims.toml for what each rule says and why.
@@ -15,8 +15,8 @@ Samples = Sequence[np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
-    """What a part found.
+class Outcome:
+    """What came of a part.
 
     text: its numbers in words.  held, of: how many of its comparisons hold, and how many there are.
     order: whether it is about an order or a shape.
@@ -33,7 +33,7 @@ class Found:
         return self.held == self.of
 
 
-def verdict(parts: Sequence[Found]) -> str:
+def verdict(parts: Sequence[Outcome]) -> str:
     """REPRODUCED, TREND-ONLY or CONTRADICTED, from the parts of a claim."""
     if all(part.holds for part in parts):
         return "REPRODUCED"
@@ -49,13 +49,13 @@ def over_readings(verdicts: Sequence[str]) -> str:
     return "TREND-ONLY"  # some reading of it is better than contradicted
 
 
-def with_stand_in(found: str) -> str:
+def with_stand_in(verdict: str) -> str:
     """The verdict on other data than the report's: it shows at most that the like happens."""
-    return "TREND-ONLY" if found in ("REPRODUCED", "TREND-ONLY") else "UNTESTABLE"
+    return "TREND-ONLY" if verdict in ("REPRODUCED", "TREND-ONLY") else "UNTESTABLE"
 
 
-def check(rule: str, of: Samples, settings: Mapping[str, Any], *, order: bool) -> Found:
-    """What one rule finds.  settings: its keys, with the samples of `than` and `among` in them."""
+def check(rule: str, of: Samples, settings: Mapping[str, Any], *, order: bool) -> Outcome:
+    """What comes of one rule.  settings: its keys, with the samples of `than` and `among`."""
     return _RULES[rule](of, settings, order)
 
 
@@ -77,7 +77,7 @@ def _standard_error(values: np.ndarray) -> float:
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
-def _value(of: Samples, settings: Mapping[str, Any], order: bool) -> Found:
+def _value(of: Samples, settings: Mapping[str, Any], order: bool) -> Outcome:
     (values,) = of
     low, high = settings["is"] - settings["digit"] / 2, settings["is"] + settings["digit"]
     mean = values.mean()
@@ -90,110 +90,116 @@ def _value(of: Samples, settings: Mapping[str, Any], order: bool) -> Found:
     inside = (values.min() < high and values.max() >= low) or (
         mean - spread < high and mean + spread >= low
     )
-    return Found(f"{_spread(values)}, the report {settings['is']:g}", int(inside), 1, order)
+    return Outcome(f"{_spread(values)}, the report {settings['is']:g}", int(inside), 1, order)
 
 
-def _includes(of: Samples, settings: Mapping[str, Any], order: bool) -> Found:
+def _includes(of: Samples, settings: Mapping[str, Any], order: bool) -> Outcome:
     (values,) = of
     times = int((values == settings["is"]).sum())
-    said = f"{settings['is']:g} in {times} of {len(values)}"
-    return Found(said, int(times > 0), 1, order)
+    text = f"{settings['is']:g} in {times} of {len(values)}"
+    return Outcome(text, int(times > 0), 1, order)
 
 
-def _at_most(of: Samples, settings: Mapping[str, Any], order: bool) -> Found:
+def _at_most(of: Samples, settings: Mapping[str, Any], order: bool) -> Outcome:
     return _bounded(of, settings, order, sign=1)
 
 
-def _at_least(of: Samples, settings: Mapping[str, Any], order: bool) -> Found:
+def _at_least(of: Samples, settings: Mapping[str, Any], order: bool) -> Outcome:
     return _bounded(of, settings, order, sign=-1)
 
 
-def _bounded(of: Samples, settings: Mapping[str, Any], order: bool, *, sign: int) -> Found:
+def _bounded(of: Samples, settings: Mapping[str, Any], order: bool, *, sign: int) -> Outcome:
     every, bound = settings.get("every", False), settings["bound"]
     measure = (np.max if sign > 0 else np.min) if every else np.mean
-    found = [float(measure(values)) for values in of]
+    measured = [float(measure(values)) for values in of]
     word = ("highest" if sign > 0 else "lowest") if every else "mean"
     side = "most" if sign > 0 else "least"
-    held = sum(sign * value <= sign * bound for value in found)
-    return Found(f"{word} {_listed(found)}, at {side} {bound:g}", held, len(found), order)
+    held = sum(sign * value <= sign * bound for value in measured)
+    return Outcome(f"{word} {_listed(measured)}, at {side} {bound:g}", held, len(measured), order)
 
 
-def _above(of: Samples, settings: Mapping[str, Any], order: bool) -> Found:
+def _above(of: Samples, settings: Mapping[str, Any], order: bool) -> Outcome:
     pairs = [(a, b) for a in of for b in settings["than"]]
     return _compared(pairs, "above", order)
 
 
-def _rising(of: Samples, settings: Mapping[str, Any], order: bool) -> Found:
+def _rising(of: Samples, settings: Mapping[str, Any], order: bool) -> Outcome:
     del settings
     pairs = [(after, before) for before, after in itertools.pairwise(of)]
-    found = _compared(pairs, "above", order)
-    return dataclasses.replace(found, text=f"{_arrows(of)}, {found.held} of {found.of} steps up")
+    outcome = _compared(pairs, "above", order)
+    return dataclasses.replace(
+        outcome, text=f"{_arrows(of)}, {outcome.held} of {outcome.of} steps up"
+    )
 
 
-def _falling(of: Samples, settings: Mapping[str, Any], order: bool) -> Found:
+def _falling(of: Samples, settings: Mapping[str, Any], order: bool) -> Outcome:
     del settings
     pairs = list(itertools.pairwise(of))
-    found = _compared(pairs, "above", order)
-    return dataclasses.replace(found, text=f"{_arrows(of)}, {found.held} of {found.of} steps down")
+    outcome = _compared(pairs, "above", order)
+    return dataclasses.replace(
+        outcome, text=f"{_arrows(of)}, {outcome.held} of {outcome.of} steps down"
+    )
 
 
-def _best(of: Samples, settings: Mapping[str, Any], order: bool) -> Found:
+def _best(of: Samples, settings: Mapping[str, Any], order: bool) -> Outcome:
     first = max((*of, *settings["among"]), key=lambda values: values.mean())
     reach = [bool(values.max() >= first.min()) for values in of]
-    said = f"{_listed(values.mean() for values in of)}, the best mean {_number(first.mean())}"
+    text = f"{_listed(values.mean() for values in of)}, the best mean {_number(first.mean())}"
     word = "reach" if all(reach) else "do not all reach"
-    return Found(f"{said}, whose seeds they {word}", int(all(reach)), 1, order)
+    return Outcome(f"{text}, whose seeds they {word}", int(all(reach)), 1, order)
 
 
-def _level(of: Samples, settings: Mapping[str, Any], order: bool) -> Found:
+def _level(of: Samples, settings: Mapping[str, Any], order: bool) -> Outcome:
     a, b = of
     difference = float(a.mean() - b.mean())
-    said = f"{_number(a.mean())} and {_number(b.mean())}, apart {abs(difference):.3g}"
-    return Found(
-        f"{said}, at most {settings['within']:g}",
+    text = f"{_number(a.mean())} and {_number(b.mean())}, apart {abs(difference):.3g}"
+    return Outcome(
+        f"{text}, at most {settings['within']:g}",
         int(abs(difference) <= settings["within"]),
         1,
         order,
     )
 
 
-def _usually(of: Samples, settings: Mapping[str, Any], order: bool) -> Found:
+def _usually(of: Samples, settings: Mapping[str, Any], order: bool) -> Outcome:
     (values,) = of
     times = int((values == settings["is"]).sum())
     middle = f"median {_number(float(np.median(values)))}"
-    said = f"{settings['is']:g} in {times} of {len(values)} seeds, {middle}"
-    return Found(said, int(2 * times > len(values)), 1, order)
+    text = f"{settings['is']:g} in {times} of {len(values)} seeds, {middle}"
+    return Outcome(text, int(2 * times > len(values)), 1, order)
 
 
-def _mostly_above(of: Samples, settings: Mapping[str, Any], order: bool) -> Found:
+def _mostly_above(of: Samples, settings: Mapping[str, Any], order: bool) -> Outcome:
     (a,), (b,) = of, settings["than"]
     share = float((_rows(a, settings) > _rows(b, settings)).mean())
-    return Found(f"larger in {100 * share:.0f} % of layers and epochs", int(share > 0.5), 1, order)
+    return Outcome(
+        f"larger in {100 * share:.0f} % of layers and epochs", int(share > 0.5), 1, order
+    )
 
 
-def _mostly_falling(of: Samples, settings: Mapping[str, Any], order: bool) -> Found:
+def _mostly_falling(of: Samples, settings: Mapping[str, Any], order: bool) -> Outcome:
     rows = _rows(of[0], settings)
     share = float((rows[-1] < rows[0]).mean())
-    return Found(f"lower in {100 * share:.0f} % of layers", int(share > 0.5), 1, order)
+    return Outcome(f"lower in {100 * share:.0f} % of layers", int(share > 0.5), 1, order)
 
 
-def _more_above(of: Samples, settings: Mapping[str, Any], order: bool) -> Found:
+def _more_above(of: Samples, settings: Mapping[str, Any], order: bool) -> Outcome:
     ratios: list[float] = []
     for pair in (of, settings["than"]):
         upper, lower = (_rows(table, settings) for table in pair)
         with np.errstate(divide="ignore", invalid="ignore"):
             ratios.append(float(np.nanmedian(upper / lower)))
-    said = f"median ratio {_number(ratios[0])} against {_number(ratios[1])}"
-    return Found(said, int(ratios[0] > ratios[1]), 1, order)
+    text = f"median ratio {_number(ratios[0])} against {_number(ratios[1])}"
+    return Outcome(text, int(ratios[0] > ratios[1]), 1, order)
 
 
-def _compared(pairs: Sequence[tuple[np.ndarray, np.ndarray]], word: str, order: bool) -> Found:
+def _compared(pairs: Sequence[tuple[np.ndarray, np.ndarray]], word: str, order: bool) -> Outcome:
     held = [clearly_above(a, b) for a, b in pairs]
-    said = ", ".join(
+    text = ", ".join(
         f"{_number(a.mean())} {word if yes else f'not clearly {word}'} {_number(b.mean())}"
         for (a, b), yes in zip(pairs, held, strict=True)
     )
-    return Found(said, sum(held), len(held), order)
+    return Outcome(text, sum(held), len(held), order)
 
 
 def _rows(table: np.ndarray, settings: Mapping[str, Any]) -> np.ndarray:
@@ -223,7 +229,7 @@ def _number(value: float) -> str:
     return f"{value:.2f}" if abs(value) >= 1 or value == 0 else f"{value:.3g}"
 
 
-_RULES: dict[str, Callable[[Samples, Mapping[str, Any], bool], Found]] = {
+_RULES: dict[str, Callable[[Samples, Mapping[str, Any], bool], Outcome]] = {
     "value": _value,
     "includes": _includes,
     "at_most": _at_most,

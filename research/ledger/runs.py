@@ -26,23 +26,23 @@ def budget_seconds(text: str) -> float:
     """Seconds of "30m", "2h" or "90s"; "" is no end.  Raises UserError for anything else."""
     if not text:
         return float("inf")
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
-    if not found:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if not match:
         raise UserError(f"--budget: {text!r} is not a number and a unit, as 30m, 2h or 90s")
-    return float(found[1]) * _UNITS[found[2]]
+    return float(match[1]) * _UNITS[match[2]]
 
 
 def data_directories(given: Sequence[str]) -> dict[str, str]:
     """{name of a data set: directory} of words such as "mnist=DIR".  Raises UserError else."""
-    found: dict[str, str] = {}
+    directories: dict[str, str] = {}
     for word in given:
         name, equals, directory = word.partition("=")
         if not equals or not directory:
             raise UserError(f"--data: {word!r} is not NAME=DIR, as mnist=path/to/idx/files")
         if not Path(directory).is_dir():
             raise UserError(f"--data: {directory} is not a directory")
-        found[name] = directory
-    return found
+        directories[name] = directory
+    return directories
 
 
 def missing(book: Book, records: evidence.Records) -> list[Run]:

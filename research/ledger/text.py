@@ -33,8 +33,8 @@ def terminal(entries: Sequence[Entry]) -> str:
 def headline(entries: Sequence[Entry]) -> str:
     """How many claims there are of every verdict, in one line."""
     totals = {name: sum(row[name] for row in counts(entries).values()) for name in VERDICTS}
-    said = ", ".join(f"{count} {name}" for name, count in totals.items())
-    return f"{len(entries)} claims: {said}"
+    words = ", ".join(f"{count} {name}" for name, count in totals.items())
+    return f"{len(entries)} claims: {words}"
 
 
 def _paragraph(one: Entry) -> list[str]:
@@ -58,15 +58,15 @@ def numbers(ours: Mapping[str, Any] | None, reported: float | None) -> str:
         return ""
     unit = " %" if ours["unit"] == "%" else ""
     if ours["seeds"] == 1:
-        said = f"{_number(ours['mean'])}{unit}, 1 value"
+        words = f"{_number(ours['mean'])}{unit}, 1 value"
     else:
-        said = (
+        words = (
             f"{_number(ours['mean'])}{unit} mean, {_number(ours['sd'])} sd, "
             f"{_number(ours['min'])} min, {_number(ours['max'])} max, {ours['seeds']} values"
         )
     if reported is None:
-        return said
-    return f"{said}; the report's {reported:g}{unit} is at percentile {ours['percentile']:.0f}"
+        return words
+    return f"{words}; the report's {reported:g}{unit} is at percentile {ours['percentile']:.0f}"
 
 
 def _number(value: float) -> str:
@@ -92,12 +92,17 @@ def section(entries: Sequence[Entry], part: str) -> str:
     lines = ["| claim | the report | verdict | here |", "|---|---|---|---|"]
     for one in chosen:
         claimed = f" **{one['claimed']}**" if one["claimed"] else ""
-        found = [numbers(one["ours"], one["reported"]), *_checks(one), one["reason"], *_beside(one)]
-        said = "<br>".join(_cell(text) for text in found if text)
+        remarks = [
+            numbers(one["ours"], one["reported"]),
+            *_checks(one),
+            one["reason"],
+            *_beside(one),
+        ]
+        words = "<br>".join(_cell(text) for text in remarks if text)
         figure = f" ({one['figure']})" if one["figure"] else ""
         lines.append(
             f"| {one['id']} {one['kind']} | {_cell(one['text'])}{figure}{_cell(claimed)} | "
-            f"{one['verdict']} | {said} |"
+            f"{one['verdict']} | {words} |"
         )
     notes: dict[str, list[str]] = {}
     for one in chosen:
@@ -116,8 +121,8 @@ def rows(entries: Sequence[Entry], ids: Sequence[str]) -> str:
     lines = ["| claim | the report says | here | |", "|---|---|---|---|"]
     for name in ids:
         one = chosen[name]
-        said = "<br>".join(_cell(text) for text in _checks(one))
-        lines.append(f"| {name} | {_cell(one['text'])} | {said} | {one['verdict']} |")
+        words = "<br>".join(_cell(text) for text in _checks(one))
+        lines.append(f"| {name} | {_cell(one['text'])} | {words} | {one['verdict']} |")
     return "\n".join(lines)
 
 
@@ -135,8 +140,8 @@ def short(entries: Sequence[Entry]) -> str:
         lines.append(f"| {one['id']} | {_cell(one['text'] + claimed)} | {_cell(_against(one))} |")
     missing = [one for one in entries if one["verdict"] == "NOT RUN"]
     if missing:
-        said = ", ".join(one["id"] for one in missing)
-        lines += ["", f"NOT RUN: {said}; `python -m research.report --run` runs what it can."]
+        words = ", ".join(one["id"] for one in missing)
+        lines += ["", f"NOT RUN: {words}; `python -m research.report --run` runs what it can."]
     return "\n".join(lines)
 
 

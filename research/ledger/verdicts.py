@@ -41,7 +41,7 @@ def entry(book: Book, claim: Claim, records: evidence.Records) -> dict[str, Any]
     percentile, unit} or None, `values` the numbers behind it, `reported` the report's number or
     None, `parts` [{text, holds, order}], `estimate` seconds of a run that is missing.
     """
-    made = {
+    judgement = {
         "id": claim.id,
         "exercise": {"E": 2, "F": 3}.get(claim.id[0], 1),
         "section": claim.section,
@@ -63,16 +63,20 @@ def entry(book: Book, claim: Claim, records: evidence.Records) -> dict[str, Any]
         "estimate": None,
     }
     if claim.untestable:
-        made |= {"verdict": "UNTESTABLE", "reason": claim.untestable}
+        judgement |= {"verdict": "UNTESTABLE", "reason": claim.untestable}
     elif claim.parts:
         run = book.runs[claim.run]
         missing = why_not_run(claim, run, records)
         if missing:
             by_hand = f" {run.by_hand}." if run.by_hand else ""
-            made |= {"verdict": "NOT RUN", "reason": missing + by_hand, "estimate": run.seconds}
+            judgement |= {
+                "verdict": "NOT RUN",
+                "reason": missing + by_hand,
+                "estimate": run.seconds,
+            }
         else:
-            made |= _judged(claim, records)
-    return made
+            judgement |= _judged(claim, records)
+    return judgement
 
 
 def command(run: Run) -> str:
@@ -109,14 +113,14 @@ def keys_of(part: Part) -> tuple[str, ...]:
 def label(part: Part) -> str:
     """What a part is about, in words made from the keys of its samples."""
     than = part.settings.get("than", ())
-    said = ", ".join(_words(key, brief=number > 0) for number, key in enumerate(part.of))
-    return f"{said} over {', '.join(_words(key, brief=True) for key in than)}" if than else said
+    words = ", ".join(_words(key, brief=number > 0) for number, key in enumerate(part.of))
+    return f"{words} over {', '.join(_words(key, brief=True) for key in than)}" if than else words
 
 
 def _words(key: str, *, brief: bool = False) -> str:
     way, _, operation = key.partition(":")[2].partition("|")
     words = [word for word in way.split(".") if word not in _NO_WORDS]
-    if brief:  # the net alone: what is measured of it has been said
+    if brief:  # the net alone: what is measured of it has been stated
         words = [words[0] if way.startswith("gradients.") else words[-1]]
     return " ".join([*words, operation]).replace("_", " ").replace(",", ", ").strip()
 
@@ -125,16 +129,16 @@ def _judged(claim: Claim, records: evidence.Records) -> dict[str, Any]:
     """The keys of an entry that come from records."""
     open_reading = any(_BLANK in key for part in claim.parts for key in keys_of(part))
     readings = READINGS if open_reading else ("",)
-    found = {
+    outcomes = {
         reading: [_check(part, records, reading) for part in claim.parts] for reading in readings
     }
-    each = {reading: rules.verdict(parts) for reading, parts in found.items()}
+    each = {reading: rules.verdict(parts) for reading, parts in outcomes.items()}
     verdict = rules.over_readings(list(each.values()))
-    said: list[str] = []
+    words: list[str] = []
     if open_reading:
         listed = ", ".join(f"{name} {one}" for name, one in each.items())
         same = len(set(each.values())) == 1
-        said.append(
+        words.append(
             "The same in all four readings of 'max gradient'."
             if same
             else f"It depends on the reading of 'max gradient': {listed}."
@@ -142,25 +146,25 @@ def _judged(claim: Claim, records: evidence.Records) -> dict[str, Any]:
     if claim.failed:
         values = _samples(records, claim.failed["of"], "%")
         below = int((values < claim.failed["below"]).sum())
-        said.append(f"{below} of {len(values)} seeds stay below {claim.failed['below']} %.")
+        words.append(f"{below} of {len(values)} seeds stay below {claim.failed['below']} %.")
     if claim.stand_in:
         verdict = rules.with_stand_in(verdict)
-        said.append(claim.stand_in)
-    said.append(claim.note)
+        words.append(claim.stand_in)
+    words.append(claim.note)
     name = claim.parts[0].of[0].partition(":")[0]
     return {
         "verdict": verdict,
-        "reason": " ".join(text for text in said if text),
+        "reason": " ".join(text for text in words if text),
         "parts": [
             {"text": f"{label(part)}: {one.text}", "holds": one.holds, "order": one.order}
-            for part, one in zip(claim.parts, found[readings[0]], strict=True)
+            for part, one in zip(claim.parts, outcomes[readings[0]], strict=True)
         ],
         "data": records[name]["data"]["caption"],
         **_shown(claim, records, readings[0]),
     }
 
 
-def _check(part: Part, records: evidence.Records, reading: str) -> rules.Found:
+def _check(part: Part, records: evidence.Records, reading: str) -> rules.Outcome:
     def samples(keys: Sequence[str]) -> list[np.ndarray]:
         return [_samples(records, key.replace(_BLANK, reading), part.unit) for key in keys]
 
@@ -209,7 +213,7 @@ def summary(values: np.ndarray, reported: float | None, unit: str) -> dict[str, 
 
 def _hypothesis(book: Book, claim: Claim, name: str, records: evidence.Records) -> dict[str, Any]:
     stated = book.hypotheses[name]
-    made = {
+    judgement = {
         "name": name,
         "text": stated.text,
         "command": command(book.runs[stated.run]),
@@ -221,23 +225,25 @@ def _hypothesis(book: Book, claim: Claim, name: str, records: evidence.Records) 
         values = _samples(records, stated.of.format(net=claim.net), part.unit)
         content = records[stated.of.partition(":")[0]]
     except KeyError:
-        return made
+        return judgement
     if not content["whole"]:
-        return made | {"reason": f"run on {content['data']['caption']} only"}
+        return judgement | {"reason": f"run on {content['data']['caption']} only"}
     reported = part.settings["is"] if part.rule == "value" else None
-    made["ours"] = summary(values, reported, part.unit)
+    judgement["ours"] = summary(values, reported, part.unit)
     if reported is None:
-        return made | {"reason": ""}
-    found = rules.check(part.rule, [values], part.settings, order=part.order)
-    return made | {"reason": "gives the number" if found.holds else "does not give the number"}
+        return judgement | {"reason": ""}
+    outcome = rules.check(part.rule, [values], part.settings, order=part.order)
+    return judgement | {
+        "reason": "gives the number" if outcome.holds else "does not give the number"
+    }
 
 
 def counts(entries: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
     """{part of the report, as "1B": {verdict: how many}}, every verdict in its order."""
-    found: dict[str, dict[str, int]] = {part: {name: 0 for name in VERDICTS} for part in PARTS}
+    table: dict[str, dict[str, int]] = {part: {name: 0 for name in VERDICTS} for part in PARTS}
     for one in entries:
-        found[part_of(one)][one["verdict"]] += 1
-    return found
+        table[part_of(one)][one["verdict"]] += 1
+    return table
 
 
 def part_of(one: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ def found(rule, *of, order=None, **settings):
 
 
 def part(held, of, order):
-    return rules.Found("", held, of, order)
+    return rules.Outcome("", held, of, order)
 
 
 def test_every_rule_of_the_file_has_its_function():

@@ -91,7 +91,7 @@ def trends_table(run: Run) -> str:
     ]  # fmt: skip
     return "\n".join(
         ["| claim | the report | here, by seed |", "|---|---|---|"]
-        + [f"| {claim} | {said} | {found} |" for claim, said, found in rows]
+        + [f"| {claim} | {reported} | {ours} |" for claim, reported, ours in rows]
     )
 
 

@@ -57,8 +57,8 @@ def _row(name: str, method: str, net: Mapping[str, Any]) -> str:
     )
 
     def median(key: str, form: str, factor: float = 1.0) -> str:
-        found = targeted[key]
-        return "-" if found is None else format(factor * found["median"], form)
+        norm = targeted[key]
+        return "-" if norm is None else format(factor * norm["median"], form)
 
     spread = "-" if targeted["l2"] is None else f"{targeted['l2']['p90']:.2f}"
     dead = " , ".join(f"{100 * health[f'dead_share_{when}']:.0f}" for when in ("first", "last"))
