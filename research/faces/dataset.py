@@ -2,7 +2,7 @@
 
 `prepare` reads the annotations (`annotations`), cuts the faces out (`ingest`), shares them out by
 photograph (`splits`), adds varied copies of the class that has too few to what is trained on, and
-writes all of it as a TFDS data set, `masks/<key>/1.0.0`; the key names the files and the settings.
+writes all of it as a TFDS data set, `masks/<key>/2.0.0`; the key names the files and the settings.
 Beside the records lie `about.json` (counts, settings, checksum), `problems.csv`, one line for each
 thing that was wrong with the files, and `near_duplicates.csv`.
 
@@ -17,28 +17,23 @@ Importing this module imports `tensorflow_datasets` (0.5 s).
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
-import functools
 import hashlib
 import io
+import itertools
 import json
 import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest import mock
 
 import numpy as np
 import tensorflow_datasets as tfds
-from absl import logging
-from tensorflow_datasets.core import shuffle
 
 from research.data import cache
 from research.data.lazy_images import LazyImages
@@ -46,12 +41,13 @@ from research.data.provenance import DataError
 from research.faces import annotations, crops, ingest, splits
 from research.structs import Dataset, Face, Problem
 
-VERSION = "1.0.0"
+VERSION = "2.0.0"
 LABELS = ("with_mask", "without_mask", "incorrect")
 PROBLEMS, NEAR, ABOUT = "problems.csv", "near_duplicates.csv", "about.json"
 
-_FORMAT = "3"  # another one where the same files and settings shall give another data set
-_AT_ONCE = 256  # faces that are decoded or varied at a time
+_FORMAT = "4"  # another one where the same files and settings shall give another data set
+_AT_ONCE = 256  # faces that are decoded, varied or written at a time
+_FACES_PER_FILE = 4096  # of records; a face of 200 x 200 is about 60 kB
 
 
 @dataclass(frozen=True)
@@ -126,78 +122,6 @@ class Plan(NamedTuple):
     about: Mapping[str, Any]
     problems: Sequence[Problem]
     near: Sequence[tuple[str, str, int]]
-
-
-class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """The TFDS builder of one plan; its configuration is named by the key of the request."""
-
-    name = "masks"
-    VERSION = tfds.core.Version(VERSION)
-
-    def __init__(
-        self, *, plan: Plan, key: str, say: Callable[[str], None], **settings: Any
-    ) -> None:
-        self._plan = plan
-        total = sum(map(len, plan.places.values()))
-        self._progress = ingest.Progress("writing", "faces", total, say)
-        config = tfds.core.BuilderConfig(name=key, version=VERSION)
-        super().__init__(config=config, file_format="array_record", **settings)
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        size = self._plan.request.cut.size
-        features = tfds.features.FeaturesDict(
-            {
-                "image": tfds.features.Image(shape=(size, size, 3), encoding_format="png"),
-                "label": tfds.features.ClassLabel(names=self._plan.names),
-                "source": tfds.features.ClassLabel(names=annotations.LAYOUTS),
-                "photo": tfds.features.Text(),
-                "box": tfds.features.Tensor(shape=(4,), dtype=np.int32),
-                "synthetic": tfds.features.Scalar(np.bool_),
-            }
-        )
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description="Faces with and without masks, cut out of annotated photographs.",
-            features=features,
-            supervised_keys=("image", "label"),
-            disable_shuffling=True,  # the order is the plan's
-        )
-
-    def _split_generators(self, dl_manager: Any) -> Any:
-        del dl_manager
-        # TFDS writes into a temporary folder until everything is there; so does this.
-        folder = Path(self.data_dir)
-        _write_csv(folder / PROBLEMS, Problem.__dataclass_fields__, self._plan.problems)
-        _write_csv(folder / NEAR, ("image", "other", "bits"), self._plan.near)
-        _ = (folder / ABOUT).write_text(json.dumps(self._plan.about, indent=2))
-        empty = hashlib.sha256().hexdigest()
-        for split in splits.SPLITS:
-            _ = (folder / f"{split}.sha256").write_text(empty)
-        # TFDS has no splits without examples.
-        return {
-            split: self._generate_examples(split)
-            for split in splits.SPLITS
-            if self._plan.places[split]
-        }
-
-    def _generate_examples(self, split: str) -> Iterator[tuple[int, Any]]:
-        digest = hashlib.sha256()
-        for i, example in enumerate(_examples(self._plan, split)):
-            assert example.face.box is not None
-            digest.update(_digested(example.png, example.face.label))
-            yield (
-                i,
-                {
-                    "image": io.BytesIO(example.png),
-                    "label": example.face.label,
-                    "source": example.face.source,
-                    "photo": os.fsencode(example.face.image),  # which need not be UTF-8
-                    "box": np.array(dataclasses.astuple(example.face.box), np.int32),
-                    "synthetic": example.synthetic,
-                },
-            )
-            self._progress.add(1)
-        _ = (Path(self.data_dir) / f"{split}.sha256").write_text(digest.hexdigest())
 
 
 def prepare(
@@ -300,64 +224,81 @@ def _make(
     finder = find_faces() if any(face.box is None for face in found) else None
     chunks = ingest.ingest(found, request.cut, work, finder, say)
     plan = _plan(request, chunks, problems, counts)
-    for leftover in (home / key).glob(f"incomplete.*_{VERSION}"):
-        shutil.rmtree(leftover, ignore_errors=True)
     say(f"writing {sum(map(len, plan.places.values())):,} faces to {home / key}")
-    verbosity = logging.get_verbosity()
-    tfds.disable_progress_bar()
-    try:
-        logging.set_verbosity(logging.ERROR)  # TFDS warns of configurations that are not its own
-        with (
-            ingest.writing(home / key),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.ExitStack() as stack,
-            mock.patch.object(shuffle, "Shuffler", functools.partial(_Spool, stack)),
-        ):
-            builder = Builder(plan=plan, key=key, say=say, data_dir=home.parent)
-            try:
-                builder.download_and_prepare()
-            except RuntimeError as error:  # which is what array_record makes of a full disk
-                raise OSError(" ".join(str(error).split())) from error
-    finally:
-        logging.set_verbosity(verbosity)
+    incomplete = home / key / f".incomplete-{VERSION}"
+    with ingest.writing(home / key):
+        shutil.rmtree(incomplete, ignore_errors=True)  # of a process that was killed
+        incomplete.mkdir(parents=True)
+        try:
+            _write(plan, incomplete, key, say)
+            os.replace(incomplete, home / key / VERSION)
+        except RuntimeError as error:  # which is what array_record makes of a full disk
+            raise OSError(" ".join(str(error).split())) from error
+        finally:
+            shutil.rmtree(incomplete, ignore_errors=True)
 
 
-class _Spool:
-    """Records in their order, in a file, in the place of TFDS's shuffler.
+def _write(plan: Plan, folder: Path, key: str, say: Callable[[str], None]) -> None:
+    """Write the records of all splits, in the order of the plan, and the files beside them."""
+    size = plan.request.cut.size
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=(size, size, 3), encoding_format="png"),
+            "label": tfds.features.ClassLabel(names=plan.names),
+            "source": tfds.features.ClassLabel(names=annotations.LAYOUTS),
+            "photo": tfds.features.Text(),
+            "box": tfds.features.Tensor(shape=(4,), dtype=np.int32),
+            "synthetic": tfds.features.Scalar(np.bool_),
+        }
+    )
+    identity = tfds.core.DatasetIdentity(
+        name="masks",
+        version=tfds.core.Version(VERSION),
+        data_dir=str(folder),
+        module_name=__name__,
+        config_name=key,
+    )
+    info = tfds.core.DatasetInfo(
+        builder=identity,
+        description="Faces with and without masks, cut out of annotated photographs.",
+        features=features,
+        supervised_keys=("image", "label"),
+        disable_shuffling=True,  # the order is the plan's
+    )
+    writer = tfds.core.SequentialWriter(
+        info, max_examples_per_shard=_FACES_PER_FILE, file_format="array_record"
+    )
+    _write_csv(folder / PROBLEMS, Problem.__dataclass_fields__, plan.problems)
+    _write_csv(folder / NEAR, ("image", "other", "bits"), plan.near)
+    _ = (folder / ABOUT).write_text(json.dumps(plan.about, indent=2))
+    # TFDS has no splits without examples.
+    writer.initialize_splits([split for split in splits.SPLITS if plan.places[split]])
+    total = sum(map(len, plan.places.values()))
+    progress = ingest.Progress("writing", "faces", total, say)
+    for split in splits.SPLITS:
+        digest = hashlib.sha256()
+        examples = _examples(plan, split)
+        # A few at a time: the writer renews the description of the data set with every call.
+        while some := list(itertools.islice(examples, _AT_ONCE)):
+            for example in some:
+                digest.update(_digested(example.png, example.face.label))
+            writer.add_examples({split: [_record(example) for example in some]})
+            progress.add(len(some))
+        _ = (folder / f"{split}.sha256").write_text(digest.hexdigest())
+    writer.close_all()
 
-    That one holds up to 1 GB in memory, and needs TensorFlow to hold more.  stack: closes the file
-    if it is never read.
-    """
 
-    def __init__(self, stack: contextlib.ExitStack, dirpath: Any, *_: Any, **__: Any) -> None:
-        self._file = stack.enter_context(tempfile.TemporaryFile(dir=dirpath))
-        self._sizes: list[int] = []
-
-    @property
-    def size(self) -> int:
-        """Bytes of all records."""
-        return sum(self._sizes)
-
-    @property
-    def num_examples(self) -> int:
-        """How many records there are."""
-        return len(self._sizes)
-
-    @property
-    def bucket_lengths(self) -> list[int]:
-        """How many records there are in each of its files."""
-        return [len(self._sizes)]
-
-    def add(self, key: int, data: bytes) -> None:
-        """One more record; the keys of the builder count."""
-        assert key == len(self._sizes)
-        self._sizes.append(self._file.write(data))
-
-    def __iter__(self) -> Iterator[tuple[int, bytes]]:
-        _ = self._file.seek(0)
-        with self._file:
-            for key, size in enumerate(self._sizes):
-                yield key, self._file.read(size)
+def _record(example: Example) -> dict[str, Any]:
+    """An example as TFDS encodes it."""
+    assert example.face.box is not None
+    return {
+        "image": io.BytesIO(example.png),
+        "label": example.face.label,
+        "source": example.face.source,
+        "photo": os.fsencode(example.face.image),  # which need not be UTF-8
+        "box": np.array(dataclasses.astuple(example.face.box), np.int32),
+        "synthetic": example.synthetic,
+    }
 
 
 def _annotated(
