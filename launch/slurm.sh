@@ -16,13 +16,14 @@ set -uo pipefail
 : "${WORKDIR:?is not set: a directory that all nodes see, or gs://... or s3://...}"
 
 trap : TERM # a signal to this script as well must not end it before the tasks have saved
-# The processes end one another; srun's own way would hide their exit codes behind 137.
+# JAX ends the others where one dies; srun's own way would hide their exit codes behind 137.
 srun --kill-on-bad-exit=0 --wait=60 python -m research.main --workdir="$WORKDIR" "$@"
 code=$?
 
-# Saved after a signal (143, 130), or one died (75; 137 is what srun says of a task that was killed).
+# Saved after a signal (143, 130), or one died: srun has the highest code, 137 of the one that was
+# killed, 134 or 75 of the others.
 case $code in
-  75 | 130 | 137 | 143)
+  75 | 130 | 134 | 137 | 143)
     if ((${SLURM_RESTART_COUNT:-0} < 50)); then
       echo "exit code $code: requeued, to go on from $WORKDIR" >&2
       scontrol requeue "$SLURM_JOB_ID"

@@ -5,33 +5,35 @@ is printed to standard output as one line of JSON; everything else goes to stand
 
 One run can be several processes, on one machine or many: the same command for each, with a work
 directory that all of them see. Under SLURM, Open MPI and on Cloud TPU they find one another;
-elsewhere each is told: --coordinator=host:port --processes=N --process=i. The first process speaks.
+elsewhere each is told: --coordinator=host:port --processes=N --process=i. The first process prints.
 
 Exit codes: 0 done; 2 a mistake that has to be mended first (also 1, in the command line); 1 a fault
 of the program, with its stack trace; and those after which the same command goes on from the last
-checkpoint: 143 and 130, stopped by SIGTERM or SIGINT and saved; 75 (EX_TEMPFAIL), another process
-has died, or the machine it is on; 134, another process hangs.
+checkpoint: 143 and 130, stopped by SIGTERM or SIGINT and saved; 75 (EX_TEMPFAIL) and 134, another
+process has died, or the machine it is on.
 """
 
-import contextlib
 import difflib
 import importlib
 import json
 import re
-import secrets
 import sys
-import time
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
 
-from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
+try:
+    from absl import app, flags, logging
+    from ml_collections import ConfigDict, config_flags
 
-from configs.common import RENAMED
-from research.runtime import distributed, files, preemption, profiling, sharding
-from research.structs import Config, UserError
+    from configs.common import RENAMED
+    from research.runtime import distributed, files, preemption, profiling, sharding
+    from research.structs import Config, UserError
+except ModuleNotFoundError as missing:
+    sys.exit(
+        f"error: {missing}; install requirements.txt, and start it from the repository's directory "
+        "as python -m research.main"
+    )
 
 EXPERIMENTS = {
     "classifiers": "research.experiments.classifiers",
@@ -39,8 +41,6 @@ EXPERIMENTS = {
     "masks": "research.experiments.masks.study",
     "noise": "research.experiments.noise.study",
 }
-
-_LOOKS = 5  # at the work directory, a second apart
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "File and variant, as in configs/mlp.py:tanh-40.", lock_config=True
@@ -69,7 +69,7 @@ _PROFILE = flags.DEFINE_integer(
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
-    """absl's parser, with a mistake told in one line instead of a stack trace."""
+    """absl's parser, with a mistake reported in one line instead of a stack trace."""
     try:
         rest = flags.FLAGS(list(argv))
         if len(rest) > 1:
@@ -81,7 +81,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         *(flags.Error, ImportError, SyntaxError, OSError),
         *(AttributeError, KeyError, TypeError, ValueError),
     ) as error:
-        sys.exit(f"error: {_unknown_key(argv) or _one_line(error)}")
+        sys.exit(f"error: {_unknown_key(argv) or _last_line(error)}")
     return rest
 
 
@@ -94,16 +94,15 @@ def _unknown_key(argv: Sequence[str]) -> str:
         valid = list(_keys(config))
     except Exception:  # the file or its variant is wrong: that is the message to give
         return ""
-    for word in argv:
-        found = re.match(r"--?config\.([^=]+)", word)
-        if found and found[1] not in valid:
-            for old, new in RENAMED.items():
-                if f"{found[1]}.".startswith(f"{old}."):
-                    now = new + found[1].removeprefix(old)
-                    return f"the config has no key {found[1]!r}; it is {now} now"
-            near = difflib.get_close_matches(found[1], valid, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"valid: {', '.join(valid)}"
-            return f"the config has no key {found[1]!r}; {hint}"
+    for key in re.findall(r"(?<!\S)--?config\.([^=\s]+)", " ".join(argv)):
+        if key in valid:
+            continue
+        for old, new in RENAMED.items():
+            if f"{key}.".startswith(f"{old}."):
+                return f"the config has no key {key!r}; it is {new}{key.removeprefix(old)} now"
+        near = difflib.get_close_matches(key, valid, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"valid: {', '.join(valid)}"
+        return f"the config has no key {key!r}; {hint}"
     return ""
 
 
@@ -114,7 +113,7 @@ def _keys(config: ConfigDict, prefix: str = "") -> Iterator[str]:
             yield from _keys(value, f"{prefix}{name}.")
 
 
-def _one_line(error: Exception) -> str:
+def _last_line(error: Exception) -> str:
     """The message of the innermost error: ml_collections quotes whole stack traces."""
     text = str(error.args[0] if error.args else error).strip()
     if "Traceback" in text:
@@ -125,7 +124,7 @@ def _one_line(error: Exception) -> str:
 def default_workdir() -> Path:
     """runs/<config file>/<variant>, with the overridden keys, so that two configs rarely share one.
 
-    Where they do, the second is refused by `record.begin`.
+    Where they do, the second is refused by `run_directory.begin`.
     """
     overrides = dict(config_flags.get_override_values(flags.FLAGS["config"]))
     _ = overrides.pop("mode", None)  # what is evaluated lies where it was trained
@@ -142,109 +141,66 @@ def run_experiment(
     dry_run: bool,
     cache: str,
     coordinator: str = "",
-    count: int = 1,
-    number: int = -1,
+    processes: int = 1,
+    process: int = -1,
 ) -> int:
     """Run the experiment that `config` names, or describe it; returns the exit code.
 
-    coordinator, count, number: see `processes.start`; a description is made by each process alone.
-    Of several processes, one that ends otherwise than all the others does not return.
+    coordinator, processes, process: see `distributed.initialize`; a description is made by each
+    process alone.  Of several processes, one that fails or is stopped does not return.
     """
     preemption.install()
-    advice = f"the same command goes on from {workdir}"
+    again = f"the same command goes on from {workdir}"
     try:
         workdir = files.locate(str(workdir))
         if not dry_run:
-            distributed.initialize(
-                coordinator=coordinator, processes=count, process=number, advice=advice
+            processes = distributed.initialize(
+                coordinator=coordinator, processes=processes, process=process
             )
-            _check_shared(workdir)
-        experiment = _set_up(config, cache)
+        if config.experiment not in EXPERIMENTS:
+            valid = ", ".join(EXPERIMENTS)
+            raise UserError(f"experiment: {config.experiment!r} is not one of {valid}")
+        trains = config.experiment != "noise"  # an attack has no seeds and shares no batches
+        sharding.configure(
+            cpu_devices=config.cpu_devices,
+            cpu_threads=config.cpu_threads,
+            seeds=config.seeds if trains else 1,
+            processes=processes,
+            data_devices=config.data_devices if trains else 0,
+            matmul_precision=config.matmul_precision,
+        )
+        if cache:
+            sharding.cache_programs(cache)
+        experiment = importlib.import_module(EXPERIMENTS[config.experiment])
         if dry_run:
             print(experiment.describe(config))
             return 0
+        files.check_shared(workdir)
         summary = experiment.run(config, workdir)
-        speaks = distributed.is_first()
+        first = distributed.is_first()
         distributed.close()
-    except (UserError, OSError) as error:  # OSError: a full disk, a directory without permission
-        return _end(f"error: {error}", 2, error)
+        if first:
+            print(json.dumps(summary), flush=True)
+            print(f"{summary['headline']}; results in {workdir}", file=sys.stderr)
+        return 0
     except preemption.Stopped as stopped:
-        return _end(f"{stopped}; {advice}", stopped.exit_code, together=stopped.together)
+        message, code = f"{stopped}; {again}", stopped.exit_code
     except Exception as error:
-        if distributed.is_single():
+        if distributed.peer_lost(error):
+            print(f"{type(error).__name__}: {_last_line(error)}", file=sys.stderr)
+            message, code = (
+                f"another process has died or cannot be reached; {again}",
+                distributed.LOST,
+            )
+        elif isinstance(error, (UserError, OSError)):  # OSError: a full disk, no permission
+            message, code = f"error: {error}", 2
+        elif distributed.is_single():
             raise
-        traceback.print_exc()
-        return _end(f"error: {type(error).__name__}: {_one_line(error)}", 1, error)
-    if speaks:
-        print(json.dumps(summary), flush=True)
-        print(f"{summary['headline']}; results in {workdir}", file=sys.stderr)
-    return 0
-
-
-def _check_shared(workdir: Path) -> None:
-    """Raise UserError unless every process reads what the first one writes into `workdir`."""
-    if distributed.is_single():
-        return
-    file = workdir / ".shared"
-
-    def write() -> str:
-        token = secrets.token_hex(8)
-        try:
-            files.make_folder(workdir)
-            files.replace(file, token)
-        except OSError as error:
-            raise UserError(
-                f"{workdir}: cannot be used as a work directory: {error.strerror or error}"
-            ) from error
-        return token
-
-    token, seen = distributed.broadcast_from_first(write), False
-    for _ in range(_LOOKS):
-        with contextlib.suppress(Exception):  # each store has errors of its own
-            seen = file.read_text() == token
-        if seen:
-            break
-        time.sleep(1)  # a file system of a network may be late
-    missed = distributed.max_over_processes(0 if seen else distributed.process_index() + 1)
-    files.remove(file)
-    if missed:
-        raise UserError(
-            f"{workdir} is not the same directory for process {missed - 1} "
-            f"of {distributed.process_count()} (from 0) and the first one; give a --workdir on "
-            "storage that all of them share"
-        )
-
-
-def _set_up(config: Config, cache: str) -> ModuleType:
-    """The devices, the compiled programs of before, and the module of the experiment."""
-    if config.experiment not in EXPERIMENTS:
-        valid = ", ".join(EXPERIMENTS)
-        raise UserError(f"experiment: {config.experiment!r} is not one of {valid}")
-    trains = config.experiment != "noise"  # an attack has no seeds and shares no batches
-    sharding.configure(
-        cpu_devices=config.cpu_devices,
-        cpu_threads=config.cpu_threads,
-        seeds=config.seeds if trains else 1,
-        data_devices=config.data_devices if trains else 0,
-        matmul_precision=config.matmul_precision,
-    )
-    if cache:
-        sharding.cache_programs(cache)
-    return importlib.import_module(EXPERIMENTS[config.experiment])
-
-
-def _end(text: str, code: int, error: Exception | None = None, *, together: bool = False) -> int:
-    """Print the last line and return the exit code; see `processes.end` for those of several.
-
-    together: whether all processes are on their way to this place.
-    """
-    speaks = distributed.is_first()
-    if together:
-        distributed.close()
-    else:
-        distributed.end(text, code, error)
-    if speaks:
-        print(text, file=sys.stderr)
+        else:
+            traceback.print_exc()
+            message, code = f"error: {type(error).__name__}: {_last_line(error)}", 1
+    print(message, file=sys.stderr)
+    distributed.end(code)
     return code
 
 
@@ -259,8 +215,8 @@ def main(argv: Sequence[str]) -> int:
         dry_run=_DRY_RUN.value,
         cache=_CACHE.value,
         coordinator=_COORDINATOR.value,
-        count=_PROCESSES.value,
-        number=_PROCESS.value,
+        processes=_PROCESSES.value,
+        process=_PROCESS.value,
     )
 
 

@@ -15,6 +15,8 @@ import orbax.checkpoint as ocp
 import pytest
 import several
 
+from research import main
+from research.runtime import distributed
 from research.storage import checkpoint, run_directory
 
 RUN = (sys.executable, "-m", "research.main")
@@ -63,6 +65,10 @@ def test_a_run_prints_its_summary_and_says_last_how_good_it_is_and_where_it_lies
             (NET, "--config.data.dri=x"),
             "the config has no key 'data.dri'; did you mean 'data.dir'?",
         ),
+        (
+            (ATTACK, "--config.look_every=5"),
+            "the config has no key 'look_every'; it is steps_per_dispatch now",
+        ),
         ((NET, "--config.zzz=x"), "the config has no key 'zzz'; valid: batch_size"),
         ((NET, "--config.epochs=three"), "invalid literal for int() with base 10: 'three'"),
         ((NET, "--config.epochs=0"), "epochs: 0 is not a positive number"),
@@ -85,6 +91,14 @@ def test_a_mistake_is_one_line_that_says_what_would_do(words, said):
     (line,) = [line for line in done.stderr.splitlines() if not line.startswith("data: ")]
     assert line.startswith("error: ") and said in line
     assert done.stdout == ""
+
+
+def test_started_as_a_script_it_says_how_to_start_it(tmp_path):
+    done = subprocess.run(
+        [sys.executable, main.__file__, NET], capture_output=True, text=True, cwd=tmp_path
+    )
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1 and line.endswith("as python -m research.main")
 
 
 def test_a_dry_run_prints_config_and_net_and_leaves_nothing(tmp_path):
@@ -243,8 +257,6 @@ def test_a_flipped_bit_in_the_newest_state_falls_back_and_ends_the_same(
 
 
 def test_every_experiment_can_be_run_and_described():
-    from research import main
-
     assert set(main.EXPERIMENTS) == {"classifiers", "depth", "masks", "noise"}
     for name in main.EXPERIMENTS.values():
         experiment = importlib.import_module(name)
@@ -289,10 +301,10 @@ def test_several_processes_end_as_one_and_only_the_first_speaks(
     chex.assert_trees_all_equal(outcome(workdir), uninterrupted)
 
 
-@pytest.mark.parametrize("dead", [0, 1])
+@pytest.mark.parametrize(("dead", "count"), [(0, 1), (1, 4)])
 @pytest.mark.slow
-def test_one_of_several_is_killed_and_the_same_command_goes_on(
-    dead, uninterrupted, cache, tmp_path
+def test_one_of_several_is_killed_and_another_number_of_processes_goes_on(
+    dead, count, uninterrupted, cache, tmp_path
 ):
     workdir = tmp_path / "run"
     words = (*TOGETHER, f"--workdir={workdir}", cache)
@@ -303,13 +315,16 @@ def test_one_of_several_is_killed_and_the_same_command_goes_on(
         ended = begun.finish()
     assert ended[dead].code == -signal.SIGKILL
     survivor = ended[1 - dead]
-    assert survivor.code == 75 and survivor.seconds - sent < 30, survivor.err
-    assert (
-        f"process {dead} of 2 (from 0) has died or cannot be reached; "
-        f"the same command goes on from {workdir}"
-    ) in survivor.err
-    again = several.run(2, words)
-    assert [each.code for each in again] == [0, 0], again[0].err
+    # 75 as a rule; JAX's SIGABRT where it hears of it first.
+    assert survivor.code in (75, -signal.SIGABRT), survivor.err
+    assert survivor.seconds - sent < distributed.HEARTBEAT + distributed.GRACE + 10
+    if survivor.code == 75:
+        assert survivor.err.splitlines()[-1] == (
+            "another process has died or cannot be reached; "
+            f"the same command goes on from {workdir}"
+        )
+    again = several.run(count, words)
+    assert {each.code for each in again} == {0}, again[0].err
     assert "going on after epoch" in again[0].err
     chex.assert_trees_all_equal(outcome(workdir), uninterrupted)
 
@@ -325,9 +340,9 @@ def test_a_signal_to_one_of_several_saves_and_another_number_goes_on(
         begun.send(1, signal.SIGTERM)
         one, two = begun.finish()
     assert one.code == two.code == 143, one.err + two.err
-    last = one.err.splitlines()[-1]
-    assert last == f"stopped by SIGTERM; the same command goes on from {workdir}"
-    assert "stopped" not in two.err
+    for each in (one, two):
+        last = each.err.splitlines()[-1]
+        assert last == f"stopped by SIGTERM; the same command goes on from {workdir}"
     assert final_state(workdir)[0] == len(run_directory.rows(workdir)) >= 3
     again = run(*LONG, *APART, f"--workdir={workdir}", cache)
     assert again.returncode == 0, again.stderr
@@ -356,11 +371,12 @@ def test_several_processes_attack_as_one_does(count, cache, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_mistake_is_told_once_by_several_processes(tmp_path):
+def test_a_mistake_ends_every_process_with_its_own_exit_code(tmp_path):
     words = ("-m", "research.main", NET, "--config.epochs=0", f"--workdir={tmp_path / 'run'}")
     one, two = several.run(2, words)
     assert one.code == two.code == 2
-    assert one.err == "error: epochs: 0 is not a positive number\n" and two.err == ""
+    for each in (one, two):
+        assert each.err.splitlines()[-1] == "error: epochs: 0 is not a positive number"
 
 
 @pytest.mark.slow
@@ -370,6 +386,6 @@ def test_a_work_directory_that_not_every_process_sees_is_refused(cache, tmp_path
 
     one, two = several.run(2, words)
     assert one.code == two.code == 2, one.err + two.err
-    (said,) = [line for line in one.err.splitlines() if line.startswith("error: ")]
-    assert "is not the same directory for process 1 of 2 (from 0) and the first one" in said
+    (line,) = [line for line in one.err.splitlines() if line.startswith("error: ")]
+    assert "is not the same directory for process 1 of 2 (from 0) and the first one" in line
     assert not list(tmp_path.rglob("*.shared"))

@@ -1,24 +1,26 @@
-"""Several processes that run one program, on one machine or many.
+"""Several processes that run one program, on one machine or many, through `jax.distributed`.
 
 Every process runs the same Python program on the same config (SPMD) and holds a part of the arrays.
-Files are written by the first process only, and what depends on files is decided there and told to
-the others.  `broadcast_from_first`, `max_over_processes`, `barrier`, `first_process_first` and
-`close` are collective: every process has to call them, in the same order.  Alone they cost nothing;
-inside what `broadcast_from_first` and `first_process_first` run, where the others are not, each
-process is on its own.
+Files are written by the first process only; what depends on files is decided there and broadcast.
+`broadcast_from_first`, `max_over_processes`, `barrier`, `first_process_first` and `close` are
+collective: every process has to call them, in the same order.  With one process they are plain
+calls, and so they are inside what `broadcast_from_first` and `first_process_first` run, where the
+other processes are not.
 
-When one process ends before the others, these end as well, with one line that says which it was:
+When a process dies, or its machine does, every other one ends within `HEARTBEAT + GRACE` seconds,
+with an exit code after which the same command goes on from the last checkpoint:
 
-* killed, or its machine lost: at once, or after `links.SILENCE` seconds; exit code 75 (EX_TEMPFAIL)
-* by an error or a signal of its own: `links.GRACE` seconds later, with its exit code
+* 75 (EX_TEMPFAIL), as a rule at once, where it next exchanges data: `peer_lost`
+* 134 (SIGABRT), from JAX's own watch, where it exchanges nothing or waits for ever, as NCCL does
 
-One that hangs although its machine answers is left to JAX's own watch (`HEARTBEAT`), which ends the
-others with a stack trace and SIGABRT.
+A process that hangs while its machine answers is waited for.
 """
 
 import contextlib
+import json
 import os
 import re
+import socket
 import sys
 import time
 import warnings
@@ -26,150 +28,152 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
-from research.runtime import rendezvous
-from research.structs import UserError
+from research.structs import UserError, one_line
 
 T = TypeVar("T")
 
-HEARTBEAT = 2 * rendezvous.SILENCE  # seconds; what the connections notice they notice before
+HEARTBEAT = 20  # seconds without a sign of life after which JAX takes a process for dead
+GRACE = 3  # seconds the first process waits before it exits
 START = 300  # seconds for all processes to appear: machines of a cluster boot at different times
-_SHUTDOWN = 60  # seconds
-# What XLA's collectives say when another process has gone; a ValueError on the CPU.
+LOST = 75  # EX_TEMPFAIL: another process is gone
+
+# What XLA's collectives report when another process is gone: a ValueError of Gloo on the CPU, a
+# JaxRuntimeError elsewhere.
 _LOST = re.compile("gloo|nccl|unavailable:|connection (reset|closed)|socket closed", re.IGNORECASE)
+_SIZES = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")  # how many processes a launcher has started
 
-_state: dict[str, Any] = {"links": None, "count": 1, "number": 0, "advice": "", "own": None}
-_state["apart"] = False  # inside `broadcast_from_first` or `first_process_first`
+_state = {"apart": False}  # whether the other processes are elsewhere
 
 
-def initialize(
-    *, coordinator: str = "", processes: int = 0, process: int = -1, advice: str = ""
-) -> None:
-    """Find the other processes of this run; call before the first array is made.
+def initialize(*, coordinator: str = "", processes: int = 0, process: int = -1) -> int:
+    """Connect to the other processes of this run; call before the first array is made.
 
     coordinator: "host:port" of the first process.  processes: how many there are; 1 for this one
     alone; 0 to find out under SLURM, on Cloud TPU (virtual machines or GKE) and from Open MPI, and
-    to run alone where none of them is found.  process: number of this one, from 0.
-    advice: what to do when another process has died, for the message.
-    Raises UserError naming the flag that is missing or wrong, or the process that does not come.
+    to run alone where JAX finds none of them.  process: number of this one, from 0.
+    Returns the number of processes as far as it is known before JAX looks at its devices, which
+    `sharding.configure` has to precede: 1 on Cloud TPU, where `process_count` tells.
+    Raises UserError naming the flag that is missing or wrong, and for a port that is in use or a
+    cluster that JAX cannot read.  Where not all appear within `START` seconds, JAX aborts (134).
     """
-    devices = None
-    if processes == 0:
-        if coordinator or process != -1:
-            raise UserError("processes: not given; --coordinator and --process go with --processes")
-        coordinator, processes, process, devices = _detect()
     if processes < 0:
         raise UserError(f"processes: {processes} is negative; 0 means to find out")
-    if processes == 1:
-        return
-    if not 0 <= process < processes:
-        raise UserError(f"process: {process} is not one of 0 .. {processes - 1}")
-    if not coordinator:
-        raise UserError("coordinator: not given; host:port of the first process")
-    connections = rendezvous.meet(coordinator, processes, process, limit=START)
-    _keep_standard_output()
-    _initialize(coordinator, processes, process, devices)
-    _state.update(count=processes, number=process, advice=advice)
-    _state["links"] = rendezvous.Links(connections, processes, process, _act)
-
-
-def _initialize(coordinator: str, processes: int, process: int, devices: list[int] | None) -> None:
-    """JAX's service, once all are there: where it cannot start it aborts."""
-    # Its SIGTERM handler would take the place of `preemption`'s.
+    if processes == 0 and (coordinator or process != -1):
+        raise UserError("processes: not given; --coordinator and --process go with --processes")
+    launched = [os.environ[name] for name in _SIZES if name in os.environ]
+    expected = processes or (int(launched[0]) if launched and launched[0].isdecimal() else 0)
+    if expected == 1:
+        return 1
+    if processes:
+        if not 0 <= process < processes:
+            raise UserError(f"process: {process} is not one of 0 .. {processes - 1}")
+        if not re.fullmatch(r".+:\d{1,5}", coordinator):
+            raise UserError(
+                f"coordinator: {coordinator!r} is not host:port of the first process; "
+                "--processes needs it"
+            )
+        host, _, port = coordinator.rpartition(":")
+        if process == 0:
+            try:  # JAX's service crashes where it cannot listen
+                socket.create_server(("", int(port))).close()
+            except (OSError, OverflowError) as error:
+                raise UserError(
+                    f"coordinator: cannot listen on port {port} ({one_line(error)}); give another"
+                ) from error
+        _bypass_proxy(host)
+        print(
+            f"process {process} of {processes}: connecting to {coordinator}, for at most {START} s",
+            file=sys.stderr,
+            flush=True,
+        )
+    # JAX's handler of SIGTERM would take the place of `preemption`'s.
     jax.config.update("jax_enable_preemption_service", False)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Kubernetes without its package; see launch/
+            jax.distributed.initialize(
+                coordinator or None,
+                processes or None,
+                process if processes else None,
+                cluster_detection_method="deactivate" if processes else None,
+                initialization_timeout=START,
+                heartbeat_timeout_seconds=HEARTBEAT,
+            )
+    except (ValueError, RuntimeError) as error:
+        if not processes and "coordinator_address" in str(error):  # none was found
+            return 1
+        raise UserError(
+            f"cannot connect to the other processes ({one_line(error)}); give "
+            "--coordinator=host:port, --processes and --process"
+        ) from error
+    if not processes and _has_devices_of_its_own():
+        # JAX gives a task the one device with its number on the machine.
+        jax.config.update("jax_cuda_visible_devices", "all")
+    _keep_standard_output()
+    return expected or 1
+
+
+def _bypass_proxy(host: str) -> None:
+    """Keep gRPC's connections to `host` off a proxy that is meant for the web."""
     jax.config.update("jax_check_proxy_envs", False)
-    host = coordinator.rpartition(":")[0]
-    for name in ("no_grpc_proxy", "no_proxy"):  # a proxy for the web is none for this
+    for name in ("no_grpc_proxy", "no_proxy"):
         if name == "no_grpc_proxy" or name in os.environ:
             os.environ[name] = ",".join(filter(None, [os.environ.get(name), host]))
-    jax.distributed.initialize(
-        coordinator,
-        processes,
-        process,
-        local_device_ids=devices,
-        cluster_detection_method="deactivate",
-        initialization_timeout=START,
-        heartbeat_timeout_seconds=HEARTBEAT,
-        shutdown_timeout_seconds=_SHUTDOWN,
-    )
 
 
-def _keep_standard_output() -> None:
-    """Let standard output be Python's alone: Gloo prints there as well, which goes to the error."""
-    with contextlib.suppress(OSError, ValueError):
-        own = os.fdopen(os.dup(1), "w")
-        _ = os.dup2(2, 1)
-        sys.stdout = own
-
-
-def _detect() -> tuple[str, int, int, list[int] | None]:
-    """(coordinator, processes, process, devices) as JAX finds them; processes is 1 if it does not.
-
-    devices: those of this process among its machine's; None for all.
-    """
-    # Private: `jax.distributed.initialize` detects as well, but aborts where the address is wrong.
-    from jax._src import clusters
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Kubernetes without its package; see launch/
-        try:
-            address, processes, process, devices = (
-                clusters.ClusterEnv.auto_detect_unset_distributed_params(
-                    None, None, None, None, None, START
-                )
-            )
-        except Exception as error:  # half an environment
-            print(f"running alone: {type(error).__name__}: {error}", file=sys.stderr)
-            return "", 1, 0, None
-    if address is None or processes is None or process is None:
-        return "", 1, 0, None
-    if devices is not None and _owns_machine():
-        devices = None
-    return address, processes, process, list(devices) if devices else None
-
-
-def _owns_machine() -> bool:
-    """Whether SLURM has given this process a machine, or its devices, for itself alone.
-
-    JAX takes one device per process for granted there, the one with the process's local number.
-    """
+def _has_devices_of_its_own() -> bool:
+    """Whether SLURM has given this task a machine, or one GPU, for itself alone."""
     tasks = os.environ.get("SLURM_STEP_TASKS_PER_NODE", "")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     one_task = re.fullmatch(r"1(\(x\d+\))?", tasks) is not None
     return one_task or (bool(visible) and "," not in visible)
 
 
+def _keep_standard_output() -> None:
+    """Send what libraries print to standard error: Gloo reports its connections among the JSON."""
+    with contextlib.suppress(OSError, ValueError):
+        own = os.fdopen(os.dup(1), "w")
+        _ = os.dup2(2, 1)
+        sys.stdout = own
+
+
 def process_count() -> int:
-    """Processes of this run."""
-    return _state["count"]
+    """Number of processes of this run."""
+    return jax.process_count() if jax.distributed.is_initialized() else 1
 
 
 def process_index() -> int:
-    """Number of this process, 0 .. count - 1."""
-    return _state["number"]
+    """Number of this process, 0 .. process_count() - 1."""
+    return jax.process_index() if jax.distributed.is_initialized() else 0
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes records and speaks; True when alone."""
-    return _state["number"] == 0
+    """Whether this process is the one that writes records and prints; True for the only one."""
+    return process_index() == 0
 
 
 def is_single() -> bool:
     """Whether this process is the only one."""
-    return _state["count"] == 1
+    return process_count() == 1
 
 
 def barrier(name: str) -> None:
     """Wait until every process is here.
 
-    name: of the place.  Raises RuntimeError where another process is at another place.
+    name: of the place.  Raises AssertionError where another process is at another place.
     """
-    _ = _meet(name, 0)
+    if not (is_single() or _state["apart"]):
+        multihost_utils.sync_global_devices(name)
 
 
 def max_over_processes(value: int) -> int:
-    """The largest `value` over the processes."""
-    return _meet("highest", value)
+    """The largest `value` (int32) over the processes."""
+    if is_single() or _state["apart"]:
+        return value
+    return int(multihost_utils.process_allgather(np.int32(value)).max())
 
 
 def broadcast_from_first(function: Callable[[], T]) -> T:
@@ -180,14 +184,17 @@ def broadcast_from_first(function: Callable[[], T]) -> T:
     if is_single() or _state["apart"]:
         return function()
     if not is_first():
-        return _heard()
+        message = _broadcast(None)
+        if "error" in message:
+            raise UserError(message["error"])
+        return message["result"]
     try:
         with _apart():
             result = function()
     except (UserError, OSError) as error:
-        _tell({"error": str(error)})
+        _ = _broadcast({"error": str(error)})
         raise
-    _tell({"result": result})
+    _ = _broadcast({"result": result})
     return result
 
 
@@ -200,18 +207,17 @@ def first_process_first() -> Iterator[None]:
     if is_single() or _state["apart"]:
         yield
         return
+    if is_first():
+        try:
+            with _apart():
+                yield
+        except (UserError, OSError) as error:
+            _ = _broadcast({"error": str(error)})
+            raise
+    broadcast_from_first(lambda: None)
     if not is_first():
-        _ = _heard()
         with _apart():
             yield
-        return
-    try:
-        with _apart():
-            yield
-    except (UserError, OSError) as error:
-        _tell({"error": str(error)})
-        raise
-    _tell({"result": None})
 
 
 @contextlib.contextmanager
@@ -223,78 +229,39 @@ def _apart() -> Iterator[None]:
         _state["apart"] = False
 
 
+def _broadcast(message: Any) -> Any:
+    """The JSON-able `message` of the first process, in every process."""
+    content = np.frombuffer(json.dumps(message).encode(), np.uint8)
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(content))))
+    # Each size is a program of its own to compile: powers of two keep them few.
+    padded = np.zeros(max(256, 1 << (size - 1).bit_length()), np.uint8)
+    if is_first():
+        padded[:size] = content
+    return json.loads(multihost_utils.broadcast_one_to_all(padded)[:size].tobytes())
+
+
+def peer_lost(error: BaseException) -> bool:
+    """Whether an error of a collective comes from another process that is gone."""
+    return not is_single() and _LOST.search(str(error)) is not None
+
+
 def close() -> None:
-    """Wait until every process is here, and part; the last of all collective calls."""
-    if is_single():
-        return
-    _state["links"].close()
-    jax.distributed.shutdown()
-    _state.update(links=None, count=1, number=0)
+    """Wait until every process is here, and disconnect; the last of all collective calls."""
+    if not is_single():
+        barrier("close")  # without a limit, which the one of `shutdown` has
+        jax.distributed.shutdown()
 
 
-def end(text: str, code: int, error: Exception | None = None) -> None:
-    """End this process, which cannot go on, and so the others; returns when alone.
+def end(code: int) -> None:
+    """End this process of several, which cannot go on, with an exit code; returns when alone.
 
-    text: the last line, for standard error; only the first process prints it if all processes come
-    here with the same text.  code: the exit code.  error: where it comes from.
+    JAX's own clearing up would wait for the others and abort.  The first process, where JAX's
+    service is, goes last, for the others that are ending as well to do so with their own codes.
     """
     if is_single():
         return
-    if error is not None and _LOST.search(str(error)):
-        # Because another process has died: `_act` will come first and say which.
-        time.sleep(rendezvous.SILENCE + 2)
-    _state["own"] = (text, code)
-    _state["links"].end(text, code)
-    time.sleep(2 * rendezvous.GRACE)  # `_act` comes in another thread
-    _leave(text, code)
-
-
-def _act(cause: rendezvous.End, same: bool) -> None:
-    """The run is over: the last line and the exit, from whatever thread, whatever the others do."""
-    if _state["own"]:
-        text, code = _state["own"]
-        _leave("" if same and not is_first() else text, code)
-    said = f"process {cause.number} of {process_count()} (from 0) "
-    if cause.text:
-        _leave(f"{said}has ended: {cause.text}", cause.code)
-    said += "has died or cannot be reached"
-    _leave("; ".join(filter(None, [said, _state["advice"]])), cause.code)
-
-
-def _leave(text: str, code: int) -> None:
-    """Exit without the clearing up that would wait for the others."""
-    if text:
-        _ = os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{text}\n".encode())
-    if is_first():  # JAX's service is here: the others would abort if it went before them
-        _state["links"].wait_until_left(rendezvous.GRACE / 2)
+    for stream in (sys.stdout, sys.stderr):
+        _ = stream.flush()
+    if is_first():
+        time.sleep(GRACE)
     os._exit(code)
-
-
-def _tell(message: dict[str, Any]) -> None:
-    for peer in range(1, process_count()):
-        _state["links"].send(peer, message)
-
-
-def _heard() -> Any:
-    message = _state["links"].receive(0)
-    if "error" in message:
-        raise UserError(message["error"])
-    return message["result"]
-
-
-def _meet(name: str, value: int) -> int:
-    """The largest `value` of the processes, all of which are at `name`."""
-    if is_single() or _state["apart"]:
-        return value
-    if not is_first():
-        _state["links"].send(0, [name, value])
-        largest: int = _heard()
-        return largest
-    largest = value
-    for peer in range(1, process_count()):
-        place, theirs = _state["links"].receive(peer)
-        if place != name:
-            raise RuntimeError(f"process {peer} is at {place!r}, the first one at {name!r}")
-        largest = max(largest, theirs)
-    _tell({"result": largest})
-    return largest

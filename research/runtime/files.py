@@ -1,17 +1,19 @@
 """Files of a work directory, on a disk or in an object store, written by the first process only.
 
-A store is named by a URL, gs://bucket/path or s3://bucket/path, and reached through `etils.epath`,
-the path library of Orbax and TFDS. It has objects instead of files: they appear whole or not at
-all, and are replaced as a whole. There are no folders, nothing can be appended or renamed in one
-move, and nothing can be locked.
+An object store is named by a URL, gs://bucket/path or s3://bucket/path, and reached through
+`etils.epath`, the path library of Orbax and TFDS. It has objects instead of files: they appear
+whole or not at all, and are replaced as a whole. There are no folders, nothing can be appended or
+renamed atomically, and nothing can be locked.
 
-All functions that write may be called by every process of a run (`research.processes`); the others
-do nothing and do not wait. Who reads what another process has just written waits for it first.
+All functions that write may be called by every process of a run (`runtime.distributed`); all but
+the first do nothing and do not wait: to read what the first has just written, wait at a barrier.
 """
 
 import contextlib
 import os
+import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -23,14 +25,15 @@ from etils import epath
 from research.runtime import distributed
 from research.structs import UserError, one_line
 
-STORES = {"gs": "gcsfs", "s3": "s3fs"}  # the package that each is reached with
+STORES = {"gs": "gcsfs", "s3": "s3fs"}  # scheme of the URL: package that it needs
+_LOOKS = 5  # of `check_shared`, a second apart
 
 
 def locate(text: str) -> Path:
-    """The directory that a user names: a path of this machine, or the URL of one in a store.
+    """The directory that a user names: a path of this machine, or the URL of one in a bucket.
 
-    That of a store is an `epath.Path`, of which only what both have may be used.  Raises UserError
-    for another kind of URL, and if the package that a store needs is missing.
+    A URL gives an `epath.Path`, of which only what both kinds of path have may be used.  Raises
+    UserError for another kind of URL, and if the package that the object store needs is missing.
     """
     scheme, mark, rest = text.partition("://")
     if not mark:
@@ -52,7 +55,7 @@ def locate(text: str) -> Path:
 
 
 def stored(path: Path) -> bool:
-    """Whether `path` is in a store."""
+    """Whether `path` is in an object store."""
     return "://" in os.fspath(path)
 
 
@@ -61,10 +64,47 @@ def check_store(path: Path) -> None:
     bucket = locate("/".join(os.fspath(path).split("/")[:3]))
     try:
         found = bucket.exists()
-    except Exception as error:  # each store has errors of its own
+    except Exception as error:  # each object store has errors of its own
         raise UserError(f"{path}: {bucket} cannot be reached: {one_line(error)}") from error
     if not found:
         raise UserError(f"{path}: there is no bucket {bucket} that you may see; make it first")
+
+
+def check_shared(folder: Path) -> None:
+    """Raise UserError, in every process, unless all read what the first one writes into `folder`.
+
+    Collective.
+    """
+    if distributed.is_single():
+        return
+    file = folder / ".shared"
+
+    def write() -> str:
+        token = secrets.token_hex(8)
+        try:
+            make_folder(folder)
+            replace(file, token)
+        except OSError as error:
+            raise UserError(
+                f"{folder}: cannot be used as a work directory: {error.strerror or error}"
+            ) from error
+        return token
+
+    token, seen = distributed.broadcast_from_first(write), False
+    for _ in range(_LOOKS):
+        with contextlib.suppress(Exception):  # each object store has errors of its own
+            seen = file.read_text() == token
+        if seen:
+            break
+        time.sleep(1)  # a network file system may be late
+    blind = distributed.max_over_processes(-1 if seen else distributed.process_index())
+    remove(file)
+    if blind >= 0:
+        raise UserError(
+            f"{folder} is not the same directory for process {blind} of "
+            f"{distributed.process_count()} (from 0) and the first one; give a --workdir on "
+            "storage that all of them share"
+        )
 
 
 def make_folder(path: Path) -> None:
@@ -74,7 +114,7 @@ def make_folder(path: Path) -> None:
 
 
 def replace(path: Path, content: str | bytes) -> None:
-    """Write a file in one move; it is on the disk or in the store when this returns.
+    """Write a file in one move; it is on the disk or in the bucket when this returns.
 
     Raises OSError if that fails.
     """
@@ -94,9 +134,9 @@ def replace(path: Path, content: str | bytes) -> None:
 
 
 def append(path: Path, content: str) -> None:
-    """Add to a file; it is on the disk or in the store when this returns.
+    """Add to a file; it is on the disk or in the bucket when this returns.
 
-    In a store the whole object is read and written anew.  Raises OSError if that fails.
+    In a bucket the whole object is read and written anew.  Raises OSError if that fails.
     """
     if not distributed.is_first():
         return
@@ -145,10 +185,10 @@ def remove(path: Path) -> None:
 
 @contextlib.contextmanager
 def _as_oserror(path: Path) -> Iterator[None]:
-    """What a store raises, as the error that a disk would raise."""
+    """Errors of an object store as OSError."""
     try:
         yield
     except OSError:
         raise
-    except Exception as error:  # each store has errors of its own
+    except Exception as error:  # each object store has errors of its own
         raise OSError(f"{path}: {one_line(error)}") from error

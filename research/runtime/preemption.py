@@ -1,4 +1,4 @@
-"""A machine that is taken away: finish the epoch, save, and leave with the signal's exit code."""
+"""SIGTERM and SIGINT: finish the epoch, save the state, and exit with 128 + the signal's number."""
 
 import contextlib
 import signal
@@ -13,14 +13,13 @@ _state = {"deferred": False, "received": 0, "stopping": False}
 class Stopped(BaseException):
     """SIGTERM or SIGINT arrived; whatever had to be saved is saved.
 
-    Not an Exception, so that nobody who expects a failure takes it for one.
-    together: whether all processes of the run stop at the same place.
+    Not an Exception, so that code that catches failures does not catch it.
+    exit_code: 128 + the signal's number, as shells have it.
     """
 
-    def __init__(self, signum: int, *, together: bool = False) -> None:
+    def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}")
         self.exit_code = 128 + signum
-        self.together = together
 
 
 def install() -> None:
@@ -31,9 +30,9 @@ def install() -> None:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """Inside, a signal shows in `raise_if_requested` only, and cuts nothing in the middle.
+    """Inside, a signal raises nothing by itself: `raise_if_requested` does, and the end.
 
-    Raises `Stopped` at the end for a signal that nobody asked for inside.  May be nested.
+    Collective at its end, see `raise_if_requested`.  May be nested.
     """
     before = _state["deferred"]
     _state["deferred"] = True
@@ -47,13 +46,13 @@ def deferred() -> Iterator[None]:
 def raise_if_requested() -> None:
     """Raise `Stopped` if a signal has arrived in any process: call where everything is saved.
 
-    Collective, as the end of `deferred` is: every process has to come to the same places, and all
-    of them stop at the same one.
+    Collective: every process has to call it at the same places, and all of them stop at the same
+    one.
     """
     received = distributed.max_over_processes(_state["received"])
     if received:
         _state["stopping"] = True
-        raise Stopped(received, together=not distributed.is_single())
+        raise Stopped(received)
 
 
 def _handle(signum: int, frame: FrameType | None) -> None:

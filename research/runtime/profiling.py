@@ -1,4 +1,4 @@
-"""A look inside: what the devices did during some steps, for the usual viewers.
+"""Traces of what the devices did during some steps, by `jax.profiler`.
 
 The trace lies in `profile` of the work directory: for TensorBoard with its profile plugin
 (`tensorboard --logdir=...`), and as perfetto_trace.json.gz for https://ui.perfetto.dev. Of several
@@ -18,19 +18,19 @@ _state = {"steps": 0}
 
 
 def install(steps: int) -> None:
-    """Ask for a trace of so many steps of the next training, or of one call of an attack."""
+    """Request a trace of `steps` steps of the next training, or of one call of an attack."""
     _state["steps"] = steps
 
 
 def steps() -> int:
-    """How many steps are still to be traced; 0 for none."""
+    """Number of steps still to be traced; 0 for none."""
     return _state["steps"]
 
 
 class Trace:
-    """Traces the second piece of a training, since the first one is compiled before it runs.
+    """Trace of the second piece of a training, since the first one includes compiling.
 
-    workdir: of the run.  Pieces are told apart by `between`, which is called after each of them.
+    workdir: of the run.  `between` is called after each piece.
     """
 
     def __init__(self, workdir: Path) -> None:
@@ -38,7 +38,7 @@ class Trace:
         self._open: ExitStack | None = None
 
     def between(self) -> str:
-        """Begin after the first piece, end after the second; the line to be said, or ""."""
+        """Start tracing after the first piece, end after the second; returns the line to print."""
         if self._open:
             self._open.close()
             self._open = None
@@ -51,7 +51,7 @@ class Trace:
 
 @contextmanager
 def one_call(workdir: Path) -> Iterator[None]:
-    """Trace what is done inside, if a trace is asked for."""
+    """Trace the body, if a trace is requested."""
     if not steps():
         yield
         return

@@ -36,6 +36,7 @@ def configure(
     cpu_devices: int,
     cpu_threads: int,
     seeds: int,
+    processes: int = 1,
     data_devices: int = 0,
     matmul_precision: str = "highest",
 ) -> None:
@@ -43,13 +44,15 @@ def configure(
 
     cpu_devices: number of virtual devices of this process, 0 for one per core but no more than
     its share of the seeds.
+    processes: of this run, as `distributed.initialize` returns it.
     cpu_threads: size of XLA's pool of threads, 0 for one per core.  The nets of the depth study
     are so small that handing their operations to a second thread costs more than it saves.  Where
     devices wait for each other it is at least large enough for that.
     data_devices: as in `make_mesh`.
     matmul_precision: of accelerators, whose default rounds the factors of a product of float32 to
     fewer bits; one of PRECISIONS.  The CPU always computes in float32.
-    Raises UserError for a negative number or an unknown precision.
+    Raises UserError for a negative number or an unknown precision, and if processes have different
+    numbers of devices.
     """
     numbers = {"cpu_devices": cpu_devices, "cpu_threads": cpu_threads, "data_devices": data_devices}
     for key, value in numbers.items():
@@ -61,14 +64,19 @@ def configure(
     if matmul_precision not in PRECISIONS:
         valid = ", ".join(PRECISIONS)
         raise UserError(f"matmul_precision: {matmul_precision!r} is not one of {valid}")
-    devices = cpu_devices or max(1, min(cores, -(-seeds // distributed.process_count())))
+    devices = cpu_devices or max(1, min(cores, -(-seeds // processes)))
     jax.config.update("jax_num_cpu_devices", devices)
-    if data_devices > 1 or not distributed.is_single():
+    if data_devices > 1 or processes > 1:
         os.environ["NPROC"] = str(max(_THREADS_TO_WAIT, 2 * devices, cpu_threads))
     elif cpu_threads:
         os.environ["NPROC"] = str(cpu_threads)
     if jax.default_backend() != "cpu":
         jax.config.update("jax_default_matmul_precision", matmul_precision)
+    if jax.device_count() != distributed.process_count() * jax.local_device_count():
+        raise UserError(
+            f"cpu_devices: this process has {jax.local_device_count()} of {jax.device_count()} "
+            f"devices, but all {distributed.process_count()} processes need the same number; set it"
+        )
 
 
 def make_mesh(independent: int, *, data_devices: int = 0) -> Mesh:

@@ -14,7 +14,7 @@ from launch.commands import LAUNCH
 from launch.standins import StandIns
 
 SCHEMAS = Path(__file__).parent / "schemas"
-RETRIED, FINAL = {75, 130, 143}, {1, 2}  # exit codes of research.main
+RETRIED, FINAL = {75, 130, 134, 143}, {1, 2}  # exit codes of research.main
 
 
 def strict(schema):

@@ -128,6 +128,7 @@ def test_here_a_signal_is_handed_on_once(tmp_path):
         (2, 0, 0),
         (75, 0, 1),
         (130, 3, 1),
+        (134, 0, 1),
         (137, 0, 1),
         (143, 0, 1),
         (143, 50, 0),
@@ -208,7 +209,7 @@ def test_a_slice_that_is_taken_away_is_asked_for_again(tmp_path):
     assert verbs(calls) == ["create", "scp", "ssh", "delete"] * 2
 
 
-@pytest.mark.parametrize("code", [75, 143])
+@pytest.mark.parametrize("code", [75, 134, 143])
 def test_a_run_that_has_saved_or_lost_a_process_goes_on_on_the_same_slice(tmp_path, code):
     done, calls = on_a_slice(tmp_path, code, 0)
     assert done.returncode == 0, done.stderr

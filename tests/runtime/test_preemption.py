@@ -76,7 +76,7 @@ def test_a_signal_that_comes_when_another_process_has_stopped_this_one_cuts_noth
 
 EPOCHS = """
 preemption.install()
-processes.barrier("begin")
+distributed.barrier("begin")
 try:
     with preemption.deferred():
         for epoch in range(1000):
@@ -84,10 +84,8 @@ try:
             print("epoch", epoch, file=sys.stderr, flush=True)
             preemption.raise_if_requested()
 except preemption.Stopped as stopped:
-    assert stopped.together
-    processes.close()
     print(epoch, stopped)
-    sys.exit(stopped.exit_code)
+    distributed.end(stopped.exit_code)
 """
 
 

@@ -192,12 +192,12 @@ from pathlib import Path
 import jax, numpy as np
 given = dict(word[2:].split("=") for word in sys.argv[1:])
 from research.storage import checkpoint
-from research.runtime import distributed as processes
+from research.runtime import distributed
 from research.storage import run_directory as record
 from research.structs import UserError
-processes.initialize(coordinator=given["coordinator"], processes=int(given["processes"]),
-                process=int(given["process"]))
-me, folder, said = processes.process_index(), Path(given["folder"]), []
+distributed.initialize(coordinator=given["coordinator"], processes=int(given["processes"]),
+                       process=int(given["process"]))
+me, folder, said = distributed.process_index(), Path(given["folder"]), []
 from storage.test_checkpoint import state
 with record.locked(folder / "run"), checkpoint.Checkpoints(folder / "run/checkpoints") as kept:
     found = kept.restore_newest(state(0), say=said.append, usable=lambda epoch: epoch < 2)
@@ -217,7 +217,7 @@ except UserError as error:
 same = checkpoint.digests(state(1)) == checkpoint.digests(found[1])
 print(json.dumps({"epoch": found[0], "same": same, "said": said, "covered": covered,
                   "rows": rows, "absent": absent}), flush=True)
-processes.close()
+distributed.close()
 """
 
 
