@@ -1,15 +1,16 @@
-"""One mesh over all devices, of however many hosts, and programs that are spread over it.
+"""One mesh over all devices of all hosts, and programs that are sharded over it.
 
-The mesh has two axes. What is independent, seeds and cells of an attack, is dealt out along the
-first: no device waits for another, and every result is that of one device to the bit. Devices that
-are left over stand along the second and share each batch: they add up their gradients, so that the
-results agree within rounding (`over_seeds`). The programs are the same; `jit` and the placement of
-their arguments do the rest.
+The mesh has two axes. Independent work, seeds and attack cases, is sharded over the first: no
+device waits for another, and every result is that of one device to the bit. Devices that are left
+over form the second axis and share each batch (data parallelism): they add up their gradients, so
+that the results agree within rounding (`over_seeds`). The programs are the same; `jit` and the
+placement of their arguments do the rest.
 
 On an accelerator the seeds of one device are a `vmap` axis. On the CPU they run one after the other
 inside the same program (`lax.map`): equally fast there, and bit-identical to the run of one seed
-alone, which a batched product is not (`python -m benchmarks.seeds`). Several cores are used by
-presenting each as a device and giving every device its share of the seeds.
+alone, which a batched product is not, because it adds up in another order
+(`python -m benchmarks.seeds`). Several cores are used by presenting each as a device with its share
+of the seeds.
 """
 
 import functools
@@ -27,7 +28,8 @@ from research.structs import Array, PyTree, UserError
 
 INDEPENDENT, DATA = "independent", "data"  # the axes of the mesh
 PRECISIONS = ("default", "high", "highest")
-# XLA's pool needs a thread for every device that waits for the others, of every step under way.
+# Each device that waits in a collective holds a thread of XLA's pool, for every step under way: a
+# pool that is too small can hang.
 _THREADS_TO_WAIT = 16
 
 

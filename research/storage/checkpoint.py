@@ -1,18 +1,18 @@
-"""States on disk that can be trusted: Orbax, with a digest of every array.
+"""Checkpoints: Orbax, with a SHA-256 of every array.
 
-Orbax writes atomically but does not notice a flipped bit in an array. Here the SHA-256 of every
-leaf is saved with the state and compared when it is read; a checkpoint that fails is passed over
-for the one before it.
+Orbax writes atomically but does not notice a flipped bit in an array. The digest of every leaf is
+saved with the state and compared when it is read; a damaged checkpoint is passed over for the one
+before it.
 
 A state is whole and the same in every process of a run, so that any number of processes can go on
-with it. Of NumPy arrays Orbax itself writes those of the first process only; here its manager runs
-there only as well, since one whose processes wait for one another would wait for one that could
-not write or read. Which state is taken is decided by all: each reads it and compares the digests.
+with it. Orbax writes NumPy arrays from the first process only; its manager runs there only as well,
+because the processes of a shared manager wait for one another, also for one that could not write or
+read. Every process reads a state and compares the digests, and all agree which one to use.
 
-On a disk a state is the directory that Orbax makes. In an object store (`research.files`) it is one
-object, `<epoch>.tar.gz`, of that directory: there whole or not at all, and deleted likewise.
-Orbax can write into gs:// by itself, with another package and a file to say that a directory is
-whole, but not into s3://.
+On a disk a state is the directory that Orbax writes. In an object store (`runtime.files`) it is one
+object, `<epoch>.tar.gz`, of that directory, which appears and disappears as a whole. Orbax by
+itself can write to gs://, with another package and a marker file for a complete directory, but not
+to s3://.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ _PACKED = ".tar.gz"  # its checksum shows damage before Orbax meets it
 
 
 def by_itself() -> ocp.options.MultiprocessingOptions:
-    """Options under which Orbax acts in this process without waiting for the others of its run."""
+    """Options of Orbax for this process by itself, without waiting for the others of its run."""
     if distributed.is_single():
         return ocp.options.MultiprocessingOptions()
     own = distributed.process_index()
@@ -50,20 +50,20 @@ def by_itself() -> ocp.options.MultiprocessingOptions:
 
 def digests(tree: PyTree) -> dict[str, str]:
     """{path of leaf: SHA-256 over its type, shape and bytes}."""
-    found: dict[str, str] = {}
+    result: dict[str, str] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         array = np.ascontiguousarray(leaf)
         digest = hashlib.sha256(f"{array.dtype}{array.shape}".encode())
         digest.update(array.tobytes())
-        found[jax.tree_util.keystr(path)] = digest.hexdigest()
-    return found
+        result[jax.tree_util.keystr(path)] = digest.hexdigest()
+    return result
 
 
 class Checkpoints:
     """The newest states of one run, in `directory`, numbered by epoch.
 
-    Saving goes on in the background, except into a store; leaving the `with` block waits for it.
-    Every process of a run has to call the same methods.
+    keep: how many.  Saving goes on in the background, except to an object store; leaving the `with`
+    block waits for it.  All methods are collective.
     """
 
     def __init__(self, directory: Path, *, keep: int = 3) -> None:
@@ -73,7 +73,7 @@ class Checkpoints:
         self._directory = Path(self._here.name if self._here else directory.absolute())
         self._shown = directory
         self._manager: ocp.CheckpointManager | None = None
-        _ = jax.devices()  # the first look waits for all processes, which `told` leaves behind
+        _ = jax.devices()  # waits for all processes at its first call, and `_open` runs in one
         distributed.broadcast_from_first(self._open)
 
     def __enter__(self) -> "Checkpoints":
@@ -102,10 +102,10 @@ class Checkpoints:
                 self._here.cleanup()
 
     def save(self, epoch: int, state: PyTree) -> None:
-        """Save the arrays of `state` as those of `epoch`, replacing what stands there.
+        """Save the arrays of `state` as those of `epoch`, in place of an earlier save.
 
         state: whole and the same in every process.  Raises UserError, in every process, if the disk
-        or the store refuses, now or for the state saved before.
+        or the object store refuses, now or for the state saved before.
         """
         distributed.broadcast_from_first(lambda: self._save(epoch, state))
 
@@ -114,9 +114,9 @@ class Checkpoints:
     ) -> tuple[int, PyTree] | None:
         """The newest (epoch, state) whose digests hold and that `usable` accepts, else None.
 
-        template: tree of arrays or ShapeDtypeStruct.  usable: the same in every process.  Every
-        state passed over is said with the reason.  Raises UserError when there are states but none
-        can be used: nothing is deleted.
+        template: tree of arrays or ShapeDtypeStruct.  say: prints a line, for every state passed
+        over with the reason.  usable: whether the records hold an epoch, the same in every process.
+        Raises UserError when there are states but none can be used: nothing is deleted.
         """
         epochs = distributed.broadcast_from_first(self._epochs)
         for epoch in epochs:
@@ -165,13 +165,13 @@ class Checkpoints:
         return self._manager
 
     def _epochs(self) -> list[int]:
-        """The numbers of the states that are there, the newest first."""
+        """Epochs of the states, the newest first."""
         if self._store is None:
             self._writer.wait_until_finished()
             return sorted(self._writer.all_steps(), reverse=True)
         names = [path.name for path in self._store.iterdir()] if self._store.exists() else []
-        found = [name.removesuffix(_PACKED) for name in names if name.endswith(_PACKED)]
-        return sorted((int(number) for number in found if number.isdecimal()), reverse=True)
+        stems = [name.removesuffix(_PACKED) for name in names if name.endswith(_PACKED)]
+        return sorted((int(stem) for stem in stems if stem.isdecimal()), reverse=True)
 
     def _save(self, epoch: int, state: PyTree) -> None:
         state = jax.tree.map(np.asarray, state)
@@ -193,7 +193,7 @@ class Checkpoints:
             raise UserError(f"{self._shown}: Orbax did not save epoch {epoch}")
 
     def _publish(self, store: Path, epoch: int) -> None:
-        """Put the state of `epoch` into the store, and delete there what is not kept."""
+        """Put the state of `epoch` into the object store, and delete there what is not kept."""
         self._writer.wait_until_finished()
         before = self._epochs()
         for later in [number for number in before if number > epoch]:
@@ -224,7 +224,10 @@ class Checkpoints:
 
 
 def _read(folder: Path, template: PyTree) -> PyTree:
-    """The state in a directory that Orbax has made, as NumPy arrays; ValueError for a digest."""
+    """The state in a directory that Orbax has written, as NumPy arrays.
+
+    Raises ValueError for a digest that differs.
+    """
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), template)
     items = ocp.args.Composite(
         state=ocp.args.StandardRestore(abstract), digest=ocp.args.JsonRestore()
@@ -233,8 +236,8 @@ def _read(folder: Path, template: PyTree) -> PyTree:
     with ocp.Checkpointer(handler, multiprocessing_options=by_itself()) as reader:
         restored = reader.restore(folder, args=items)
     state = jax.tree.map(np.asarray, restored["state"])
-    found, expected = digests(state), restored["digest"]
-    wrong = sorted(k for k in found.keys() | expected.keys() if found.get(k) != expected.get(k))
+    actual, expected = digests(state), restored["digest"]
+    wrong = sorted(k for k in actual.keys() | expected.keys() if actual.get(k) != expected.get(k))
     if wrong:
         raise ValueError(f"the digest of {wrong[0]} differs")
     return state

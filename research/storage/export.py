@@ -1,4 +1,4 @@
-"""A trained net in a folder that others can load, with or without this code.
+"""Export of a trained net to a folder that loads with or without this code.
 
 README.md           the model card
 config.json         the resolved config of the run
@@ -55,7 +55,7 @@ CHECKPOINT, DIGESTS = "checkpoint", "SHA256SUMS"
 
 
 class Exported(NamedTuple):
-    """What `load` reads.
+    """A net as `load` reads it.
 
     params: tree of float32 NumPy arrays.  config: of the run.  labels: names of the classes.
     """
@@ -78,8 +78,8 @@ def write(
 
     params: of one net, without a seed axis.  config: resolved, as JSON has it; `data.size` is the
     side of the images and `matmul_precision` what its name says.  card: the text of README.md.
-    The folder appears in one move, when everything in it is on the disk.  In a store what was
-    there is deleted first, and the digests appear last: a folder without them is not read.
+    The folder appears in one move, when everything in it is on the disk.  In an object store an
+    earlier export is deleted first, and the digests appear last: a folder without them is not read.
     The first of several processes writes, the others wait for it.
     """
 
@@ -133,7 +133,7 @@ def _write(
 def trace(model: nn.Module, params: PyTree, *, size: int, precision: str) -> jax_export.Exported:
     """The program of the net: images [b, size, size, 3] uint8 to probabilities [b, K] float32.
 
-    precision: see `parallel.configure`.
+    precision: see `sharding.configure`.
     """
 
     def probabilities(images: jax.Array) -> jax.Array:
@@ -153,7 +153,7 @@ def apply(model: nn.Module, params: PyTree, images: jax.Array) -> jax.Array:
 
 
 def load(folder: Path) -> Exported:
-    """What `write` wrote, parameters bit for bit.
+    """Read what `write` wrote, parameters bit for bit.
 
     Raises UserError naming the file that is missing, damaged or not the one that was written.
     """
@@ -184,7 +184,7 @@ def load_program(folder: Path) -> jax_export.Exported:
 
 
 def _read(folder: Path, name: str) -> bytes:
-    """The content of a file, which is what was written."""
+    """The content of a file, checked against its digest."""
     path = folder / name
     try:
         content = path.read_bytes()
@@ -203,12 +203,12 @@ def _read(folder: Path, name: str) -> bytes:
 
 def _read_json(folder: Path, name: str, kind: type) -> Any:
     try:
-        found = json.loads(_read(folder, name))
+        content = json.loads(_read(folder, name))
     except ValueError as error:
         raise UserError(f"{folder / name}: no JSON ({error}); export the net again") from None
-    if not isinstance(found, kind):
+    if not isinstance(content, kind):
         raise UserError(f"{folder / name}: holds no {kind.__name__}; export the net again")
-    return found
+    return content
 
 
 def _move(fresh: Path, folder: Path) -> None:

@@ -164,14 +164,19 @@ def test_there_are_several_devices_to_test_with():
     assert len(jax.devices()) == 8
 
 
+def test_processes_with_different_numbers_of_devices_are_refused(monkeypatch):
+    monkeypatch.setattr(jax, "local_device_count", lambda: 3)
+    with pytest.raises(UserError, match=r"cpu_devices: this process has 3 of \d+ devices"):
+        sharding.configure(cpu_devices=0, cpu_threads=1, seeds=1)
+
+
 def test_a_process_has_no_more_devices_than_its_share_of_the_seeds(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(4))
     monkeypatch.setenv("NPROC", "")
     asked = []
     monkeypatch.setattr(jax.config, "update", lambda key, value: asked.append(value))
     for seeds, count, cpu_devices in ((9, 1, 0), (3, 1, 0), (3, 2, 0), (1, 2, 0), (1, 2, 3)):
-        monkeypatch.setattr(distributed, "process_count", lambda count=count: count)
-        sharding.configure(cpu_devices=cpu_devices, cpu_threads=1, seeds=seeds)
+        sharding.configure(cpu_devices=cpu_devices, cpu_threads=1, seeds=seeds, processes=count)
     assert asked == [4, 3, 2, 1, 3]
 
 
