@@ -183,10 +183,13 @@ def test_a_process_has_no_more_devices_than_its_share_of_the_seeds(monkeypatch):
 def test_the_pool_has_threads_enough_where_devices_wait_for_each_other(monkeypatch):
     monkeypatch.setenv("NPROC", "")
     found = []
-    for data_devices, alone, cpu_threads in ((1, True, 1), (2, True, 1), (1, False, 40)):
-        monkeypatch.setattr(distributed, "is_single", lambda alone=alone: alone)
+    for data_devices, processes, cpu_threads in ((1, 1, 1), (2, 1, 1), (1, 2, 40)):
         sharding.configure(
-            cpu_devices=8, cpu_threads=cpu_threads, seeds=1, data_devices=data_devices
+            cpu_devices=8,
+            cpu_threads=cpu_threads,
+            seeds=1,
+            processes=processes,
+            data_devices=data_devices,
         )
         found.append(int(os.environ["NPROC"]))
     assert found == [1, 16, 40]
