@@ -165,6 +165,8 @@ def test_there_are_several_devices_to_test_with():
 
 
 def test_processes_with_different_numbers_of_devices_are_refused(monkeypatch):
+    monkeypatch.setenv("NPROC", "")
+    monkeypatch.setattr(jax.config, "update", lambda key, value: None)
     monkeypatch.setattr(jax, "local_device_count", lambda: 3)
     with pytest.raises(UserError, match=r"cpu_devices: this process has 3 of \d+ devices"):
         sharding.configure(cpu_devices=0, cpu_threads=1, seeds=1)
