@@ -66,10 +66,8 @@ def test_a_run_prints_its_summary_and_says_last_how_good_it_is_and_where_it_lies
             "the config has no key 'data.dri'; did you mean 'data.dir'?",
         ),
         (
-        (
             ("--config=configs/cnn.py:mnist,smoke", "--config.look_every=5"),
             "the config has no key 'look_every'; it is steps_per_dispatch now",
-        ),
         ),
         ((NET, "--config.zzz=x"), "the config has no key 'zzz'; valid: batch_size"),
         ((NET, "--config.epochs=three"), "invalid literal for int() with base 10: 'three'"),
