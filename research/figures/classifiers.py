@@ -1,7 +1,7 @@
-"""What does a classifier get wrong, and does it know? One pure function a figure.
+"""Figures of a classifier: confusion, accuracy by class, calibration, and example images.
 
-Arrays in, a `matplotlib.figure.Figure` out: no files, no global state. Nothing is told by colour
-alone: counts stand in the cells, gaps are hatched, seeds and medians differ in shape.
+A pure function for each figure, from arrays to a `matplotlib.figure.Figure`. Nothing is encoded by
+colour alone: counts stand in the cells, gaps are hatched, seeds and medians differ in shape.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def draw_confusion(
 def draw_per_class(accuracies: Mapping[str, ArrayLike], *, title: str, caption: str) -> Figure:
     """Draws the accuracy of every class: median, and over several seeds each seed and the range.
 
-    accuracies: {class: fractions [S] or a fraction}, the same S for all; NaN is left out and said.
+    accuracies: {class: fractions [S] or a fraction}, the same S for all; NaN is left out.
     Raises ValueError for no class, unequal S, or a fraction outside 0..1.
     """
     values = {name: np.atleast_1d(np.asarray(v, np.float64)) for name, v in accuracies.items()}

@@ -154,7 +154,7 @@ def draw_curves_with_stop(
     seeds = np.arange(len(best))
     report = None if reported is None else _columns("the report", reported, _STOPPED_SPLITS)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH_IN, 3.3))
+        figure = Figure(figsize=(WIDTH_IN, 3.4))
         axes = figure.subplots(1, 2)
         for axis, (quantity, factor) in zip(axes, _FACTORS.items(), strict=True):
             for split, style in _STOPPED_SPLITS.items():

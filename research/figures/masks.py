@@ -72,7 +72,7 @@ def draw_samples(
 ) -> Figure:
     """Draws faces in rows, one for each source, as "voc" or "augmented copies".
 
-    faces: {source: [N, S, S, 3] uint8}, N from 1; of more than 10 the first are drawn, and said.
+    faces: {source: [N, S, S, 3] uint8}, N from 1; of more than 10 the first are drawn.
     titles: {source: a short line for each face}, for the rows that have any.
     Raises ValueError for no source, another shape or type, or titles that do not fit.
     Source: report, Exercise 3, figures 10, 12, 13 and 14.
@@ -151,13 +151,13 @@ def draw_balance(
         totals: dict[str, list[int]] = {}
         for _source, name, *pair in bars:
             totals[name] = [a + b for a, b in zip(totals.get(name, [0, 0]), pair, strict=True)]
-        said = ", ".join(f"{name} {a:,} \u2192 {b:,}" for name, (a, b) in totals.items())
+        sums = ", ".join(f"{name} {a:,} \u2192 {b:,}" for name, (a, b) in totals.items())
         handles = [
             Patch(**_KEPT, label="as found"),
             Patch(**_ADDED, label="augmented copies"),
             Patch(**_LEFT_OUT, label="left out"),
         ]
-        frame(figure, title, [f"All sources, before \u2192 after: {said}."], caption, handles)
+        frame(figure, title, [f"All sources, before \u2192 after: {sums}."], caption, handles)
     return figure
 
 
@@ -171,25 +171,26 @@ def draw_scored(
     title: str,
     caption: str,
 ) -> Figure:
-    """Draws faces with what the net says of each and how sure it is; wrong ones are crossed out.
+    """Draws faces with the predicted class and its probability; wrong ones are crossed out.
 
     images: [N, S, S, 3] uint8, N from 1 to 25.  labels, predicted: [N] integers, 0..K-1.
     probabilities: [N] of the predicted class, 0..1.  names: K names of classes.
     Raises ValueError for other shapes, types or ranges. Source: report, Exercise 3, figure 18.
     """
     pictures = _pictures("score", images)
-    actual, said = np.asarray(labels), np.asarray(predicted)
+    actual, answers = np.asarray(labels), np.asarray(predicted)
     chances = np.asarray(probabilities, np.float64)
-    shapes = {array.shape for array in (actual, said, chances)}
-    kinds = actual.dtype.kind + said.dtype.kind
+    shapes = {array.shape for array in (actual, answers, chances)}
+    kinds = actual.dtype.kind + answers.dtype.kind
     if shapes != {(len(pictures),)} or len(pictures) > MOST_SCORED or set(kinds) - set("iu"):
         raise ValueError(
             f"expected 1 to {MOST_SCORED} faces, a class of each, got {shapes}, {kinds}"
         )
-    _check_classes(np.concatenate([actual, said]), chances, names)
+    _check_classes(np.concatenate([actual, answers]), chances, names)
+    correct = actual == answers
     lines = [
         (f"{_MARKS[a == p]} {names[p]} {percent(chance)}", f"is {names[a]}")
-        for a, p, chance in zip(actual, said, chances, strict=True)
+        for a, p, chance in zip(actual, answers, chances, strict=True)
     ]
     longest = max(len(text) for pair in lines for text in pair)
     columns = max(1, min(5, int(WIDTH_IN / (0.1 + _INCH_PER_LETTER * longest)), len(pictures)))
@@ -198,7 +199,9 @@ def draw_scored(
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(WIDTH_IN, 0.8 + rows * (side + 0.38)))
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axis, picture, pair, right in zip(axes, pictures, lines, actual == said, strict=False):
+        for axis, picture, pair, right in zip(
+            axes, pictures, lines, actual == answers, strict=False
+        ):
             _show(axis, picture)
             axis.set_title(pair[0] if right else "\n".join(pair), fontsize=7, pad=3)
             if not right:
@@ -206,9 +209,9 @@ def draw_scored(
                 _ = axis.title.set_weight("bold")
         for axis in axes[len(pictures) :]:
             axis.remove()
-        count = int(np.sum(actual == said))
+        count = int(np.sum(correct))
         sentence = f"{count} of {len(pictures)} right (\u2713); wrong: \u2717 and a dashed frame."
-        frame(figure, title, [sentence, "Percent: of the class that is said."], caption)
+        frame(figure, title, [sentence, "Percent: probability of the predicted class."], caption)
     return figure
 
 
@@ -256,8 +259,8 @@ def draw_roc(curves: Mapping[str, Roc | Sequence[Roc]], *, title: str, caption: 
         _ = axes[0].legend(handles=handles, loc="lower right", frameon=True, edgecolor="none")
         counts = sorted({len(seeds) for seeds in nets.values()})
         several = "s: thin each, thick their mean at equal false positive rates."
-        said = f"{'/'.join(map(str, counts))} seed{several if counts[-1] > 1 else '.'}"
-        frame(figure, title, [said], caption)
+        sentence = f"{'/'.join(map(str, counts))} seed{several if counts[-1] > 1 else '.'}"
+        frame(figure, title, [sentence], caption)
     return figure
 
 

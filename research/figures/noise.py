@@ -91,12 +91,12 @@ def draw_grid(
     Raises ValueError for other shapes, types or ranges, or a success that its prediction denies:
     toward another class it must be the target, toward the own class any other.
     """
-    first, made = _pictures(clean, "clean", 4), _pictures(adversarial, "adversarial", 5)
+    first, attacked = _pictures(clean, "clean", 4), _pictures(adversarial, "adversarial", 5)
     shape = (*first.shape[:1], len(classes), *first.shape[1:])
-    if made.shape != shape or not 1 <= len(first) <= MOST_PICTURES:
+    if attacked.shape != shape or not 1 <= len(first) <= MOST_PICTURES:
         raise ValueError(
             f"expected 1 to {MOST_PICTURES} clean images and adversarial {list(shape)} for them,"
-            f" got {len(first)} and {list(made.shape)}"
+            f" got {len(first)} and {list(attacked.shape)}"
         )
     if not 2 <= len(classes) <= MOST_CLASSES:
         raise ValueError(f"expected 2 to {MOST_CLASSES} classes, got {len(classes)}")
@@ -114,7 +114,7 @@ def draw_grid(
     if denied.any():
         raise ValueError(f"expected predictions that fit each success, {denied.sum()} do not")
     wrong = int((answers[:, 0] != source).sum())
-    pictures = np.concatenate([first[:, None], made], axis=1)
+    pictures = np.concatenate([first[:, None], attacked], axis=1)
     kinds = np.where(won, np.where(own, _LEFT, _REACHED), _FAILED)
     kinds = np.concatenate([np.full((len(first), 1), _ORIGINAL), kinds], axis=1)
     sentences = [
@@ -143,17 +143,17 @@ def draw_noise(
     at the largest difference of all examples, so that nothing is cut off and noise compares.
     Raises ValueError for other shapes or types, or titles that do not fit.
     """
-    first, made = _pictures(clean, "clean", 4), _pictures(adversarial, "adversarial", 4)
-    if first.shape != made.shape or not 1 <= len(first) <= MOST_PICTURES:
+    first, attacked = _pictures(clean, "clean", 4), _pictures(adversarial, "adversarial", 4)
+    if first.shape != attacked.shape or not 1 <= len(first) <= MOST_PICTURES:
         wanted = f"1 to {MOST_PICTURES} images, clean and adversarial alike"
-        raise ValueError(f"expected {wanted}, got {list(first.shape)} and {list(made.shape)}")
+        raise ValueError(f"expected {wanted}, got {list(first.shape)} and {list(attacked.shape)}")
     across = min(2, len(first))
     width = (WIDTH_IN - 0.1) / across
     most = width - 0.15
     if len(titles) != len(first) or any("\n" in t or _width_in(t) > most for t in titles):
         wanted = f"{len(first)} titles of one line, {most:.1f} inches at most"
         raise ValueError(f"expected {wanted}, got {list(titles)}")
-    noise = made.astype(np.int16) - first
+    noise = attacked.astype(np.int16) - first
     limit = max(1, int(np.abs(noise).max()))
     grey = first.shape[3] == 1
     side = most / 3 - 0.06
@@ -172,7 +172,7 @@ def draw_noise(
             boxes = [
                 _put_picture(axis, picture, x + j * (side + 0.06), y + _LINE_IN + 0.03, side, scale)
                 for j, (picture, scale) in enumerate(
-                    ((first[i], None), (shown, limit), (made[i], None))
+                    ((first[i], None), (shown, limit), (attacked[i], None))
                 )
             ]
             for box, name in zip(boxes, ("original", "noise", "adversarial"), strict=True):
@@ -247,7 +247,7 @@ def draw_distributions(
     """Draws the share of the successful attacks that took at most so many steps or so much noise.
 
     steps, l0: [M] counts, M from 1.  l2: [M], of images 0..1.  linf: [M], in levels of 8 bits.
-    success, untargeted: [M] bool. Failures are left out and said; the two kinds are apart.
+    success, untargeted: [M] bool. Failures are left out, and stated; the two kinds are apart.
     An axis is logarithmic where its values are above zero and span a factor of 30 or more.
     Raises ValueError for unequal M, or a success whose value is negative or not finite.
     """
@@ -342,12 +342,14 @@ def draw_transfer(
     counts: [M], images made against each.  The diagonal, a net and its own images, is outlined.
     Raises ValueError for other shapes, or numbers outside their range.
     """
-    shares, made = 100.0 * np.asarray(rates, np.float64), np.asarray(counts)
+    shares, tried = 100.0 * np.asarray(rates, np.float64), np.asarray(counts)
     size = len(names)
-    if not 1 <= size <= MOST_JUDGES or shares.shape != (size, size) or made.shape != (size,):
+    if not 1 <= size <= MOST_JUDGES or shares.shape != (size, size) or tried.shape != (size,):
         wanted = f"1 to {MOST_JUDGES} names, rates [M, M] and counts [M]"
-        raise ValueError(f"expected {wanted}, got {size}, {list(shares.shape)}, {list(made.shape)}")
-    if not np.all(np.isnan(shares) | ((shares >= 0) & (shares <= 100))) or not np.all(made >= 0):
+        raise ValueError(
+            f"expected {wanted}, got {size}, {list(shares.shape)}, {list(tried.shape)}"
+        )
+    if not np.all(np.isnan(shares) | ((shares >= 0) & (shares <= 100))) or not np.all(tried >= 0):
         raise ValueError("expected rates 0..1 or NaN and counts of 0 or more, got others")
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(min(WIDTH_IN, 3.4 + 0.75 * size), 2.1 + 0.36 * max(size, 3)))
@@ -361,7 +363,7 @@ def draw_transfer(
         for i in range(size):
             box = Rectangle((i - 0.5, i - 0.5), 1, 1, fill=False, edgecolor="black", zorder=3)
             axis.add_patch(box).set_clip_on(False)
-        rows = [f"{name} ({n:,})" for name, n in zip(names, made, strict=True)]
+        rows = [f"{name} ({n:,})" for name, n in zip(names, tried, strict=True)]
         _name_cells(axis, names, rows)
         _ = axis.set(xlabel="judged by", ylabel="made against (images)")
         sentences = ["Framed: a net judges the images made against it. Empty cell: not judged."]

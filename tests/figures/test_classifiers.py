@@ -1,4 +1,4 @@
-"""Do the figures of a classifier draw the numbers they were given, in print and not in colour?"""
+"""Figures of a classifier: the drawn numbers, in print and not in colour alone, and layout."""
 
 from collections.abc import Callable
 from typing import Any
@@ -291,6 +291,7 @@ DRAWN: dict[str, Callable[[], Figure]] = {
 def test_no_text_leaves_the_page_or_touches_axes_or_other_text(case: str) -> None:
     figure = DRAWN[case]()
     check_layout(figure)
+    assert texts(figure).split("Data: ")[1].startswith(CAPTION)
     renderer = FigureCanvasAgg(figure).get_renderer()
     for axis in figure.axes:
         for labels in (axis.texts, axis.get_yticklabels()):
@@ -301,11 +302,6 @@ def test_no_text_leaves_the_page_or_touches_axes_or_other_text(case: str) -> Non
                 for b in boxes[:i]
             ]
             assert not any(overlaps)
-
-
-@pytest.mark.parametrize("case", DRAWN)
-def test_every_figure_says_its_data(case: str) -> None:
-    assert texts(DRAWN[case]()).split("Data: ")[1].startswith(CAPTION)
 
 
 def test_drawing_changes_no_setting_and_no_input() -> None:

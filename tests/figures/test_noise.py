@@ -1,4 +1,4 @@
-"""Do the figures of the attack draw what it did, failures included, in print and not in colour?"""
+"""Figures of an attack: the drawn pictures and numbers, failures included, and layout."""
 
 from collections.abc import Callable
 from typing import Any
