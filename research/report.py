@@ -30,7 +30,7 @@ _FROM = flags.DEFINE_multi_string(
     "from", [], "With --ledger: run directory that is judged in the place of that in results/."
 )
 _JSON = flags.DEFINE_bool("json", False, "With --ledger: print it as JSON.")
-_RUN = flags.DEFINE_bool("run", False, "Run what the ledger lacks, and keep its records.")
+_RUN = flags.DEFINE_bool("run", False, "Run what the ledger lacks, and trim it into results/.")
 _BUDGET = flags.DEFINE_string("budget", "", "With --run: time, as 30m or 2h; no run begins beyond.")
 _DATA = flags.DEFINE_multi_string(
     "data", [], "With --run: NAME=DIR of a data set (mnist, cifar10, voc, folders)."

@@ -1,1 +1,1 @@
-"""The ledger: every claim of the report as data, judged by records that a command makes."""
+"""The ledger: every claim of the report as data, judged by runs that a command makes."""

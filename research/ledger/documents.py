@@ -114,7 +114,7 @@ def render_notebook(document: str, root: Path, name: str) -> str:
     """A notebook with the blocks of its markdown cells made anew; nothing else is touched.
 
     Raises UserError as `render` does, and where a cell holds outputs: nothing could say whether
-    they are those of the records.
+    they are those of results/.
     """
     notebook = json.loads(document)
     for cell in notebook["cells"]:

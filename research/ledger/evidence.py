@@ -18,7 +18,7 @@ from research.ledger import published
 from research.ledger.tables import cells, depth, masks
 from research.storage.run_directory import Run
 
-Records = Mapping[str, Mapping[str, Any]]
+Facts = Mapping[str, Mapping[str, Any]]  # by the name of the run
 _LAST = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
@@ -81,14 +81,14 @@ _FACTS: dict[str, Callable[[Run], dict[str, Any]]] = {
 }
 
 
-def samples(records: Records, key: str) -> np.ndarray:
+def samples(by_run: Facts, key: str) -> np.ndarray:
     """The numbers behind a key as float64, one a seed [S] or a table [epoch, layer].
 
     Raises KeyError if there is no such run or entry in it.
     """
     name, _, way = key.partition(":")
     way, _, operation = way.partition("|")
-    entries: list[Any] = [records[name]]
+    entries: list[Any] = [by_run[name]]
     for step in way.split("."):
         entries = [entry[word] for entry in entries for word in step.split(",")]
     arrays = [np.array(entry, np.float64) for entry in entries]  # null becomes NaN

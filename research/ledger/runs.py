@@ -45,17 +45,15 @@ def data_directories(given: Sequence[str]) -> dict[str, str]:
     return directories
 
 
-def missing(book: Book, records: evidence.Records) -> list[Run]:
+def missing(book: Book, facts: evidence.Facts) -> list[Run]:
     """The runs that are wanted by some claim or hypothesis and are not there on the whole data."""
     wanted = [claim.run for claim in book.claims if claim.run]
     wanted += [book.hypotheses[name].run for claim in book.claims for name in claim.hypotheses]
-    return [
-        run for name, run in book.runs.items() if name in wanted and not _is_there(run, records)
-    ]
+    return [run for name, run in book.runs.items() if name in wanted and not _is_there(run, facts)]
 
 
-def _is_there(run: Run, records: evidence.Records) -> bool:
-    content = records.get(run.name)
+def _is_there(run: Run, facts: evidence.Facts) -> bool:
+    content = facts.get(run.name)
     if content is None or not content["whole"]:
         return False
     return all(content[key] == value for key, value in run.requires.items())

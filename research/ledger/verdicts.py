@@ -27,13 +27,13 @@ def judged(root: Path, runs: Sequence[Path] = (), book: Book | None = None) -> l
     The keys are those of `entry`.  Raises UserError for a file that cannot be used.
     """
     book = claims.read() if book is None else book
-    records = evidence.read(root / "results")
+    facts = evidence.read(root / "results")
     for workdir in runs:
-        records |= evidence.of_run(run_directory.load_run(workdir))
-    return [entry(book, claim, records) for claim in book.claims]
+        facts |= evidence.of_run(run_directory.load_run(workdir))
+    return [entry(book, claim, facts) for claim in book.claims]
 
 
-def entry(book: Book, claim: Claim, records: evidence.Records) -> dict[str, Any]:
+def entry(book: Book, claim: Claim, facts: evidence.Facts) -> dict[str, Any]:
     """One judged claim.
 
     {id, exercise, section, kind, text, claimed, verdict, reason, ours, values, reported, parts,
@@ -58,7 +58,7 @@ def entry(book: Book, claim: Claim, records: evidence.Records) -> dict[str, Any]
         "config": claim.config,
         "command": command(book.runs[claim.run]) if claim.run else "",
         "figure": claim.figure,
-        "hypotheses": [_hypothesis(book, claim, name, records) for name in claim.hypotheses],
+        "hypotheses": [_hypothesis(book, claim, name, facts) for name in claim.hypotheses],
         "test": list(claim.tests),
         "estimate": None,
     }
@@ -66,7 +66,7 @@ def entry(book: Book, claim: Claim, records: evidence.Records) -> dict[str, Any]
         judgement |= {"verdict": "UNTESTABLE", "reason": claim.untestable}
     elif claim.parts:
         run = book.runs[claim.run]
-        missing = why_not_run(claim, run, records)
+        missing = why_not_run(claim, run, facts)
         if missing:
             by_hand = f" {run.by_hand}." if run.by_hand else ""
             judgement |= {
@@ -75,7 +75,7 @@ def entry(book: Book, claim: Claim, records: evidence.Records) -> dict[str, Any]
                 "estimate": run.seconds,
             }
         else:
-            judgement |= _judged(claim, records)
+            judgement |= _judged(claim, facts)
     return judgement
 
 
@@ -87,20 +87,20 @@ def command(run: Run) -> str:
     )
 
 
-def why_not_run(claim: Claim, run: Run, records: evidence.Records) -> str:
-    """Why a claim with parts cannot be judged by the records that there are, or ""."""
+def why_not_run(claim: Claim, run: Run, facts: evidence.Facts) -> str:
+    """Why a claim with parts cannot be judged by the runs that there are, or ""."""
     names = {key.partition(":")[0] for part in claim.parts for key in keys_of(part)}
     for name in sorted(names):
-        if name not in records:
+        if name not in facts:
             return "There is no record of the run."
-        record = records[name]
-        if not record["whole"]:
-            return f"The run that there is judges nothing: it is on {record['data']['caption']}."
+        run_facts = facts[name]
+        if not run_facts["whole"]:
+            return f"The run that there is judges nothing: it is on {run_facts['data']['caption']}."
         if name != run.name:
             continue
         for key, value in run.requires.items():
-            if record[key] != value:
-                return f"The run that there is has {key} {record[key]}, and not {value}."
+            if run_facts[key] != value:
+                return f"The run that there is has {key} {run_facts[key]}, and not {value}."
     return ""
 
 
@@ -125,12 +125,12 @@ def _words(key: str, *, brief: bool = False) -> str:
     return " ".join([*words, operation]).replace("_", " ").replace(",", ", ").strip()
 
 
-def _judged(claim: Claim, records: evidence.Records) -> dict[str, Any]:
-    """The keys of an entry that come from records."""
+def _judged(claim: Claim, facts: evidence.Facts) -> dict[str, Any]:
+    """The keys of an entry that come from runs."""
     open_reading = any(_BLANK in key for part in claim.parts for key in keys_of(part))
     readings = READINGS if open_reading else ("",)
     outcomes = {
-        reading: [_check(part, records, reading) for part in claim.parts] for reading in readings
+        reading: [_check(part, facts, reading) for part in claim.parts] for reading in readings
     }
     each = {reading: rules.verdict(parts) for reading, parts in outcomes.items()}
     verdict = rules.over_readings(list(each.values()))
@@ -144,7 +144,7 @@ def _judged(claim: Claim, records: evidence.Records) -> dict[str, Any]:
             else f"It depends on the reading of 'max gradient': {listed}."
         )
     if claim.failed:
-        values = _samples(records, claim.failed["of"], "%")
+        values = _samples(facts, claim.failed["of"], "%")
         below = int((values < claim.failed["below"]).sum())
         words.append(f"{below} of {len(values)} seeds stay below {claim.failed['below']} %.")
     if claim.stand_in:
@@ -159,14 +159,14 @@ def _judged(claim: Claim, records: evidence.Records) -> dict[str, Any]:
             {"text": f"{label(part)}: {one.text}", "holds": one.holds, "order": one.order}
             for part, one in zip(claim.parts, outcomes[readings[0]], strict=True)
         ],
-        "data": records[name]["data"]["caption"],
-        **_shown(claim, records, readings[0]),
+        "data": facts[name]["data"]["caption"],
+        **_shown(claim, facts, readings[0]),
     }
 
 
-def _check(part: Part, records: evidence.Records, reading: str) -> rules.Outcome:
+def _check(part: Part, facts: evidence.Facts, reading: str) -> rules.Outcome:
     def samples(keys: Sequence[str]) -> list[np.ndarray]:
-        return [_samples(records, key.replace(_BLANK, reading), part.unit) for key in keys]
+        return [_samples(facts, key.replace(_BLANK, reading), part.unit) for key in keys]
 
     filled = {
         key: samples(value) if key in ("than", "among") else value
@@ -175,18 +175,18 @@ def _check(part: Part, records: evidence.Records, reading: str) -> rules.Outcome
     return rules.check(part.rule, samples(part.of), filled, order=part.order)
 
 
-def _samples(records: evidence.Records, key: str, unit: str) -> np.ndarray:
-    values = evidence.samples(records, key)
+def _samples(facts: evidence.Facts, key: str, unit: str) -> np.ndarray:
+    values = evidence.samples(facts, key)
     return 100 * values if unit == "%" else values
 
 
-def _shown(claim: Claim, records: evidence.Records, reading: str) -> dict[str, Any]:
+def _shown(claim: Claim, facts: evidence.Facts, reading: str) -> dict[str, Any]:
     """Our numbers beside the report's: of the samples named, else the first of the first part."""
     key = claim.shown or claim.parts[0].of[0]
     part = next((part for part in claim.parts if key in part.of), claim.parts[0])
     # Of curves over layers the largest of every seed is the number to show.
     key = key.replace(_BLANK, reading).replace(".median", ".largest")
-    values = _samples(records, key, part.unit)
+    values = _samples(facts, key, part.unit)
     reported = part.settings["is"] if part.rule == "value" else None
     return {
         "ours": summary(values, reported, part.unit),
@@ -211,7 +211,7 @@ def summary(values: np.ndarray, reported: float | None, unit: str) -> dict[str, 
     }
 
 
-def _hypothesis(book: Book, claim: Claim, name: str, records: evidence.Records) -> dict[str, Any]:
+def _hypothesis(book: Book, claim: Claim, name: str, facts: evidence.Facts) -> dict[str, Any]:
     stated = book.hypotheses[name]
     judgement = {
         "name": name,
@@ -222,8 +222,8 @@ def _hypothesis(book: Book, claim: Claim, name: str, records: evidence.Records) 
     }
     part = next((part for part in claim.parts if claim.shown in part.of), claim.parts[0])
     try:
-        values = _samples(records, stated.of.format(net=claim.net), part.unit)
-        content = records[stated.of.partition(":")[0]]
+        values = _samples(facts, stated.of.format(net=claim.net), part.unit)
+        content = facts[stated.of.partition(":")[0]]
     except KeyError:
         return judgement
     if not content["whole"]:
