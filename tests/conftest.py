@@ -78,13 +78,19 @@ def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
-@pytest.fixture(scope="module")
-def quickly_compiled() -> Iterator[None]:
-    """Half the time, by leaving out what makes large programs fast."""
+def _quickly_compiled() -> Iterator[None]:
+    """Half the time, by leaving out what makes large programs fast.
+
+    Not for tests of equal bits: those are asked of the programs that users run.
+    """
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+
+
+quickly_compiled = pytest.fixture(scope="module")(_quickly_compiled)
+quickly_compiled_here = pytest.fixture(_quickly_compiled)  # for one test of a module
 
 
 @pytest.fixture
