@@ -26,8 +26,9 @@ from PIL import Image, ImageEnhance
 
 from benchmarks import ours
 from configs import masks as configs
+from research.data import image_files
 from research.experiments import classifiers
-from research.faces import annotations, crops, dataset, drawing, ingest, photos, splits
+from research.faces import annotations, crops, dataset, drawing, ingest, splits
 from research.runtime import sharding
 from research.structs import Box, Config, Face
 from research.training import augment, optim
@@ -157,7 +158,7 @@ def _write_varied(
     root: Path, number: int, faces: Sequence[Face], generator: np.random.Generator
 ) -> None:
     """A photograph like that of `faces` in another size and light, mirrored or not."""
-    image = Image.fromarray(photos.read(faces[0].image))
+    image = Image.fromarray(image_files.read_photograph(faces[0].image))
     scale = float(generator.uniform(0.75, 1.5))
     large = number % _LARGE_EVERY == _LARGE_EVERY - 1
     if large:

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from benchmarks import ingest, ours_ingest
-from research.faces import annotations, dataset, photos
+from research.data.image_files import photograph_size, read_photograph
+from research.faces import annotations, dataset
 from research.ledger import documents
 from research.structs import Box, Dataset, Face, Metrics
 from research.training.epoch import EpochResult
@@ -68,7 +69,7 @@ def test_there_are_as_many_faces_as_asked_for(
     assert said["annotated"] == 147  # 9,000 of 12,243
     corpus = annotations.read_voc(tmp_path / "voc")
     assert len(corpus.faces) == 147 and corpus.problems == []
-    sizes = [photos.size_of(path) for path in sorted((tmp_path / "voc" / "images").iterdir())]
+    sizes = [photograph_size(path) for path in sorted((tmp_path / "voc" / "images").iterdir())]
     assert len(sizes) == said["photographs"] >= 18
     assert [w * h > 500_000 for w, h in sizes[:18]] == [i % 9 == 8 for i in range(18)]
     found, took = ours_ingest.prepare(tmp_path, tmp_path / "home")
@@ -94,7 +95,7 @@ def test_the_boxes_move_with_the_faces(
     generator = np.random.default_rng(number)
     ours_ingest._write_varied(tmp_path, number, [face], generator)
     (found,) = annotations.read_voc(tmp_path).faces
-    light = photos.read(found.image).mean(axis=2)
+    light = read_photograph(found.image).mean(axis=2)
     box = found.box
     inside = light[box.top + 1 : box.bottom - 1, box.left + 1 : box.right - 1]
     assert inside.min() > 150 and (light.size > 110_000) == (number == 3)

@@ -35,8 +35,8 @@ from xml.etree.ElementTree import Element
 
 from defusedxml import ElementTree
 
+from research.data import image_files
 from research.data.provenance import DataError, existing_directory
-from research.faces import photos
 from research.structs import Box, Face, Problem, one_line
 
 LAYOUTS = ("voc", "json", "folders")
@@ -138,7 +138,7 @@ def read_folders(directory: str | Path) -> Annotated:
     if not any(raws.values()):
         raise DataError(f"{root} has no folder of a known label; expected {_EXPECTED['folders']}")
     for name, raw in raws.items():
-        path, picture = f"{root}/{name}", name.lower().endswith(photos.ENDS)
+        path, picture = f"{root}/{name}", name.lower().endswith(image_files.SUFFIXES)
         if not raw:
             if picture:
                 found.problem(path, "no folder above it has a known label", _LEFT_OUT)
@@ -221,7 +221,7 @@ class _Found:
     def size_of(self, path: str, done: str) -> tuple[int, int] | None:
         """Width and height of a picture; None, and a problem, if its header cannot be read."""
         try:
-            return photos.size_of(path)
+            return image_files.photograph_size(path)
         except DataError as error:
             self.problem(path, str(error).removeprefix(f"{path}: "), done)
             return None

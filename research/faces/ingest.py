@@ -30,8 +30,9 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from PIL import Image
 
+from research.data import image_files
 from research.data.provenance import DataError
-from research.faces import crops, photos, splits
+from research.faces import crops, splits
 from research.structs import Box, Face, Problem
 
 T = TypeVar("T")
@@ -214,7 +215,7 @@ def fitting(
 def read_photo(path: str) -> np.ndarray | Problem:
     """A photograph [H, W, 3] uint8, or why there is none."""
     try:
-        return photos.read(path)
+        return image_files.read_photograph(path)
     except DataError as error:
         return Problem(path, str(error).removeprefix(f"{path}: "), "left out")
 
@@ -222,7 +223,7 @@ def read_photo(path: str) -> np.ndarray | Problem:
 def _pixels(path: str) -> int:
     """How many a photograph has; 0 if that cannot be told, which reading it will say."""
     try:
-        return math.prod(photos.size_of(path))
+        return math.prod(image_files.photograph_size(path))
     except DataError:
         return 0
 

@@ -467,7 +467,7 @@ def test_boxes_are_in_the_picture_as_it_is_seen(root: Path) -> None:
 @pytest.mark.parametrize("layout", ["voc", "json"])
 @pytest.mark.parametrize(
     ("image", "words"),
-    [(b"", "is empty"), (b"GIF89a", "damaged"), (picture(size=(9000, 9000)), "9,000 x 9,000")],
+    [(b"", "is empty"), (b"GIF89a", "whole header"), (picture(size=(9000, 9000)), "9,000 x 9,000")],
 )
 def test_a_picture_without_a_usable_header_is_named(
     root: Path, layout: str, image: bytes, words: str

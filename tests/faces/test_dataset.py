@@ -25,8 +25,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from research.data import image_files
 from research.data.provenance import DataError
-from research.faces import crops, dataset, ingest, photos, splits
+from research.faces import crops, dataset, ingest, splits
 from research.structs import Box, Face, UserError
 
 SIZE = 16
@@ -172,7 +173,7 @@ def test_the_stock_reader_of_tfds_finds_the_crops_with_all_that_is_known_of_them
             assert known == (faces.data.labels[i], faces.synthetic[i])
             assert (path, faces.sources[i]) == (faces.photos[i], "voc")
             if not example["synthetic"]:
-                crop = crops.crop(photos.read(path), box, margin=0.0, size=SIZE)
+                crop = crops.crop(image_files.read_photograph(path), box, margin=0.0, size=SIZE)
                 np.testing.assert_array_equal(image, crop)
 
 

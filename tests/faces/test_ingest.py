@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from research.data import image_files
 from research.data.provenance import DataError
-from research.faces import crops, ingest, photos, splits
+from research.faces import crops, ingest, splits
 from research.faces.ingest import Cut
 from research.structs import Box, Face, Problem
 
@@ -67,12 +68,12 @@ def joined(paths: Sequence[Path]) -> ingest.Chunk:
 
 
 class Reads:
-    """Stands for `photos.read` and counts."""
+    """Stands for `image_files.read_photograph` and counts."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.names: list[str] = []
-        self._read = photos.read
-        monkeypatch.setattr(photos, "read", self)
+        self._read = image_files.read_photograph
+        monkeypatch.setattr(image_files, "read_photograph", self)
 
     def __call__(self, path: str) -> np.ndarray:
         self.names.append(Path(path).name)
@@ -88,7 +89,7 @@ def test_every_face_is_the_crop_of_its_box_in_the_order_of_the_faces(
     found = joined(paths)
     assert [row.face for row in found.rows] == faces
     for row, png in zip(found.rows, found.pngs, strict=True):
-        image = photos.read(row.face.image)
+        image = image_files.read_photograph(row.face.image)
         expected = crops.crop(image, row.face.box, margin=0.1, size=16)
         np.testing.assert_array_equal(ingest.decode(png), expected)
         assert row.print == splits.fingerprint(image)
@@ -131,7 +132,7 @@ def test_what_is_stopped_anywhere_ends_as_if_it_had_not_been(
 
     faces = make(folder)
     whole = ingest.ingest(faces, CUT, tmp_path / "whole", find, no_words)
-    calls, read = [], photos.read
+    calls, read = [], image_files.read_photograph
 
     def read_some(path: str) -> np.ndarray:
         calls.append(path)
@@ -139,7 +140,7 @@ def test_what_is_stopped_anywhere_ends_as_if_it_had_not_been(
             raise KeyboardInterrupt
         return read(path)
 
-    monkeypatch.setattr(photos, "read", read_some)
+    monkeypatch.setattr(image_files, "read_photograph", read_some)
     with pytest.raises(KeyboardInterrupt):
         ingest.ingest(faces, CUT, tmp_path / "cut", find, no_words)
     assert len(list((tmp_path / "cut").glob("*.zip"))) == 1
@@ -208,7 +209,7 @@ def test_of_the_faces_found_in_a_photograph_the_largest_is_taken(
         shown.append(len(images))
         found = []
         for image in images:  # known by their first pixel, since photographs have no names here
-            if tuple(image[0, 0]) == tuple(photos.read(f"{folder}/05.png")[0, 0]):
+            if tuple(image[0, 0]) == tuple(image_files.read_photograph(f"{folder}/05.png")[0, 0]):
                 found.append(np.zeros((0, 4), np.float32))
             else:
                 found.append(np.array([[0, 0, 9, 9], [3.6, 2.4, 55, 20.5], [1, 1, 2, 2]]))
@@ -222,7 +223,7 @@ def test_of_the_faces_found_in_a_photograph_the_largest_is_taken(
     assert {row.face.box for row in found.rows} == {Box(4, 2, 40, 20)}
     assert found.problems == [Problem(faces[5].image, "no face was found in it", "left out")]
     assert found.lost == 1 and shown == [2, 2, 2, 2, 2]
-    image = photos.read(faces[7].image)
+    image = image_files.read_photograph(faces[7].image)
     crop = crops.crop(image, Box(4, 2, 40, 20), margin=0.1, size=16)
     np.testing.assert_array_equal(ingest.decode(found.pngs[6]), crop)
 
@@ -265,7 +266,7 @@ def test_no_more_pixels_are_in_work_than_there_is_room_for(
     monkeypatch.setattr(ingest, "cores", lambda: 8)
     monkeypatch.setattr(ingest, "_PHOTOS_PER_CHUNK", 16)
     monkeypatch.setattr(ingest, "_room", ingest._Room(3_000))
-    lock, now, seen, read, cut = threading.Lock(), [], [], photos.read, crops.crop
+    lock, now, seen, read, cut = threading.Lock(), [], [], image_files.read_photograph, crops.crop
 
     def read_slowly(path: str) -> np.ndarray:
         with lock:
@@ -280,7 +281,7 @@ def test_no_more_pixels_are_in_work_than_there_is_room_for(
             del now[0]
         return made
 
-    monkeypatch.setattr(photos, "read", read_slowly)
+    monkeypatch.setattr(image_files, "read_photograph", read_slowly)
     monkeypatch.setattr(crops, "crop", cut_and_leave)
     faces = [face for face in boxed(folder) if face.box == BOXES[0]]
     faces.insert(5, Face(str(large), BOXES[0], "with_mask", "voc"))

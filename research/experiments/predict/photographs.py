@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from research.faces import photos
+from research.data import image_files
 from research.structs import Problem, UserError
 
 FACES, CONFIG = "faces.jsonl", "config.json"
@@ -50,7 +50,7 @@ def find(given: Sequence[str], out: Path) -> tuple[list[Photograph], list[Proble
             files, base = list(_search(path, home)), path
             top = _free(os.path.basename(os.path.realpath(path)) or "root", taken)
             if not files:
-                ends = ", ".join(photos.ENDS)
+                ends = ", ".join(image_files.SUFFIXES)
                 problems.append(Problem(word, f"holds no picture ({ends})", "nothing to do"))
         taken.update(_folders(os.path.join(top, os.path.relpath(file, base)) for file in files))
         for file in files:
@@ -89,7 +89,7 @@ def _search(folder: str, home: str) -> Iterator[str]:
             if not name.startswith(".") and os.path.realpath(os.path.join(base, name)) != home
         )
         for name in sorted(names):
-            if not name.startswith(".") and name.lower().endswith(photos.ENDS):
+            if not name.startswith(".") and name.lower().endswith(image_files.SUFFIXES):
                 yield os.path.join(base, name)
 
 

@@ -7,8 +7,8 @@ import pytest
 import tiny_masks as tiny
 from PIL import Image
 
+from research.data.image_files import read_photograph
 from research.experiments.predict import annotate
-from research.faces import photos
 from research.runtime import preemption
 from research.storage import export
 from research.structs import Box, UserError
@@ -95,10 +95,12 @@ def test_copies_differ_at_the_boxes_only_and_the_photographs_not_at_all(here, ex
     before = {name: (here / name).read_bytes() for name in ("a.png", "b.jpg")}
     _ = run(exported, "a.png", "b.jpg")
     assert all((here / name).read_bytes() == content for name, content in before.items())
-    changed = np.flatnonzero((photos.read("out/a.png") != photos.read("a.png")).any(axis=(0, 2)))
-    assert len(changed) and (photos.read("out/a.png")[80:] == tiny.GREY).all()
+    changed = np.flatnonzero(
+        (read_photograph("out/a.png") != read_photograph("a.png")).any(axis=(0, 2))
+    )
+    assert len(changed) and (read_photograph("out/a.png")[80:] == tiny.GREY).all()
     assert about("out/b.jpg")[0] == "JPEG"
-    difference = photos.read("out/b.jpg").astype(int) - photos.read("b.jpg")
+    difference = read_photograph("out/b.jpg").astype(int) - read_photograph("b.jpg")
     assert np.abs(difference).max() <= 2
     assert not list((here / "out").rglob("*-panels.png"))
 
