@@ -82,13 +82,13 @@ def configure(
 
 
 def make_mesh(independent: int, *, data_devices: int = 0) -> Mesh:
-    """The mesh of all devices for so many independent things: axes INDEPENDENT and DATA.
+    """The mesh of all devices for `independent` seeds or cases: axes INDEPENDENT and DATA.
 
-    data_devices: how many devices share each batch.  0: what is independent takes as many devices
-    as divide among it, and those left over share the batches; on the virtual devices of one CPU
-    none does, since sharing costs more than it saves there.
-    A process by itself leaves devices out that have nothing to do; among several all take part,
-    and some may do what others do as well.
+    data_devices: how many devices share each batch.  0: the independent work takes as many devices
+    as it can be divided among, and those left over share the batches; on the virtual devices of one
+    CPU none does, since sharing costs more than it saves there.
+    A single process leaves out devices that have nothing to do; with several processes all devices
+    take part, and some may repeat the work of others.
     Raises UserError if the devices cannot be divided by data_devices.
     """
     devices = jax.devices()
@@ -153,9 +153,9 @@ def over_seeds(
 
 
 def split(rows: PyTree) -> PyTree:
-    """Rows [B, ...] of a batch, divided among the devices that share it.
+    """Rows [B, ...] of a batch, sharded over the devices that share it.
 
-    Filled up with zeros until all have as many; as they are where no batch is shared.
+    Padded with zeros to a multiple of their number; unchanged where no batch is shared.
     """
     mesh = jax.sharding.get_abstract_mesh()
     devices = mesh.shape.get(DATA, 1)
@@ -227,31 +227,31 @@ def place_whole(tree: PyTree, mesh: Mesh) -> PyTree:
 
 
 def own_rows(count: int, mesh: Mesh) -> slice:
-    """Which of `count` rows this process is to read when they are dealt out to all devices."""
+    """The slice of `count` rows that this process reads when they are sharded over all devices."""
     filled = count + -count % mesh.size
     dealt: Any = _dealt(mesh).addressable_devices_indices_map((filled,))
     return _hull([index[0] for index in dealt.values()], filled, count)
 
 
 def join_rows(tree: PyTree, count: int, mesh: Mesh) -> PyTree:
-    """Arrays [count, ...] on every device, of which every process gives its `own_rows`."""
+    """Arrays [count, ...], whole on every device; each process passes its `own_rows` of them."""
     if distributed.is_single():
         return place_whole(tree, mesh)
     filled, own = count + -count % mesh.size, own_rows(count, mesh)
 
     def place(rows: np.ndarray) -> jax.Array:
-        def part(index: Any) -> np.ndarray:
+        def rows_of(index: Any) -> np.ndarray:
             first, end, _ = index[0].indices(filled)
-            found = rows[first - own.start : end - own.start]
-            return np.pad(found, [(0, end - first - len(found)), *[(0, 0)] * (rows.ndim - 1)])
+            part = rows[first - own.start : end - own.start]
+            return np.pad(part, [(0, end - first - len(part)), *[(0, 0)] * (rows.ndim - 1)])
 
-        return jax.make_array_from_callback((filled, *rows.shape[1:]), _dealt(mesh), part)
+        return jax.make_array_from_callback((filled, *rows.shape[1:]), _dealt(mesh), rows_of)
 
     return _replicated(mesh, count)(jax.tree.map(place, tree))
 
 
 def own_batches(shape: tuple[int, int, int], mesh: Mesh) -> tuple[slice, slice, slice]:
-    """The part of [S, T, B] examples, T batches for each of S seeds, that this process reads.
+    """The slices of [S, T, B] examples, T batches for each of S seeds, that this process reads.
 
     S and B are multiples of the mesh's axes (`fill`, `fill_batches`).
     """
@@ -262,7 +262,7 @@ def own_batches(shape: tuple[int, int, int], mesh: Mesh) -> tuple[slice, slice, 
 
 
 def place_batches(tree: PyTree, shape: tuple[int, int, int], mesh: Mesh) -> PyTree:
-    """Put arrays [S, T, B, ...] on the mesh, of which every process gives its `own_batches`."""
+    """Put arrays [S, T, B, ...] on the mesh; each process passes its `own_batches` of them."""
     seeds, _, rows = own_batches(shape, mesh)
 
     def place(array: np.ndarray) -> jax.Array:
@@ -284,7 +284,7 @@ def fetch_seeds(tree: PyTree, seeds: int) -> PyTree:
 
 
 def fetch(tree: PyTree) -> PyTree:
-    """Arrays of any placement as NumPy arrays on every host."""
+    """Arrays of any sharding as NumPy arrays on every host.  Collective."""
     if not distributed.is_single():
         leaves, structure = jax.tree.flatten(tree)
         spread = [leaf for leaf in leaves if not leaf.is_fully_replicated]
@@ -303,24 +303,24 @@ def cache_programs(directory: str) -> None:
 
 
 def _dealt(mesh: Mesh) -> NamedSharding:
-    """Rows in equal parts over all devices."""
+    """Sharding of rows over all devices, in equal parts."""
     return NamedSharding(mesh, PartitionSpec((INDEPENDENT, DATA)))
 
 
 def _batches(mesh: Mesh) -> NamedSharding:
-    """[S, T, B]: the seeds along one axis, the rows of a batch along the other."""
+    """Sharding of [S, T, B]: the seeds over one axis, the rows of a batch over the other."""
     return NamedSharding(mesh, PartitionSpec(INDEPENDENT, None, DATA))
 
 
 def _hull(parts: Iterable[slice], size: int, end: int) -> slice:
     """From the first of the parts of an axis to the last, but not beyond `end`."""
-    found = [part.indices(size) for part in parts]
-    return slice(min(min(a for a, _, _ in found), end), min(max(b for _, b, _ in found), end))
+    bounds = [part.indices(size) for part in parts]
+    return slice(min(min(a for a, _, _ in bounds), end), min(max(b for _, b, _ in bounds), end))
 
 
 @functools.cache
 def _replicated(mesh: Mesh, count: int | None) -> Callable[[PyTree], PyTree]:
-    """Copies arrays to every device, or the first `count` rows of each."""
+    """A program that copies arrays to every device, or the first `count` rows of each."""
 
     def copy(tree: PyTree) -> PyTree:
         return jax.tree.map(lambda array: array[:count], tree)
