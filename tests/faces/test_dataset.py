@@ -361,7 +361,7 @@ def test_every_face_is_in_a_split_or_left_out_by_a_setting_or_named_in_a_problem
 
 def test_if_no_face_is_left_the_line_says_why(tmp_path: Path, clean: dict[str, Path]) -> None:
     write_voc(tmp_path / "voc", "only", "+", b"\x89PNG\r\n\x1a\n")
-    message = r"no face with a usable .*/voc; the first of 1 problems: .*/only\.png: damaged"
+    message = r"no face with a usable .*/voc; the first of 1 problems: .*/only\.png: starts with"
     with pytest.raises(DataError, match=message):
         dataset.prepare(
             request({"voc": tmp_path / "voc"}), str(tmp_path / "t"), find_faces, no_words
