@@ -153,7 +153,9 @@ def run_experiment(
     again = f"the same command goes on from {workdir}"
     try:
         workdir = files.locate(str(workdir))
-        if not dry_run:
+        if dry_run:
+            processes = 1
+        else:
             processes = distributed.initialize(
                 coordinator=coordinator, processes=processes, process=process
             )

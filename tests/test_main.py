@@ -1,8 +1,8 @@
 """The command line, as a user meets it: in a process of its own."""
 
-import contextlib
 import importlib
 import json
+import os
 import random
 import signal
 import subprocess
@@ -32,18 +32,6 @@ def cache(tmp_path_factory):
 
 def run(*words, **options):
     return subprocess.run([*RUN, *words], capture_output=True, text=True, timeout=300, **options)
-
-
-def test_a_run_prints_its_summary_and_says_last_how_good_it_is_and_where_it_lies(cache, tmp_path):
-    workdir = tmp_path / "run"
-    done = run(NET, f"--workdir={workdir}", cache)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == json.loads((workdir / "summary.json").read_text())
-    lines = done.stderr.splitlines()
-    assert lines[0].startswith("data: SYNTHETIC DIGITS")
-    correct = round(json.loads(done.stdout)["test_accuracy"] * 256)
-    assert f"({correct} of 256 images); results in {workdir}" in lines[-1]
-    assert len([line for line in lines if "tanh-5 epoch" in line]) == 2
 
 
 @pytest.mark.parametrize(
@@ -154,11 +142,27 @@ LONG = (NET, "--config.epochs=25", "--config.seeds=2")
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(cache, tmp_path_factory):
+def whole(cache, tmp_path_factory):
+    """A run that is never interrupted, and its directory."""
     workdir = tmp_path_factory.mktemp("whole") / "run"
     done = run(*LONG, f"--workdir={workdir}", cache)
     assert done.returncode == 0, done.stderr
-    return outcome(workdir)
+    return done, workdir
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(whole):
+    return outcome(whole[1])
+
+
+def test_a_run_prints_its_summary_and_last_its_headline_and_directory(whole):
+    done, workdir = whole
+    summary = json.loads(done.stdout)
+    assert summary == json.loads((workdir / "summary.json").read_text())
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("data: SYNTHETIC DIGITS")
+    assert lines[-1] == f"{summary['headline']}; results in {workdir}"
+    assert len([line for line in lines if "tanh-5 epoch" in line]) == 25
 
 
 def start(workdir, cache):
@@ -185,7 +189,7 @@ def test_killed_at_random_moments_it_ends_bit_identical_to_a_run_never_interrupt
     """Before the first epoch, between epochs, while figures are drawn: wherever it happens."""
     workdir, seed = tmp_path / "run", random.randrange(1000)
     moments, killed = random.Random(seed), 0
-    for epochs in (0, 4, 8, 12, None):
+    for epochs in (0, 4, 12, None):
         process = start(workdir, cache)
         if epochs is None:
             wait_until(process, (workdir / "figures").exists)
@@ -197,7 +201,7 @@ def test_killed_at_random_moments_it_ends_bit_identical_to_a_run_never_interrupt
         killed += process.returncode == -signal.SIGKILL
     done = run(*LONG, f"--workdir={workdir}", cache)
     assert done.returncode == 0, done.stderr
-    assert killed >= 4, f"moments of seed {seed}"
+    assert killed >= 3, f"moments of seed {seed}"
     chex.assert_trees_all_equal(outcome(workdir), uninterrupted, custom_message=f"seed {seed}")
 
 
@@ -221,17 +225,15 @@ def test_a_signal_saves_and_exits_and_the_same_command_goes_on(
     chex.assert_trees_all_equal(outcome(workdir), uninterrupted)
 
 
-def test_a_second_process_and_another_config_are_refused_while_the_first_goes_on(cache, tmp_path):
-    workdir = tmp_path / "run"
-    process = start(workdir, cache)
-    with contextlib.ExitStack() as stack:
-        _ = stack.callback(process.kill)
-        wait_for_epoch(workdir, 1, process)
-        second = run(*LONG, f"--workdir={workdir}", cache)
-        assert second.returncode == 2
-        assert f"is in use by process {process.pid} on" in second.stderr
-    _ = process.communicate()
-    other = run(*LONG, "--config.learning_rate=0.5", f"--workdir={workdir}", cache)
+def test_a_second_process_is_refused_while_another_has_the_directory(cache, tmp_path):
+    with run_directory.locked(tmp_path / "run"):
+        second = run(*LONG, f"--workdir={tmp_path / 'run'}", cache)
+    assert second.returncode == 2
+    assert f"is in use by process {os.getpid()} on" in second.stderr
+
+
+def test_another_config_is_refused_by_the_key_that_differs(whole, cache):
+    other = run(*LONG, "--config.learning_rate=0.5", f"--workdir={whole[1]}", cache)
     assert other.returncode == 2
     assert "learning_rate: begun with 0.01, asked for 0.5" in other.stderr
 
@@ -274,6 +276,7 @@ def test_the_door_imports_neither_tensorflow_nor_torch():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow  # as training/test_fit.py has it for eight devices
 def test_seeds_shared_by_two_devices_end_as_on_one(uninterrupted, cache, tmp_path):
     workdir = tmp_path / "run"
     done = run(*LONG, "--config.cpu_devices=1", f"--workdir={workdir}", cache)
