@@ -30,19 +30,19 @@ def test_a_row_has_the_means_of_its_claims_beside_the_report_s_and_counts_their_
 
 
 def test_seeds_and_minutes_are_those_of_the_run_that_judges_the_claim():
-    found, _ = rows(judged())
+    shown, _ = rows(judged())
     run = claims.read().runs["depth"]
-    assert f"--config.seeds={found[0][5]}" in run.command
-    assert found[0][6] == f"{run.seconds / 60:.0f}"
+    assert f"--config.seeds={shown[0][5]}" in run.command
+    assert shown[0][6] == f"{run.seconds / 60:.0f}"
 
 
 def test_a_claim_that_is_not_run_shows_other_settings_and_names_them():
     other = {"ours": {"mean": 72.54}, "text": "10 epochs in the place of 50"}
     missing = {"ours": None, "reported": None, "claimed": "75 %", "hypotheses": [other]}
-    found, _ = rows(judged(E07=missing))
-    assert found[3][2:4] == ["72.54 (10 epochs in the place of 50)", "75"]
-    found, _ = rows(judged(E07=missing | {"hypotheses": []}))
-    assert found[3][2] == "-"
+    shown, _ = rows(judged(E07=missing))
+    assert shown[3][2:4] == ["72.54 (10 epochs in the place of 50)", "75"]
+    shown, _ = rows(judged(E07=missing | {"hypotheses": []}))
+    assert shown[3][2] == "-"
 
 
 def test_a_command_is_listed_once():
@@ -51,10 +51,10 @@ def test_a_command_is_listed_once():
 
 
 def test_the_note_of_a_config_has_each_command_once_and_its_results_below_it():
-    found = overview.note(
+    shown = overview.note(
         judged(E07={"command": "main --config=cifar10"}), claims.read(), "classifiers"
     )
-    lines = found.splitlines()
+    lines = shown.splitlines()
     assert [line.strip() for line in lines if "main" in line] == [
         "main --config=depth", "main --config=cifar10"
     ]  # fmt: skip
