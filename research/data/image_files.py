@@ -124,6 +124,12 @@ def photograph_size(source: str | Path | bytes, *, name: str = "") -> tuple[int,
         return (height, width) if orientation in _ON_ITS_SIDE else (width, height)
 
 
+def pixel_count(source: str | Path | bytes, *, name: str = "") -> int:
+    """How many pixels a picture has, from its header alone.  Raises as `read_photograph`."""
+    with _opened(source, PHOTOGRAPHS, name, _EXPECTED) as (image, _):
+        return image.width * image.height
+
+
 @contextlib.contextmanager
 def _opened(
     source: str | Path | bytes, formats: Sequence[str], name: str, expected: str

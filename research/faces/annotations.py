@@ -293,7 +293,7 @@ def _take(parsed: _Parsed, path: str, image: str, found: _Found) -> None:
         if raw not in LABELS and not thing.fault:
             box, what = (
                 None,
-                "unknown label; expected one of LABELS in research/data/annotations.py",
+                "unknown label; expected one of LABELS in research/faces/annotations.py",
             )
         if what:
             found.problem(path, f"{where}: {what}", "cut to the picture" if box else _LEFT_OUT)

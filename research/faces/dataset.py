@@ -39,6 +39,7 @@ from research.data import cache
 from research.data.lazy_images import LazyImages
 from research.data.provenance import DataError
 from research.faces import annotations, crops, ingest, splits
+from research.runtime import progress
 from research.structs import Dataset, Face, Problem
 
 VERSION = "2.0.0"
@@ -230,7 +231,7 @@ def _make(
         shutil.rmtree(incomplete, ignore_errors=True)  # of a process that was killed
         incomplete.mkdir(parents=True)
         try:
-            _write(plan, incomplete, key, say)
+            _write(plan, incomplete, key)
             os.replace(incomplete, home / key / VERSION)
         except RuntimeError as error:  # which is what array_record makes of a full disk
             raise OSError(" ".join(str(error).split())) from error
@@ -238,7 +239,7 @@ def _make(
             shutil.rmtree(incomplete, ignore_errors=True)
 
 
-def _write(plan: Plan, folder: Path, key: str, say: Callable[[str], None]) -> None:
+def _write(plan: Plan, folder: Path, key: str) -> None:
     """Write the records of all splits, in the order of the plan, and the files beside them."""
     size = plan.request.cut.size
     features = tfds.features.FeaturesDict(
@@ -274,17 +275,17 @@ def _write(plan: Plan, folder: Path, key: str, say: Callable[[str], None]) -> No
     # TFDS has no splits without examples.
     writer.initialize_splits([split for split in splits.SPLITS if plan.places[split]])
     total = sum(map(len, plan.places.values()))
-    progress = ingest.Progress("writing", "faces", total, say)
-    for split in splits.SPLITS:
-        digest = hashlib.sha256()
-        examples = _examples(plan, split)
-        # A few at a time: the writer renews the description of the data set with every call.
-        while some := list(itertools.islice(examples, _AT_ONCE)):
-            for example in some:
-                digest.update(_digested(example.png, example.face.label))
-            writer.add_examples({split: [_record(example) for example in some]})
-            progress.add(len(some))
-        _ = (folder / f"{split}.sha256").write_text(digest.hexdigest())
+    with progress.bar(None, "writing", total=total, unit="faces") as bar:
+        for split in splits.SPLITS:
+            digest = hashlib.sha256()
+            examples = _examples(plan, split)
+            # A few at a time: the writer renews the description of the data set with every call.
+            while some := list(itertools.islice(examples, _AT_ONCE)):
+                for example in some:
+                    digest.update(_digested(example.png, example.face.label))
+                writer.add_examples({split: [_record(example) for example in some]})
+                _ = bar.update(len(some))
+            _ = (folder / f"{split}.sha256").write_text(digest.hexdigest())
     writer.close_all()
 
 
@@ -473,7 +474,7 @@ def _read_split(
             # Another process may have made them meanwhile; what was wrong has been said.
             found = _decoded_split(builder, folder, split, digest, lambda line: None)
             if found is None:
-                _decode_split(builder, folder, split, digest, say)
+                _decode_split(builder, folder, split, digest)
                 found = _decoded_split(builder, folder, split, digest, say)
     if found is None:
         raise _damaged(folder, f"the pixels of {split} are not what was written")
@@ -520,16 +521,14 @@ def _sizes(builder: Any, folder: Path, split: str) -> list[int]:
         raise _damaged(folder, error) from error
 
 
-def _decode_split(
-    builder: Any, folder: Path, split: str, digest: str, say: Callable[[str], None]
-) -> None:
+def _decode_split(builder: Any, folder: Path, split: str, digest: str) -> None:
     """Write the pixels of a split, and after them the table that says that they are there."""
     names = builder.info.features["label"].names
     found, pixels = hashlib.sha256(), hashlib.sha256()
     tables: dict[str, list[Any]] = {"labels": [], "sources": [], "photos": [], "synthetic": []}
     temporary = folder / f".{split}.tmp"
     with ingest.writing(folder), temporary.open("wb") as file:
-        for example, image in _decoded(builder, folder, split, say):
+        for example, image in _decoded(builder, folder, split):
             found.update(_digested(example["image"], names[example["label"]]))
             pixels.update(image.data)
             _ = file.write(image.data)
@@ -557,22 +556,22 @@ def _decode_split(
         os.replace(folder / f".{split}.npz.tmp", folder / f"{split}.npz")
 
 
-def _decoded(
-    builder: Any, folder: Path, split: str, say: Callable[[str], None]
-) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+def _decoded(builder: Any, folder: Path, split: str) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
     """The records of a split with their pixels [S, S, 3] uint8."""
     if split not in builder.info.splits:
         return
     try:
         skip = {"image": tfds.decode.SkipDecoding()}
         source: Any = builder.as_data_source(split, decoders=skip)
-        progress = ingest.Progress(f"decoding {split} (once)", "faces", len(source), say)
-        with ThreadPoolExecutor(ingest.cores()) as pool:
+        with (
+            progress.bar(None, f"decoding {split} (once)", total=len(source), unit="faces") as bar,
+            ThreadPoolExecutor(ingest.cores()) as pool,
+        ):
             for start in range(0, len(source), _AT_ONCE):
                 part = source.__getitems__(range(start, min(start + _AT_ONCE, len(source))))
                 images = pool.map(lambda example: ingest.decode(example["image"]), part)
                 yield from zip(part, images, strict=True)
-                progress.add(len(part))
+                _ = bar.update(len(part))
     except Exception as error:  # damage surfaces as any type, from three libraries
         raise _damaged(folder, error) from error
 

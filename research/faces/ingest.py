@@ -14,10 +14,8 @@ import dataclasses
 import hashlib
 import io
 import json
-import math
 import os
 import threading
-import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,6 +31,7 @@ from PIL import Image
 from research.data import image_files
 from research.data.provenance import DataError
 from research.faces import crops, splits
+from research.runtime import progress
 from research.structs import Box, Face, Problem
 
 T = TypeVar("T")
@@ -43,7 +42,6 @@ _PHOTOS_PER_CHUNK, _FACES_PER_CHUNK = 16, 256
 # Photographs in memory that wait for the detector, and their pixels; as many are being read.
 _AT_ONCE, _AT_ONCE_PX = 4, 32_000_000
 _ROOM_PX = 32_000_000  # being decoded or cut at a time, 10 to 20 bytes for each
-_SAY_EVERY_S = 5.0
 _FORMAT = "2"  # another one where the same faces shall give other chunk files
 
 
@@ -81,31 +79,6 @@ class Chunk(NamedTuple):
     lost: int
 
 
-class Progress:
-    """Says now and then how far a work is, and how long the rest will take.
-
-    doing: as "cutting faces out".  total: of `things`.  done: how many of them need no work.
-    """
-
-    def __init__(
-        self, doing: str, things: str, total: int, say: Callable[[str], None], done: int = 0
-    ) -> None:
-        self._doing, self._things, self._total, self._say = doing, things, total, say
-        self._done = self._first = done
-        self._began = self._said = time.monotonic()
-
-    def add(self, count: int) -> None:
-        """So many more are done."""
-        self._done += count
-        now = time.monotonic()
-        if now - self._said > _SAY_EVERY_S:
-            self._said = now
-            each = (now - self._began) / (self._done - self._first)
-            left = each * (self._total - self._done)
-            of = f"{self._done:,} of {self._total:,} {self._things}"
-            self._say(f"{self._doing}: {of}, about {left:.0f} s left")
-
-
 def ingest(
     faces: Sequence[Face],
     cut: Cut,
@@ -128,15 +101,19 @@ def ingest(
     done = sum(len(group) for group, is_made in zip(chunks, made, strict=True) if is_made)
     if done:
         say(f"faces of {done:,} of {len(by_photo):,} photographs are cut out already, going on")
-    progress = Progress("cutting faces out", "photographs", len(by_photo), say, done)
-    with ThreadPoolExecutor(cores()) as pool:
+    with (
+        progress.bar(
+            None, "cutting faces out", total=len(by_photo), done=done, unit="photographs"
+        ) as bar,
+        ThreadPoolExecutor(cores()) as pool,
+    ):
         for group, path, is_made in zip(chunks, paths, made, strict=True):
             if not is_made:
                 found = _find_all if group[0][0].box is None else _cut_all
                 chunk = found(group, cut, pool, find_faces)
                 with writing(work):
                     _write(path, chunk)
-                progress.add(len(group))
+                _ = bar.update(len(group))
     return paths
 
 
@@ -223,7 +200,7 @@ def read_photo(path: str) -> np.ndarray | Problem:
 def _pixels(path: str) -> int:
     """How many a photograph has; 0 if that cannot be told, which reading it will say."""
     try:
-        return math.prod(image_files.photograph_size(path))
+        return image_files.pixel_count(path)
     except DataError:
         return 0
 

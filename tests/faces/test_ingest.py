@@ -325,20 +325,6 @@ def test_a_full_disk_is_one_line_and_the_next_start_goes_on(folder: Path, tmp_pa
         ingest.ingest(boxed(folder), CUT, tmp_path / "file" / "work", None, no_words)
 
 
-def test_progress_is_said_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, said = [100.0], []
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    progress = ingest.Progress("cutting", "photographs", 5_000, said.append, done=1_000)
-    for seconds in (4.0, 2.0, 4.0, 2.0):
-        clock[0] += seconds
-        progress.add(500)
-    # After 6 s there are 1,000 of 4,000; after 12 s 2,000 of them.
-    assert said == [
-        "cutting: 2,000 of 5,000 photographs, about 18 s left",
-        "cutting: 3,000 of 5,000 photographs, about 12 s left",
-    ]
-
-
 @given(st.integers(0, 2**32 - 1), st.integers(1, 20))
 def test_an_encoded_face_is_decoded_to_itself(seed: int, size: int) -> None:
     face = np.random.default_rng(seed).integers(0, 256, (size, size, 3), np.uint8)
