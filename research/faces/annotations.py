@@ -20,6 +20,7 @@ numbers by a strict pattern, and an image is only one that was found by listing 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -163,13 +164,19 @@ def duplicates(paths: Iterable[str]) -> dict[str, str]:
         first: dict[bytes, str] = {}
         for path in group if len(group) > 1 else ():
             try:
-                with open(path, "rb") as file:
-                    digest = hashlib.file_digest(file, "sha256").digest()
+                digest = _sha256(path, os.stat(path).st_mtime_ns)
             except OSError:
                 continue
             if first.setdefault(digest, path) != path:
                 same[path] = first[digest]
     return same
+
+
+@functools.cache  # a layout is compared with itself, then all layouts with one another
+def _sha256(path: str, modified_ns: int) -> bytes:
+    del modified_ns  # part of the key: a file that has changed is read again
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 class _Object(NamedTuple):
