@@ -7,7 +7,7 @@ the batches of a piece are read from the disk while the piece before it is compu
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import partial, reduce
 
 import flax.linen as nn
 import flax.struct
@@ -93,6 +93,84 @@ def make_steps(
     return steps
 
 
+def make_test(model: nn.Module, loop: Loop) -> Callable[..., Metrics]:
+    """test(state, seed, number, data, count): sums over the first `count` examples of `data`.
+
+    count: [] int32, or None for all.  Of no examples for a seed that has stopped.
+    """
+
+    def test(state: PyTree, _: Array, number: Array, data: Dataset, count: Array | None) -> Metrics:
+        def run() -> Metrics:
+            size = loop.eval_batch_size
+            return evaluate.evaluate(
+                model, state.params, data, batch_size=size, floor=loop.floor, count=count
+            )
+
+        if loop.patience == 0:
+            return run()
+        active = early_stopping.is_active(state.kept, number, loop.patience)
+        return jax.lax.cond(active, run, metrics.zero)
+
+    return test
+
+
+def make_summary(loop: Loop) -> Callable[..., tuple[BestState | None, EpochResult]]:
+    """summary((state, output, tested), seed, number): the best epoch so far, and the result.
+
+    state: after the epoch.  output: of all its steps, [T, ...].  tested: sums over the test set.
+    The best epoch is None if `loop` does not track it.
+    """
+
+    def summary(
+        ended: tuple[PyTree, StepOutput, Metrics], _: Array, number: Array
+    ) -> tuple[BestState | None, EpochResult]:
+        state, output, tested = ended
+        finite = jnp.isfinite(output.metrics.loss_sum)
+        result = EpochResult(
+            train=metrics.total(output.metrics),
+            test=tested,
+            probe=probes.over_epoch(output.probe),
+            bad_step=jnp.where(jnp.all(finite), -1, jnp.argmin(finite)).astype(jnp.int32),
+            trained=tested.count > 0,
+        )
+        if not loop.tracks_best:
+            return None, result
+        return early_stopping.update(state.kept, state.params, tested, number), result
+
+    return summary
+
+
+def place_pieces(
+    order: tuple[np.ndarray, np.ndarray], train: Dataset, size: int, mesh: jax.sharding.Mesh
+) -> Iterator[PyTree]:
+    """The batches of every piece of an epoch, on the devices, as `make_steps` takes them.
+
+    order: indices and mask [S, T, B].  Resident images: (indices, mask) of `size` batches; streamed
+    images: a Batch of them, read while the piece before it is computed.
+    """
+    count = order[0].shape[1]
+    # All pieces have one shape, so that one program is compiled; those steps of the last one that
+    # are beyond the epoch are masked as a whole, and change nothing.
+    filled = ((0, 0), (0, -count % size), (0, 0))
+    indices, mask = (sharding.fill_batches(np.pad(part, filled), mesh) for part in order)
+    shape = (len(indices), size, indices.shape[2])
+    own = sharding.own_batches(shape, mesh)
+    pieces = [
+        tuple(part[:, first : first + size][own] for part in (indices, mask))
+        for first in range(0, count, size)
+    ]
+    batches: Iterable[PyTree] = pieces
+    if evaluate.is_streamed(train.images):
+        labels = np.asarray(train.labels)
+        images = read_ahead(train.images, [indices for indices, _ in pieces])
+        batches = (
+            Batch(read, labels[indices], mask)
+            for read, (indices, mask) in zip(images, pieces, strict=True)
+        )
+    for each in batches:
+        yield sharding.place_batches(each, shape, mesh)
+
+
 def make_epoch(
     model: nn.Module,
     tx: optax.GradientTransformation,
@@ -112,98 +190,42 @@ def make_epoch(
     and the memory that both take does not depend on their number.
     batched: as in `sharding.over_seeds`.
     """
-    over_seeds = partial(
-        sharding.over_seeds, mesh=mesh, batched=batched, convolutions=loop.convolutions
-    )
-    seed_array = sharding.place_seeds(np.asarray(seeds, np.uint32), mesh)
     examples, streamed = len(train.images), evaluate.is_streamed(train.images)
+    seed_array = sharding.place_seeds(np.asarray(seeds, np.uint32), mesh)
     count = batching.steps_per_epoch(examples, loop.batch_size)
     most = loop.steps_per_dispatch or count
-    if streamed:  # what is read at once is shared by the seeds, and each process reads its part
+    if streamed:  # what is read at once is of all seeds, and every process reads its part
         images = evaluate.images_in_memory(train.images) * distributed.process_count()
         most = max(1, min(most, images // (len(seed_array) * loop.batch_size)))
     size = batching.even_pieces(count, most)
     resident, resident_test = (
-        None if streamed else evaluate.place_images(part, mesh) for part in (train, test)
+        None if streamed else evaluate.place_images(data, mesh) for data in (train, test)
     )
 
+    over_seeds = partial(
+        sharding.over_seeds, mesh=mesh, batched=batched, convolutions=loop.convolutions
+    )
     order = over_seeds(lambda _, seed, number: epoch_order(seed, number, examples, loop.batch_size))
     steps = over_seeds(make_steps(model, tx, loop))
-
-    @over_seeds
-    def test_piece(
-        state: PyTree, _: Array, number: Array, data: Dataset, valid: Array | None
-    ) -> Metrics:
-        def run() -> Metrics:
-            return evaluate.evaluate(
-                *(model, state.params, data),
-                batch_size=loop.eval_batch_size,
-                floor=loop.floor,
-                count=valid,
-            )
-
-        if loop.patience == 0:
-            return run()
-        active = early_stopping.is_active(state.kept, number, loop.patience)
-        return jax.lax.cond(active, run, metrics.zero)
-
-    @over_seeds
-    def close(
-        ended: tuple[PyTree, StepOutput, Metrics], _: Array, number: Array
-    ) -> tuple[BestState | None, EpochResult]:
-        state, output, tested = ended
-        finite = jnp.isfinite(output.metrics.loss_sum)
-        result = EpochResult(
-            train=metrics.total(output.metrics),
-            test=tested,
-            probe=probes.over_epoch(output.probe),
-            bad_step=jnp.where(jnp.all(finite), -1, jnp.argmin(finite)).astype(jnp.int32),
-            trained=tested.count > 0,
-        )
-        if not loop.tracks_best:
-            return None, result
-        return early_stopping.update(state.kept, state.params, tested, number), result
-
-    def pieces(number: np.int32) -> Iterator[PyTree]:
-        """The batches of every piece, [S, size, B, ...] on the devices, as `make_steps` says."""
-        indices, mask = sharding.fetch(order(seed_array, seed_array, number))
-        filled = ((0, 0), (0, -count % size), (0, 0))  # by masked steps, which change nothing
-        indices, mask = (
-            sharding.fill_batches(np.pad(part, filled), mesh) for part in (indices, mask)
-        )
-        shape = (len(indices), size, indices.shape[2])
-        own = sharding.own_batches(shape, mesh)
-        parts = [
-            tuple(part[:, first : first + size][own] for part in (indices, mask))
-            for first in range(0, count, size)
-        ]
-        batches: Iterable[PyTree] = parts
-        if streamed:
-            labels = np.asarray(train.labels)
-            images = read_ahead(train.images, [indices for indices, _ in parts])
-            batches = (
-                Batch(read, labels[indices], mask)
-                for read, (indices, mask) in zip(images, parts, strict=True)
-            )
-        for each in batches:
-            yield sharding.place_batches(each, shape, mesh)
+    test_piece = over_seeds(make_test(model, loop))
+    summary = over_seeds(make_summary(loop))
 
     def epoch(states: PyTree, number: int, on_steps: OnSteps) -> tuple[PyTree, EpochResult]:
         at, outputs = np.int32(number), list[StepOutput]()
-        for i, batches in enumerate(pieces(at)):
+        orders = sharding.fetch(order(seed_array, seed_array, at))
+        for i, batches in enumerate(place_pieces(orders, train, size, mesh)):
             states, output = steps(states, (seed_array, batches), at, resident)
             outputs.append(jax.block_until_ready(output))
             on_steps(number, min((i + 1) * size, count), count)
         output = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, 1)[:, :count], *outputs)
-        if streamed:
-            tested = [
-                test_piece(states, seed_array, at, data, valid)
-                for data, valid in evaluate.read_pieces(test, loop.eval_batch_size, mesh)
-            ]
-            tested = jax.tree.map(lambda *parts: sum(parts[1:], parts[0]), *tested)
-        else:
-            tested = test_piece(states, seed_array, at, resident_test, None)
-        best, result = close((states, output, tested), seed_array, at)
+        test_pieces = (
+            evaluate.read_pieces(test, loop.eval_batch_size, mesh)
+            if streamed
+            else [(resident_test, None)]
+        )
+        tested = [test_piece(states, seed_array, at, *piece) for piece in test_pieces]
+        tested = jax.tree.map(lambda *sums: reduce(jnp.add, sums), *tested)
+        best, result = summary((states, output, tested), seed_array, at)
         return states if best is None else states.replace(kept=best), result
 
     return epoch
