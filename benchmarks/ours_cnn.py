@@ -107,7 +107,7 @@ def make_turn(
 
 
 def count_parameters(params: PyTree) -> int:
-    """How many numbers a net is made of."""
+    """The number of parameters of a net."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 

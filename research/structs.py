@@ -1,4 +1,4 @@
-"""Names for the things that travel between the floors of the house.
+"""Types that are passed between the rooms: data sets, batches, states, metrics, errors.
 
 Shape letters: N samples, B batch, T steps of an epoch, E epochs, S seeds, L layers, H W C image,
 K classes.
@@ -83,7 +83,10 @@ class TrainState:
 
 @flax.struct.dataclass
 class EarlyStoppingState(TrainState):
-    """The state of a training that stops early or keeps its best net."""
+    """The state of a training that stops early or keeps its best net.
+
+    kept: its best epoch; checkpoints store it under this name.
+    """
 
     kept: BestState
 

@@ -1,4 +1,4 @@
-"""Classifiers of images: trained, saved, restored, and judged by more than one number.
+"""Classifiers of images: training, saving, restoring, and evaluation by more than accuracy.
 
 Report, Exercise 2, first half: the CNNs on MNIST and CIFAR-10 that the adversarial noise is made
 against.
@@ -39,15 +39,15 @@ _OWN_KEYS = (
 
 
 def run(config: Config, workdir: Path) -> dict[str, Any]:
-    """Train the net of `config` in `workdir` and judge it, or go on where a killed run stopped.
+    """Train and evaluate the net of `config` in `workdir`, or go on where a killed run stopped.
 
-    With mode "evaluate", judge the net that `workdir` holds on the data of `config`.
+    With mode "evaluate", evaluate the net that `workdir` holds on the data of `config`.
     Returns the content of summary.json.  Raises UserError for a config, a data set or a directory
     that cannot be used, and for a loss that is not finite.
     """
     check(config)
     if config.mode == "evaluate":
-        return _evaluate(config, workdir)
+        return _evaluate_run(config, workdir)
     train_set, test_set, source = trainer.load(
         config, config.dataset, download=config.data.download, workdir=workdir
     )
@@ -62,12 +62,12 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
             trainer.say(f"{config.name}: all {config.epochs} epochs are done already")
             return finished
         states = trainer.train_net(task, config, workdir, train_set, test_set)
-        judged = _judge(task, states.params, config, test_set, workdir, source)
+        evaluation = _evaluate(task, states.params, config, test_set, workdir, source)
         rows = run_directory.rows(workdir)
 
         def draw() -> Mapping[str, Any]:
-            told = _caption(config, source)
-            curves = draw_net_curves(rows, label=task.name, title=task.name, caption=told)
+            caption = _caption(config, source)
+            curves = draw_net_curves(rows, label=task.name, title=task.name, caption=caption)
             return {"learning_curves": curves}
 
         run_directory.save_figures(workdir, draw)
@@ -77,7 +77,7 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
             "seeds": list(trainer.seeds_of(config)),
             **trainer.costs_of(rows),
             "parameters": trainer.parameter_count(states.params, config.seeds),
-            **judged,
+            **evaluation,
             "data": versions["data"],
             "device": versions["device"],
         }
@@ -197,8 +197,8 @@ def make_model(config: Config, classes: int) -> nn.Module:
     raise UserError(f"net: {config.net!r} is not one of cnn, resnet")
 
 
-def _evaluate(config: Config, workdir: Path) -> dict[str, Any]:
-    """Judge the net in `workdir` on the test images of the data that `config` names."""
+def _evaluate_run(config: Config, workdir: Path) -> dict[str, Any]:
+    """Evaluate the net in `workdir` on the test images of the data that `config` names."""
     if run_directory.read_json(workdir / "config.json") is None:
         raise UserError(
             f"{workdir} holds no run to evaluate; train one with the same command without "
@@ -213,14 +213,15 @@ def _evaluate(config: Config, workdir: Path) -> dict[str, Any]:
     with run_directory.locked(workdir):
         epoch, states = trainer.restore(task, config.seeds, workdir, train_set)
         if epoch < config.epochs:
-            trainer.say(f"{workdir} is at epoch {epoch} of {config.epochs}; judging that")
-        into = workdir / "evaluations" / _slug(source)
+            trainer.say(f"{workdir} is at epoch {epoch} of {config.epochs}; evaluating that")
+        name = re.sub(r"[^a-z0-9]+", "-", source.name.lower()).strip("-")
+        into = workdir / "evaluations" / f"{name}-{source.sha256[:8]}"
         files.make_folder(into)
         summary = {
             "net": task.name,
             "epoch": epoch,
             "seeds": list(trainer.seeds_of(config)),
-            **_judge(task, states.params, config, test_set, into, source),
+            **_evaluate(task, states.params, config, test_set, into, source),
             "data": trainer.describe_data(source),
             "device": run_directory.describe_device(),
         }
@@ -229,7 +230,7 @@ def _evaluate(config: Config, workdir: Path) -> dict[str, Any]:
         return summary
 
 
-def _judge(
+def _evaluate(
     task: trainer.Task,
     params: PyTree,
     config: Config,
@@ -242,13 +243,13 @@ def _judge(
     labels = np.asarray(test_set.labels)
     run_directory.write_arrays(into / "predictions.npz", {"logits": logits, "labels": labels})
     names = datasets.CLASSES[config.dataset]
-    judged = [scores.summary(each, labels, names) for each in logits]
+    results = [scores.summary(each, labels, names) for each in logits]
     caption = _caption(config, source)
     run_directory.save_figures(into, lambda: _draw(task.name, logits, test_set, names, caption))
-    accuracies = trainer.plain(np.array([each["accuracy"] for each in judged]))
+    accuracies = trainer.plain(np.array([each["accuracy"] for each in results]))
     return {
         "test_accuracy": accuracies,
-        "test": judged,
+        "test": results,
         "headline": f"{task.name}: test accuracy {trainer.spread(accuracies, len(labels))}",
     }
 
@@ -302,8 +303,3 @@ def _caption(config: Config, source: datasets.Source) -> str:
         f"{source.caption()}. {config.optimizer} {config.learning_rate:g}, batches of "
         f"{config.batch_size}, {config.epochs} epochs{against}"
     )
-
-
-def _slug(source: datasets.Source) -> str:
-    """Directory name of an evaluation: the data set and its checksum."""
-    return f"{re.sub(r'[^a-z0-9]+', '-', source.name.lower()).strip('-')}-{source.sha256[:8]}"

@@ -1,4 +1,4 @@
-"""The depth study: which activation lets the gradient through 5, 20 or 40 layers?
+"""The depth study: activations that let the gradient through 5, 20 or 40 layers, or do not.
 
 Report, Exercise 1: accuracies (Parts B and D), gradient maxima of every layer (Part C, figures 1-3
 and 5) and learning curves (figure 4).
@@ -77,8 +77,27 @@ def describe(config: Config) -> str:
         trainer.say("the run itself would try to download the full set first")
     lines = [json.dumps(json.loads(config.to_json_best_effort()), indent=2)]
     lines += [f"data: {source.caption()}"]
+    tx = optim.make_optimizer(config.learning_rate)
+    steps = batching.steps_per_epoch(len(train_set.images), config.batch_size)
+    statistics = len(probes.STATISTICS) if config.probe else 0
+    epochs = config.epochs + config.probe  # the initial net is probed over an epoch of its own
+    data_bytes = train_set.images.nbytes + test_set.images.nbytes
     for net in config.nets:
-        lines += ["", net, *_describe_net(config, net, train_set, test_set)]
+        model = make_model(config, net)
+        state = jax.eval_shape(lambda model=model: init_state(model, tx, 0, train_set.images[:1]))
+        kernels = {name: state.params[name]["kernel"].shape for name in model.layer_names}
+        flops = costs.flops_per_image(kernels) * len(train_set.images) * epochs * config.seeds
+        net_bytes = costs.training_bytes(kernels, config.batch_size, steps, statistics)
+        memory = data_bytes + net_bytes * config.seeds
+        lines += [
+            "",
+            net,
+            *costs.layer_table(kernels),
+            f"{steps:,} steps an epoch, {steps * config.epochs:,} in all; about {flops:.3g} FLOPs "
+            f"for {config.seeds} seed(s)",
+            f"about {memory / 2**20:.0f} MiB of arrays on the device, {data_bytes / 2**20:.0f} MiB "
+            "of them the data set",
+        ]
     return "\n".join(lines)
 
 
@@ -109,24 +128,6 @@ def net_config(config: Config, net: str) -> Config:
     return single
 
 
-def _run_net(
-    config: Config,
-    workdir: Path,
-    train_set: Dataset,
-    test_set: Dataset,
-    versions: Mapping[str, Any],
-) -> dict[str, Any]:
-    (net,) = config.nets
-    with run_directory.locked(workdir):
-        finished = run_directory.finished_summary(workdir)
-        run_directory.begin(workdir, config, versions, resuming=finished is None)
-        if finished is not None:
-            trainer.say(f"{net}: all {config.epochs} epochs are done already")
-            return finished
-        _ = trainer.train_net(make_task(config, 1), config, workdir, train_set, test_set)
-        return _finish(config, net, workdir, len(test_set.images), versions)
-
-
 def make_task(config: Config, _train_count: int) -> trainer.Task:
     """The one net of a config, its optimiser, and how it is trained.
 
@@ -144,32 +145,46 @@ def make_task(config: Config, _train_count: int) -> trainer.Task:
     return trainer.Task(net, model, optim.make_optimizer(config.learning_rate), loop)
 
 
-def _finish(
-    config: Config, net: str, workdir: Path, test_count: int, versions: Mapping[str, Any]
+def _run_net(
+    config: Config,
+    workdir: Path,
+    train_set: Dataset,
+    test_set: Dataset,
+    versions: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Draw the figures of one net and write its summary."""
-    rows = run_directory.rows(workdir)
-
-    def draw() -> Mapping[str, Any]:
+    """Train the one net of `config`, draw its figures, and write its summary."""
+    (net,) = config.nets
+    with run_directory.locked(workdir):
+        finished = run_directory.finished_summary(workdir)
+        run_directory.begin(workdir, config, versions, resuming=finished is None)
+        if finished is not None:
+            trainer.say(f"{net}: all {config.epochs} epochs are done already")
+            return finished
+        task = make_task(config, len(train_set.images))
+        _ = trainer.train_net(task, config, workdir, train_set, test_set)
+        rows = run_directory.rows(workdir)
         caption = _caption(config, versions["data"]["caption"])
-        drawn = {"learning_curves": draw_learning_curves({net: rows}, title=net, caption=caption)}
-        if gradients := run_directory.gradients(workdir):
-            drawn["gradients"] = draw_net_gradients(gradients, label=net, caption=caption)
-        return drawn
 
-    run_directory.save_figures(workdir, draw)
-    last = rows[-1]
-    summary = {
-        "net": net,
-        **last,
-        "seeds": list(trainer.seeds_of(config)),
-        **trainer.costs_of(rows),
-        "data": versions["data"],
-        "device": versions["device"],
-        "headline": f"{net}: test accuracy {trainer.spread(last['test_accuracy'], test_count)}",
-    }
-    run_directory.write_json(workdir / "summary.json", summary)
-    return summary
+        def draw() -> Mapping[str, Any]:
+            curves = draw_learning_curves({net: rows}, title=net, caption=caption)
+            drawn = {"learning_curves": curves}
+            if gradients := run_directory.gradients(workdir):
+                drawn["gradients"] = draw_net_gradients(gradients, label=net, caption=caption)
+            return drawn
+
+        run_directory.save_figures(workdir, draw)
+        accuracy = trainer.spread(rows[-1]["test_accuracy"], len(test_set.images))
+        summary = {
+            "net": net,
+            **rows[-1],
+            "seeds": list(trainer.seeds_of(config)),
+            **trainer.costs_of(rows),
+            "data": versions["data"],
+            "device": versions["device"],
+            "headline": f"{net}: test accuracy {accuracy}",
+        }
+        run_directory.write_json(workdir / "summary.json", summary)
+        return summary
 
 
 def _draw_study(workdir: Path, rows: Mapping[str, Any], caption: str) -> Mapping[str, Any]:
@@ -226,26 +241,3 @@ def make_probe(model: MLP) -> Probe:
         return probes.layer_statistics(gradients, by_layer, model.layer_names)
 
     return probe
-
-
-def _describe_net(config: Config, net: str, train_set: Dataset, test_set: Dataset) -> list[str]:
-    model = make_model(config, net)
-    tx = optim.make_optimizer(config.learning_rate)
-    state = jax.eval_shape(
-        lambda seed: init_state(model, tx, seed, train_set.images[:1]),
-        np.zeros((), np.uint32),
-    )
-    kernels = {name: state.params[name]["kernel"].shape for name in model.layer_names}
-    steps = batching.steps_per_epoch(len(train_set.images), config.batch_size)
-    statistics = len(probes.STATISTICS) if config.probe else 0
-    epochs = config.epochs + config.probe  # the initial net is probed over an epoch of its own
-    flops = costs.flops_per_image(kernels) * len(train_set.images) * epochs * config.seeds
-    data_bytes = train_set.images.nbytes + test_set.images.nbytes
-    net_bytes = costs.training_bytes(kernels, config.batch_size, steps, statistics) * config.seeds
-    return [
-        *costs.layer_table(kernels),
-        f"{steps:,} steps an epoch, {steps * config.epochs:,} in all; about {flops:.3g} FLOPs for "
-        f"{config.seeds} seed(s)",
-        f"about {(data_bytes + net_bytes) / 2**20:.0f} MiB of arrays on the device, "
-        f"{data_bytes / 2**20:.0f} MiB of them the data set",
-    ]

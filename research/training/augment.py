@@ -1,4 +1,4 @@
-"""Random changes of training images that leave their class as it is; uint8 in, uint8 out."""
+"""Augmentation: random changes of training images that keep their class; uint8 in, uint8 out."""
 
 from collections.abc import Callable
 

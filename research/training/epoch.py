@@ -197,7 +197,7 @@ def make_epoch(
     if streamed:  # what is read at once is of all seeds, and every process reads its part
         images = evaluate.images_in_memory(train.images) * distributed.process_count()
         most = max(1, min(most, images // (len(seed_array) * loop.batch_size)))
-    size = batching.even_pieces(count, most)
+    size = batching.even_pieces(count, most)  # one shape, one program; see `place_pieces`
     resident, resident_test = (
         None if streamed else evaluate.place_images(data, mesh) for data in (train, test)
     )
@@ -210,6 +210,8 @@ def make_epoch(
     test_piece = over_seeds(make_test(model, loop))
     summary = over_seeds(make_summary(loop))
 
+    # The states are not donated to `steps`: one copy of them a piece is too little to be measured,
+    # and `fit` still holds those from before the epoch.
     def epoch(states: PyTree, number: int, on_steps: OnSteps) -> tuple[PyTree, EpochResult]:
         at, outputs = np.int32(number), list[StepOutput]()
         orders = sharding.fetch(order(seed_array, seed_array, at))

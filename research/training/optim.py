@@ -1,4 +1,4 @@
-"""From the numbers of a config to an optax transformation."""
+"""Optimisers: optax transformations from the numbers of a config, and Adam as Keras computes it."""
 
 from typing import NamedTuple
 

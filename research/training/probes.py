@@ -1,11 +1,13 @@
-"""What the gradients of every layer look like, measured inside the training step.
+"""Largest gradients of every layer, measured inside the training step.
 
 The report (Part C) plots a "max gradient" of every layer without saying which: absolute or signed,
-of the kernel or of kernel and bias, over the epoch or of its last batch. All readings are taken.
+of the kernel or of kernel and bias, over the epoch or of its last batch. All of them are recorded.
 
-Magnitudes are compared as integers: the bits of |x| order like |x|, so nothing underflows (no
-squares), a NaN comes out on top, and XLA on the CPU vectorises integer maxima where it does not
-vectorise those of floats.
+Floats are compared as integers. The bits of a float32, read as an int32 without the sign bit, order
+as |x| does; of negative numbers the other bits are flipped, so that the signed values order too.
+That is exact at any size, where squares would underflow; a NaN is larger than every number, so that
+it is seen and not passed over; and XLA on the CPU vectorises integer maxima, which it does not do
+with those of floats. `python -m benchmarks.probe` measures what all of it costs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +23,7 @@ from research.structs import Array, PyTree
 REDUCTIONS = ("max", "mean", "last")
 STATISTICS = ("kernel_abs", "kernel_signed", "layer_abs", "layer_signed", "signal_abs")
 
-_MAGNITUDE = np.int32(0x7FFFFFFF)
+_MAGNITUDE = np.int32(0x7FFFFFFF)  # all bits but the sign
 
 
 def layer_statistics(
@@ -52,7 +54,8 @@ def layer_statistics(
 
 def largest(arrays: Sequence[Array]) -> jax.Array:
     """Largest |x| of each of L arrays [...] float32: [L] float32; NaN is larger than infinity."""
-    # One pass over each: folded before they are stacked, there is less to copy.
+    # Signals are [B, out]: folded to one row each before they are stacked, there is B times less to
+    # copy.  Magnitudes need one pass; `extremes` would take two for a smallest x that is not used.
     codes = [_bits(x) & _MAGNITUDE for x in arrays]
     rows = [_fold(c, 0)[0] if c.ndim > 1 else c for c in codes]
     return _float(_largest_codes(rows, lambda code: code))
@@ -90,26 +93,27 @@ def layer_of_first_nonfinite(outputs: Mapping[str, PyTree], layers: Sequence[str
 def _largest_codes(arrays: Sequence[Array], encode: Callable[[jax.Array], jax.Array]) -> jax.Array:
     """Largest int32 code of each of L arrays [...]: [L].
 
-    Arrays of one shape are stacked first, then encoded and reduced together, to keep the step
-    short of small operations.
+    Arrays of one shape are stacked first, then encoded and reduced together: a net of forty equal
+    layers has a few large operations, not hundreds of small ones whose start costs more than they.
     """
     by_shape: dict[tuple[int, ...], list[int]] = {}
     for position, array in enumerate(arrays):
         by_shape.setdefault(array.shape, []).append(position)
-    found: list[jax.Array] = []
+    maxima: list[jax.Array] = []
     for positions in by_shape.values():
         group = encode(jnp.stack([jnp.asarray(arrays[i]) for i in positions]))
         group = _fold(group, 1) if group.ndim > 2 and on_cpu() else group
-        found.append(jnp.max(group.reshape(len(positions), -1), axis=1))
-    return jnp.concatenate(found)[np.argsort(np.concatenate(list(by_shape.values())))]
+        maxima.append(jnp.max(group.reshape(len(positions), -1), axis=1))
+    return jnp.concatenate(maxima)[np.argsort(np.concatenate(list(by_shape.values())))]
 
 
 def _fold(codes: jax.Array, axis: int) -> jax.Array:
-    """Maximum over `axis`, kept with length 1: of its halves, until one row is left.
+    """Maximum over `axis`, kept with length 1: of its two halves, again, until one row is left.
 
-    An odd middle row is folded onto itself.  This is elementwise work, which XLA vectorises on the
-    CPU; a full reduction to a scalar it does not.  Elsewhere it would only make devices that share
-    a batch pass rows on.
+    An odd middle row is folded onto itself, which a maximum does not notice.  This is elementwise
+    work, which XLA vectorises on the CPU; a reduction of everything to a scalar it does not.  Other
+    devices reduce well by themselves, and where they share a batch the halves lie on different
+    ones: folding would only make them exchange rows.
     """
     rows = codes.shape[axis]
     while rows > 1:

@@ -1,4 +1,4 @@
-"""What a trained classifier is judged by, beyond one accuracy.
+"""Scores of a trained classifier beyond its accuracy.
 
 NumPy arrays in, numbers out, all of them computed in float64; probabilities are the softmax of the
 logits, and what is predicted is the first of the largest logits.
@@ -37,10 +37,12 @@ def confusion(predicted: ArrayLike, labels: ArrayLike, classes: int) -> np.ndarr
     Raises ValueError for other shapes or types, no examples, or a class out of range.
     """
     actual = _classes_of(labels, "labels", classes)
-    found = _classes_of(predicted, "predicted", classes)
-    if actual.shape != found.shape:
-        raise ValueError(f"expected as many labels as predictions, {found.size}, got {actual.size}")
-    counts = np.bincount(actual * classes + found, minlength=classes**2)
+    guessed = _classes_of(predicted, "predicted", classes)
+    if actual.shape != guessed.shape:
+        raise ValueError(
+            f"expected as many labels as predictions, {guessed.size}, got {actual.size}"
+        )
+    counts = np.bincount(actual * classes + guessed, minlength=classes**2)
     return counts.reshape(classes, classes).astype(np.int64)
 
 
@@ -191,13 +193,13 @@ def _logits_of(logits: ArrayLike) -> np.ndarray:
 
 def _classes_of(values: ArrayLike, name: str, classes: int) -> np.ndarray:
     """Checked classes [N] in int64."""
-    found = np.asarray(values)
-    if found.ndim != 1 or not found.size or not np.issubdtype(found.dtype, np.integer):
-        shape = list(found.shape)
-        raise ValueError(f"expected {name} [N] of integers, got {found.dtype} {shape}")
-    if found.min() < 0 or found.max() >= classes:
-        raise ValueError(f"expected {name} 0..{classes - 1}, got {found.min()}..{found.max()}")
-    return found.astype(np.int64)
+    array = np.asarray(values)
+    if array.ndim != 1 or not array.size or not np.issubdtype(array.dtype, np.integer):
+        shape = list(array.shape)
+        raise ValueError(f"expected {name} [N] of integers, got {array.dtype} {shape}")
+    if array.min() < 0 or array.max() >= classes:
+        raise ValueError(f"expected {name} 0..{classes - 1}, got {array.min()}..{array.max()}")
+    return array.astype(np.int64)
 
 
 def _pair(logits: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
