@@ -29,8 +29,9 @@ from configs import masks as configs
 from research.data import image_files
 from research.experiments import classifiers
 from research.faces import annotations, crops, dataset, drawing, ingest, splits
+from research.faces.annotations import Box, Face
 from research.runtime import sharding
-from research.structs import Box, Config, Face
+from research.structs import Config
 from research.training import augment, optim
 from research.training.fit import fit
 from research.training.step import Loop
@@ -66,7 +67,7 @@ def draw(folder: Path, faces: int, size: int) -> dict[str, Any]:
     }
     found = annotations.read_voc(folder / "voc").faces
     split_of = splits.split_by_image(found, val=settings["val"], test=settings["test"], seed=0)
-    trained = Counter(face.label for face in found if split_of[face.image] == "train")
+    trained = Counter(face.label for face in found if split_of[face.photograph.path] == "train")
     copies = faces - round(REAL * faces)
     settings["balance"] = (min(trained.values()) + copies) / max(trained.values())
     _ = (folder / "request.json").write_text(json.dumps(settings))
@@ -150,7 +151,7 @@ def _by_photo(faces: Sequence[Face]) -> list[list[Face]]:
     groups: dict[str, list[Face]] = {}
     for face in faces:
         if face.label in _PLAIN:
-            groups.setdefault(face.image, []).append(face)
+            groups.setdefault(face.photograph.path, []).append(face)
     return list(groups.values())
 
 
@@ -158,7 +159,7 @@ def _write_varied(
     root: Path, number: int, faces: Sequence[Face], generator: np.random.Generator
 ) -> None:
     """A photograph like that of `faces` in another size and light, mirrored or not."""
-    image = Image.fromarray(image_files.read_photograph(faces[0].image))
+    image = Image.fromarray(image_files.read_photograph(faces[0].photograph.path))
     scale = float(generator.uniform(0.75, 1.5))
     large = number % _LARGE_EVERY == _LARGE_EVERY - 1
     if large:

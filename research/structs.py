@@ -4,7 +4,6 @@ Shape letters: N samples, B batch, T steps of an epoch, E epochs, S seeds, L lay
 K classes.
 """
 
-import dataclasses
 from typing import Any
 
 import flax.struct
@@ -101,47 +100,3 @@ class Metrics:
     loss_sum: Array
     correct: Array
     count: Array
-
-
-@dataclasses.dataclass(frozen=True)
-class Box:
-    """A part of a picture, in whole pixels: columns left .. right - 1, rows top .. bottom - 1."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-    @property
-    def width(self) -> int:
-        """Columns."""
-        return self.right - self.left
-
-    @property
-    def height(self) -> int:
-        """Rows."""
-        return self.bottom - self.top
-
-
-@dataclasses.dataclass(frozen=True)
-class Face:
-    """One face of a photograph, as somebody has annotated it.
-
-    image: path of the photograph.  box: in the photograph as it is displayed (turned as its EXIF
-    entry says); None if there is one person in it whose face has still to be found.
-    label: its class.  source: the layout of the data set it comes from, as "voc".
-    """
-
-    image: str
-    box: Box | None
-    label: str
-    source: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """Something wrong in data of a user's: the file, what is wrong, and what was done about it."""
-
-    file: str
-    what: str
-    done: str

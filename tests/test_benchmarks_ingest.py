@@ -13,8 +13,9 @@ from PIL import Image
 from benchmarks import ingest, ours_ingest
 from research.data.image_files import photograph_size, read_photograph
 from research.faces import annotations, dataset
+from research.faces.annotations import Box, Face, Photograph
 from research.ledger import documents
-from research.structs import Box, Dataset, Face, Metrics
+from research.structs import Dataset, Metrics
 from research.training.epoch import EpochResult
 from research.training.step import Loop
 
@@ -91,11 +92,13 @@ def test_the_boxes_move_with_the_faces(
     for folder in ("images", "annotations"):
         (tmp_path / folder).mkdir()
     Image.fromarray(pixels).save(tmp_path / "base.png")
-    face = Face(f"{tmp_path}/base.png", Box(10, 20, 40, 50), "with_mask", "voc")
+    face = Face(
+        Photograph(f"{tmp_path}/base.png", 120, 90), Box(10, 20, 40, 50), "with_mask", "voc"
+    )
     generator = np.random.default_rng(number)
     ours_ingest._write_varied(tmp_path, number, [face], generator)
     (found,) = annotations.read_voc(tmp_path).faces
-    light = read_photograph(found.image).mean(axis=2)
+    light = read_photograph(found.photograph.path).mean(axis=2)
     box = found.box
     inside = light[box.top + 1 : box.bottom - 1, box.left + 1 : box.right - 1]
     assert inside.min() > 150 and (light.size > 110_000) == (number == 3)

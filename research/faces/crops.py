@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 from PIL.Image import Resampling
 
-from research.structs import Box
+from research.faces.annotations import Box
 
 MAX_TURN_DEG = 15.0
 BRIGHTNESS = (0.8, 1.2)

@@ -39,8 +39,9 @@ from research.data import cache
 from research.data.lazy_images import LazyImages
 from research.data.provenance import DataError
 from research.faces import annotations, crops, ingest, splits
+from research.faces.annotations import Face, Problem
 from research.runtime import progress
-from research.structs import Dataset, Face, Problem
+from research.structs import Dataset
 
 VERSION = "2.0.0"
 LABELS = ("with_mask", "without_mask", "incorrect")
@@ -103,21 +104,25 @@ class Masks(NamedTuple):
 
 
 class Example(NamedTuple):
-    """One record: a face as PNG, and where it comes from."""
+    """One record of the data set: a face and where its crop lies, in which row of which chunk.
 
-    png: bytes
+    copy: number of the varied copy of it that this is; -1 for the face itself.
+    """
+
+    chunk: int
+    row: int
+    copy: int
     face: Face
-    synthetic: bool
 
 
 class Plan(NamedTuple):
-    """Which faces, by their place in the chunks, make up the splits, copies last.
+    """The records of the data set, and everything else that is written.
 
-    places: {split: [(chunk, row, number of the copy or -1)]}.
+    examples: {split: its records in their order, copies last}.
     """
 
     chunks: Sequence[Path]
-    places: Mapping[str, Sequence[tuple[int, int, int]]]
+    examples: Mapping[str, Sequence[Example]]
     names: tuple[str, ...]
     request: Request
     about: Mapping[str, Any]
@@ -178,7 +183,7 @@ def _absolute(directory: str) -> str:
 
 def _files(directory: str) -> list[str]:
     """All files below a directory that `annotations` may look at: not hidden, links followed."""
-    found: list[str] = []
+    files: list[str] = []
     seen: set[str] = set()
     for folder, inside, names in os.walk(_absolute(directory), followlinks=True):
         if os.path.realpath(folder) in seen:  # a link may lead round in a circle
@@ -187,16 +192,16 @@ def _files(directory: str) -> list[str]:
         seen.add(os.path.realpath(folder))
         inside[:] = sorted(name for name in inside if not name.startswith("."))
         paths = (os.path.join(folder, name) for name in sorted(names) if not name.startswith("."))
-        found += [path for path in paths if os.path.exists(path)]  # a link may lead nowhere
-    return found
+        files += [path for path in paths if os.path.exists(path)]  # a link may lead nowhere
+    return files
 
 
 def _check_apart(directories: Iterable[str], home: Path) -> None:
     """Raises DataError if what is written would lie among the photographs, or they in there."""
-    ours = os.path.realpath(home)
+    prepared = os.path.realpath(home)
     for directory in directories:
-        theirs = os.path.realpath(directory)
-        if os.path.commonpath([ours, theirs]) in (ours, theirs):
+        photographs = os.path.realpath(directory)
+        if os.path.commonpath([prepared, photographs]) in (prepared, photographs):
             raise DataError(
                 f"{directory} is to hold photographs and {home} the prepared faces, but one is in "
                 "the other; name another directory with data.tfds_dir"
@@ -204,9 +209,9 @@ def _check_apart(directories: Iterable[str], home: Path) -> None:
 
 
 def _damaged(folder: Path, error: object) -> DataError:
-    said = f"{type(error).__name__}: {error}" if isinstance(error, Exception) else str(error)
+    reason = f"{type(error).__name__}: {error}" if isinstance(error, Exception) else str(error)
     return DataError(
-        f"{folder} cannot be read ({' '.join(said.split())}); delete it and the faces will be "
+        f"{folder} cannot be read ({' '.join(reason.split())}); delete it and the faces will be "
         "prepared again"
     )
 
@@ -219,13 +224,13 @@ def _make(
     find_faces: Callable[[], ingest.FindFaces],
     say: Callable[[str], None],
 ) -> None:
-    found, problems, counts = _annotated(request, say)
+    faces, problems, counts = _annotated(request, say)
     with ingest.writing(home):
         work.mkdir(parents=True, exist_ok=True)  # before anything that takes long
-    finder = find_faces() if any(face.box is None for face in found) else None
-    chunks = ingest.ingest(found, request.cut, work, finder, say)
+    finder = find_faces() if any(face.box is None for face in faces) else None
+    chunks = ingest.ingest(faces, request.cut, work, finder, say)
     plan = _plan(request, chunks, problems, counts)
-    say(f"writing {sum(map(len, plan.places.values())):,} faces to {home / key}")
+    say(f"writing {sum(map(len, plan.examples.values())):,} faces to {home / key}")
     incomplete = home / key / f".incomplete-{VERSION}"
     with ingest.writing(home / key):
         shutil.rmtree(incomplete, ignore_errors=True)  # of a process that was killed
@@ -273,32 +278,33 @@ def _write(plan: Plan, folder: Path, key: str) -> None:
     _write_csv(folder / NEAR, ("image", "other", "bits"), plan.near)
     _ = (folder / ABOUT).write_text(json.dumps(plan.about, indent=2))
     # TFDS has no splits without examples.
-    writer.initialize_splits([split for split in splits.SPLITS if plan.places[split]])
-    total = sum(map(len, plan.places.values()))
+    writer.initialize_splits([split for split in splits.SPLITS if plan.examples[split]])
+    total = sum(map(len, plan.examples.values()))
     with progress.bar(None, "writing", total=total, unit="faces") as bar:
         for split in splits.SPLITS:
             digest = hashlib.sha256()
-            examples = _examples(plan, split)
+            pairs = _with_pngs(plan, split)
             # A few at a time: the writer renews the description of the data set with every call.
-            while some := list(itertools.islice(examples, _AT_ONCE)):
-                for example in some:
-                    digest.update(_digested(example.png, example.face.label))
-                writer.add_examples({split: [_record(example) for example in some]})
+            while some := list(itertools.islice(pairs, _AT_ONCE)):
+                for example, png in some:
+                    digest.update(_digested(png, example.face.label))
+                writer.add_examples({split: [_encoded(example, png) for example, png in some]})
                 _ = bar.update(len(some))
             _ = (folder / f"{split}.sha256").write_text(digest.hexdigest())
     writer.close_all()
 
 
-def _record(example: Example) -> dict[str, Any]:
-    """An example as TFDS encodes it."""
-    assert example.face.box is not None
+def _encoded(example: Example, png: bytes) -> dict[str, Any]:
+    """An example by the features of the data set, as TFDS takes it."""
+    face = example.face
+    assert face.box is not None
     return {
-        "image": io.BytesIO(example.png),
-        "label": example.face.label,
-        "source": example.face.source,
-        "photo": os.fsencode(example.face.image),  # which need not be UTF-8
-        "box": np.array(dataclasses.astuple(example.face.box), np.int32),
-        "synthetic": example.synthetic,
+        "image": io.BytesIO(png),
+        "label": face.label,
+        "source": face.source,
+        "photo": os.fsencode(face.photograph.path),  # which need not be UTF-8
+        "box": np.array(dataclasses.astuple(face.box), np.int32),
+        "synthetic": example.copy >= 0,
     }
 
 
@@ -338,16 +344,17 @@ def _annotated(
 
 
 def _without_copies(faces: Sequence[Face], problems: list[Problem]) -> tuple[list[Face], int]:
-    """Those of no photograph that another layout has as well, and how many others there were.
+    """Those of no photograph that an earlier layout has as well, and how many others there were.
 
-    Adds a problem for each such photograph; each layout has seen to its own.
+    Adds a problem for each such photograph; duplicates within a layout are left out already.
     """
-    per_image = Counter(face.image for face in faces)
-    same = annotations.duplicates(per_image)
-    for image, first in same.items():
-        done = f"left out with its {per_image[image]} face{'s' if per_image[image] > 1 else ''}"
-        problems.append(Problem(image, f"the same bytes as {first}", done))
-    return [face for face in faces if face.image not in same], sum(per_image[i] for i in same)
+    first_of = annotations.duplicates(dict.fromkeys(face.photograph for face in faces))
+    counts = Counter(face.photograph.path for face in faces)
+    for path, first in first_of.items():
+        done = f"left out with its {counts[path]} face{'s' if counts[path] > 1 else ''}"
+        problems.append(Problem(path, f"the same bytes as {first}", done))
+    kept = [face for face in faces if face.photograph.path not in first_of]
+    return kept, len(faces) - len(kept)
 
 
 def _plan(
@@ -356,41 +363,40 @@ def _plan(
     problems: Sequence[Problem],
     counts: Mapping[str, Any],
 ) -> Plan:
-    """Which face goes where, and everything that there is to say about it."""
-    read = [ingest.read_rows(path) for path in chunks]
-    rows = [(c, i, row) for c, chunk in enumerate(read) for i, row in enumerate(chunk.rows)]
+    """The split of each face, the copies, and the counts for `about.json`."""
+    read = [ingest.read_chunk(path) for path in chunks]
     every = [*problems, *(problem for chunk in read for problem in chunk.problems)]
-    faces = [row.face for _, _, row in rows]
+    cut_out = [
+        Example(c, i, -1, f) for c, chunk in enumerate(read) for i, f in enumerate(chunk.faces)
+    ]
+    faces = [example.face for example in cut_out]
     if not faces:
         small = sum(chunk.small for chunk in read)
         raise DataError(f"no face is left; {small:,} are smaller than min_side{_first(every)}")
     split_of = splits.split_by_image(faces, val=request.val, test=request.test, seed=request.seed)
-    places: dict[str, list[tuple[int, int, int]]] = {split: [] for split in splits.SPLITS}
-    for chunk, i, row in rows:
-        places[split_of[row.face.image]].append((chunk, i, -1))
-    label_of = {(chunk, i): row.face.label for chunk, i, row in rows}
-    places["train"] += _copies(places["train"], label_of, request)
-    prints = {row.face.image: row.print for _, _, row in rows}
-    near = splits.near_duplicates(prints, split_of)
-    source_of = {(chunk, i): row.face.source for chunk, i, row in rows}
+    examples: dict[str, list[Example]] = {split: [] for split in splits.SPLITS}
+    for example in cut_out:
+        examples[split_of[example.face.photograph.path]].append(example)
     about = {
         **counts,
         "too_small": sum(chunk.small for chunk in read),
         "lost": counts["lost"] + sum(chunk.lost for chunk in read),
-        "usable": _count((face.source, face.label) for face in faces),
-        "splits": {
-            split: _count((source_of[c, i], label_of[c, i]) for c, i, copy in some if copy < 0)
-            for split, some in places.items()
-        },
-        "copies": _count(
-            (source_of[c, i], label_of[c, i]) for c, i, n in places["train"] if n >= 0
-        ),
+        "usable": _count(cut_out),
+        "splits": {split: _count(some) for split, some in examples.items()},
+    }
+    copies = _copies(examples["train"], request)
+    examples["train"] += copies
+    fingerprints = {path: bits for chunk in read for path, bits in chunk.fingerprints.items()}
+    near = splits.near_duplicates(fingerprints, split_of)
+    about |= {
+        "copies": _count(copies),
         "problems": len(every),
         "near_duplicates": len(near),
         "request": dataclasses.asdict(request),
     }
-    names = tuple(name for name in LABELS if name in set(label_of.values()))
-    return Plan(chunks, places, names, request, about, every, near)
+    labels = {face.label for face in faces}
+    names = tuple(name for name in LABELS if name in labels)
+    return Plan(chunks, examples, names, request, about, every, near)
 
 
 def _first(problems: Sequence[Problem]) -> str:
@@ -401,60 +407,48 @@ def _first(problems: Sequence[Problem]) -> str:
     return f"; the first of {len(problems):,} problems: {file}: {what}"
 
 
-def _copies(
-    places: Sequence[tuple[int, int, int]],
-    label_of: Mapping[tuple[int, int], str],
-    request: Request,
-) -> list[tuple[int, int, int]]:
-    """Places of the faces to be varied, each as often as the others of its class but for one."""
-    of_label: dict[str, list[tuple[int, int]]] = {}
-    for chunk, i, _ in places:
-        of_label.setdefault(label_of[chunk, i], []).append((chunk, i))
-    most = max(map(len, of_label.values()), default=0)
-    found: list[tuple[int, int, int]] = []
+def _copies(examples: Sequence[Example], request: Request) -> list[Example]:
+    """Copies to be varied: of each face as many as of the others of its class, or one fewer."""
+    by_label: dict[str, list[Example]] = {}
+    for example in examples:
+        by_label.setdefault(example.face.label, []).append(example)
+    most = max(map(len, by_label.values()), default=0)
+    copies: list[Example] = []
     generator = np.random.Generator(np.random.PCG64(request.seed))
-    for label in sorted(of_label):
-        full = len(of_label[label]) == most
-        missing = 0 if full else round(request.balance * most) - len(of_label[label])
-        order = generator.permutation(len(of_label[label]))
+    for _, originals in sorted(by_label.items()):
+        full = len(originals) == most
+        missing = 0 if full else round(request.balance * most) - len(originals)
+        order = generator.permutation(len(originals))
         for n in range(max(missing, 0)):
             turn, position = divmod(n, len(order))
-            found.append((*of_label[label][order[position]], turn))
-    return sorted(found)
+            copies.append(originals[order[position]]._replace(copy=turn))
+    return sorted(copies, key=lambda example: example[:3])
 
 
-def _count(pairs: Any) -> dict[str, dict[str, int]]:
-    """{source: {label: how often}}."""
+def _count(examples: Iterable[Example]) -> dict[str, dict[str, int]]:
+    """{source: {label: how many}}."""
     counts: dict[str, dict[str, int]] = {}
-    for (source, label), count in sorted(Counter(pairs).items()):
+    pairs = Counter((example.face.source, example.face.label) for example in examples)
+    for (source, label), count in sorted(pairs.items()):
         counts.setdefault(source, {})[label] = count
     return counts
 
 
-def _examples(plan: Plan, split: str) -> Iterator[Example]:
-    """The faces of a split, and the varied copies, in the order of the plan."""
-    places = plan.places[split]
+def _with_pngs(plan: Plan, split: str) -> Iterator[tuple[Example, bytes]]:
+    """The examples of a split, each with its crop or varied copy as a PNG file, in their order."""
     with ThreadPoolExecutor(ingest.cores()) as pool:
-        start = 0
-        while start < len(places):
-            chunk = places[start][0]
-            end = start
-            while end < len(places) and places[end][0] == chunk:
-                end += 1
-            part = places[start:end]
-            rows = ingest.read_rows(plan.chunks[chunk]).rows
-            pngs = ingest.read_pngs(plan.chunks[chunk], [i for _, i, _ in part])
-            made = pool.map(lambda png, place: _varied(png, place, plan.request.seed), pngs, part)
-            for (_, i, copy), png in zip(part, made, strict=True):
-                yield Example(png, rows[i].face, copy >= 0)
-            start = end
+        for chunk, group in itertools.groupby(plan.examples[split], lambda each: each.chunk):
+            part = list(group)
+            crops_of = ingest.read_pngs(plan.chunks[chunk], [example.row for example in part])
+            seeds = [plan.request.seed] * len(part)
+            yield from zip(part, pool.map(_varied, part, crops_of, seeds), strict=True)
 
 
-def _varied(png: bytes, place: tuple[int, int, int], seed: int) -> bytes:
-    """A face as it is, or the copy of that number."""
-    if place[2] < 0:
+def _varied(example: Example, png: bytes, seed: int) -> bytes:
+    """The crop of an example as it is, or the copy of that number."""
+    if example.copy < 0:
         return png
-    stream = np.random.SeedSequence((seed, *place))
+    stream = np.random.SeedSequence((seed, example.chunk, example.row, example.copy))
     generator = np.random.Generator(np.random.PCG64(stream))
     return ingest.encode(crops.vary(ingest.decode(png), generator))
 
@@ -468,17 +462,17 @@ def _read_split(
     builder: Any, folder: Path, split: str, digest: str, say: Callable[[str], None]
 ) -> Faces:
     """The faces of a split, from their decoded pixels, which are made if need be."""
-    found = _decoded_split(builder, folder, split, digest, say)
-    if found is None:
+    faces = _decoded_split(builder, folder, split, digest, say)
+    if faces is None:
         with cache.locked(folder / ".lock", "the pixels", say):
-            # Another process may have made them meanwhile; what was wrong has been said.
-            found = _decoded_split(builder, folder, split, digest, lambda line: None)
-            if found is None:
+            # Another process may have made them meanwhile; the damage has been reported.
+            faces = _decoded_split(builder, folder, split, digest, lambda line: None)
+            if faces is None:
                 _decode_split(builder, folder, split, digest)
-                found = _decoded_split(builder, folder, split, digest, say)
-    if found is None:
+                faces = _decoded_split(builder, folder, split, digest, say)
+    if faces is None:
         raise _damaged(folder, f"the pixels of {split} are not what was written")
-    return found
+    return faces
 
 
 def _decoded_split(
@@ -493,22 +487,22 @@ def _decoded_split(
         return None
     try:
         with table.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            found = {name: stored[name] for name in stored}
+            arrays = {name: stored[name] for name in stored}
         with pixels.open("rb") as file:
-            same = hashlib.file_digest(file, "sha256").hexdigest() == str(found["pixels"])
-        same = same and str(found["digest"]) == digest
+            same = hashlib.file_digest(file, "sha256").hexdigest() == str(arrays["pixels"])
+        same = same and str(arrays["digest"]) == digest
     except Exception:  # damage surfaces as any type
-        same, found = False, {}
+        same, arrays = False, {}
     if not same:
         say(f"{pixels} is damaged; making it again")
         return None
-    if _sizes(builder, folder, split) != found["sizes"].tolist():
+    if _sizes(builder, folder, split) != arrays["sizes"].tolist():
         raise _damaged(folder, f"the records of {split} are not what was written")
-    shape = (len(found["labels"]), *builder.info.features["image"].shape)
+    shape = (len(arrays["labels"]), *builder.info.features["image"].shape)
     images: Any = LazyImages(pixels, shape)
-    data = Dataset(images=images, labels=found["labels"])
-    photos = np.array([os.fsdecode(name) for name in found["photos"].tolist()], np.str_)
-    return Faces(data, found["sources"], photos, found["synthetic"])
+    data = Dataset(images=images, labels=arrays["labels"])
+    photos = np.array([os.fsdecode(name) for name in arrays["photos"].tolist()], np.str_)
+    return Faces(data, arrays["sources"], photos, arrays["synthetic"])
 
 
 def _sizes(builder: Any, folder: Path, split: str) -> list[int]:
@@ -524,12 +518,12 @@ def _sizes(builder: Any, folder: Path, split: str) -> list[int]:
 def _decode_split(builder: Any, folder: Path, split: str, digest: str) -> None:
     """Write the pixels of a split, and after them the table that says that they are there."""
     names = builder.info.features["label"].names
-    found, pixels = hashlib.sha256(), hashlib.sha256()
+    records, pixels = hashlib.sha256(), hashlib.sha256()
     tables: dict[str, list[Any]] = {"labels": [], "sources": [], "photos": [], "synthetic": []}
     temporary = folder / f".{split}.tmp"
     with ingest.writing(folder), temporary.open("wb") as file:
         for example, image in _decoded(builder, folder, split):
-            found.update(_digested(example["image"], names[example["label"]]))
+            records.update(_digested(example["image"], names[example["label"]]))
             pixels.update(image.data)
             _ = file.write(image.data)
             tables["labels"].append(example["label"])
@@ -538,7 +532,7 @@ def _decode_split(builder: Any, folder: Path, split: str, digest: str) -> None:
             tables["synthetic"].append(example["synthetic"])
         file.flush()
         os.fsync(file.fileno())
-    if found.hexdigest() != digest:
+    if records.hexdigest() != digest:
         raise _damaged(folder, f"the records of {split} are not what was written")
     arrays = {
         "labels": np.array(tables["labels"], np.int32),

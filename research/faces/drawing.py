@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from research.structs import Box, Face
+from research.faces.annotations import Box, Face, Photograph
 
 FEWEST = 12  # photographs, for every class in both splits of the folders
 
@@ -94,9 +94,9 @@ def write(folder: Path, *, photos: int, seed: int) -> list[Face]:
 
     Written are folder/voc/{images/*.png,annotations/*.xml}, folder/json/{images/*.jpg,
     annotations/*.jpg.json} and folder/folders/{train,test}/{with_mask,without_mask}/*.jpg. Returns
-    every face with its label of `types.Face` and its box, also where the layout has none. How many
-    there are of what depends on `photos` alone (`contents`), and a photograph on its place and the
-    seed alone, not on how many follow it.
+    every face with its box, also where the layout has none. How many there are of what depends on
+    `photos` alone (`contents`), and a photograph on its place and the seed alone, not on how many
+    follow it.
     Raises ValueError for fewer than 12 photographs.
     """
     faces: list[Face] = []
@@ -179,7 +179,7 @@ def _write_voc(folder: Path, photo: _Photo, generator: np.random.Generator) -> l
     )
     file = _made(folder / "voc" / "annotations") / name.replace(".png", ".xml")
     _ = file.write_text(text, encoding="utf-8")
-    return _faces(path, photo, boxes)
+    return _faces(path, image, photo, boxes)
 
 
 def _write_json(folder: Path, photo: _Photo, generator: np.random.Generator) -> list[Face]:
@@ -196,7 +196,7 @@ def _write_json(folder: Path, photo: _Photo, generator: np.random.Generator) -> 
     document = {"FileName": name, "NumOfAnno": len(annotations), "Annotations": annotations}
     file = _made(folder / "json" / "annotations") / f"{name}.json"
     _ = file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    return _faces(path, photo, boxes)
+    return _faces(path, image, photo, boxes)
 
 
 def _write_in_folder(folder: Path, photo: _Photo, generator: np.random.Generator) -> list[Face]:
@@ -204,7 +204,7 @@ def _write_in_folder(folder: Path, photo: _Photo, generator: np.random.Generator
     image, boxes = _take_group(photo, generator, size)
     path = _made(folder / "folders" / photo.folder) / f"{photo.number:03d}.jpg"
     image.save(path, quality=90)
-    return _faces(path, photo, boxes)
+    return _faces(path, image, photo, boxes)
 
 
 def _made(folder: Path) -> Path:
@@ -212,9 +212,10 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _faces(path: Path, photo: _Photo, boxes: Iterable[Box]) -> list[Face]:
+def _faces(path: Path, image: Image.Image, photo: _Photo, boxes: Iterable[Box]) -> list[Face]:
+    photograph = Photograph(str(path), image.width, image.height)
     return [
-        Face(str(path), box, sitter.label, photo.layout)
+        Face(photograph, box, sitter.label, photo.layout)
         for sitter, box in zip(photo.sitters, boxes, strict=True)
     ]
 

@@ -1,8 +1,8 @@
-"""From photographs to faces of one size, in small files that survive a kill.
+"""Crops of faces, all of one size, in small files that survive a kill.
 
 The photographs are worked off in chunks. A chunk that is done lies in the work folder as one zip
-file: the faces as PNG, and `rows.json` with where each comes from and what went wrong. Its name
-says what it was made from. Whoever starts again makes the chunks that are missing. Threads read,
+file: the crops as PNG, and `about.json` with the face of each and what went wrong. Its name says
+what it was made from. Whoever starts again makes the chunks that are missing. Threads read,
 cut and encode (PIL works outside of Python's lock); faces that have no box yet are looked for in
 between. How many pixels are in work at a time is limited, whatever the number of threads is.
 """
@@ -23,7 +23,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -31,8 +31,8 @@ from PIL import Image
 from research.data import image_files
 from research.data.provenance import DataError
 from research.faces import crops, splits
+from research.faces.annotations import Box, Face, Photograph, Problem
 from research.runtime import progress
-from research.structs import Box, Face, Problem
 
 T = TypeVar("T")
 # The boxes [n, 4] float of the faces in each picture, left, top, right, bottom, best first.
@@ -42,7 +42,7 @@ _PHOTOS_PER_CHUNK, _FACES_PER_CHUNK = 16, 256
 # Photographs in memory that wait for the detector, and their pixels; as many are being read.
 _AT_ONCE, _AT_ONCE_PX = 4, 32_000_000
 _ROOM_PX = 32_000_000  # being decoded or cut at a time, 10 to 20 bytes for each
-_FORMAT = "2"  # another one where the same faces shall give other chunk files
+_FORMAT = "3"  # another one where the same faces shall give other chunk files
 
 
 @dataclass(frozen=True)
@@ -58,22 +58,18 @@ class Cut:
     min_side: int
 
 
-class Row(NamedTuple):
-    """One face that was cut out.  print: of its photograph, see `splits.fingerprint`."""
-
-    face: Face
-    print: int
-
-
 class Chunk(NamedTuple):
-    """What became of some photographs: their faces as rows and PNG files, and what went wrong.
+    """The faces of some photographs that were cut out, and what went wrong.
 
+    pngs: the crop of each face as a PNG file; empty where they are not read.
+    fingerprints: {path of a photograph with a face: see `splits.fingerprint`}.
     small: how many faces were left out because they are smaller than `Cut.min_side`.
     lost: how many were left out because of one of the problems.
     """
 
-    rows: list[Row]
+    faces: list[Face]
     pngs: list[bytes]
+    fingerprints: dict[str, int]
     problems: list[Problem]
     small: int
     lost: int
@@ -94,11 +90,11 @@ def ingest(
     """
     with writing(work):
         work.mkdir(parents=True, exist_ok=True)
-    by_photo = [list(group) for _, group in groupby(faces, key=lambda face: face.image)]
+    by_photo = [list(group) for _, group in groupby(faces, key=lambda face: face.photograph)]
     chunks = _chunks(by_photo)
     paths = [work / _name(i, group, cut) for i, group in enumerate(chunks)]
-    made = [_is_whole(path, say) for path in paths]
-    done = sum(len(group) for group, is_made in zip(chunks, made, strict=True) if is_made)
+    are_whole = [_is_whole(path, say) for path in paths]
+    done = sum(len(group) for group, is_whole in zip(chunks, are_whole, strict=True) if is_whole)
     if done:
         say(f"faces of {done:,} of {len(by_photo):,} photographs are cut out already, going on")
     with (
@@ -107,29 +103,37 @@ def ingest(
         ) as bar,
         ThreadPoolExecutor(cores()) as pool,
     ):
-        for group, path, is_made in zip(chunks, paths, made, strict=True):
-            if not is_made:
-                found = _find_all if group[0][0].box is None else _cut_all
-                chunk = found(group, cut, pool, find_faces)
+        for group, path, is_whole in zip(chunks, paths, are_whole, strict=True):
+            if not is_whole:
+                cut_out = _find_all if group[0][0].box is None else _cut_all
+                chunk = cut_out(group, cut, pool, find_faces)
                 with writing(work):
                     _write(path, chunk)
                 _ = bar.update(len(group))
     return paths
 
 
-def read_rows(path: Path) -> Chunk:
-    """What `ingest` wrote, without the PNG files.  Raises DataError if the file is damaged."""
+def read_chunk(path: Path) -> Chunk:
+    """What `ingest` wrote, without the crops.  Raises DataError if the file is damaged."""
     with _opened(path) as stored:
-        about = json.loads(stored.read("rows.json"))
-        rows = [_row(entry) for entry in about["rows"]]
-        problems = [Problem(*entry) for entry in about["problems"]]
-        return Chunk(rows, [], problems, about["small"], about["lost"])
+        about = json.loads(stored.read("about.json"))
+        return Chunk(
+            [
+                Face(Photograph(*photograph), Box(*box), label, source)
+                for photograph, box, label, source in about["faces"]
+            ],
+            [],
+            about["fingerprints"],
+            [Problem(*problem) for problem in about["problems"]],
+            about["small"],
+            about["lost"],
+        )
 
 
-def read_pngs(path: Path, places: Sequence[int]) -> list[bytes]:
-    """The faces of some rows of a chunk.  Raises DataError if the file is damaged."""
+def read_pngs(path: Path, rows: Sequence[int]) -> list[bytes]:
+    """The crops of some faces of a chunk, by number.  Raises DataError if the file is damaged."""
     with _opened(path) as stored:
-        return [stored.read(f"{i:04d}.png") for i in places]
+        return [stored.read(f"{i:04d}.png") for i in rows]
 
 
 def encode(face: np.ndarray) -> bytes:
@@ -173,13 +177,13 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def fitting(
-    photographs: Iterable[T], path_of: Callable[[T], str], *, most: int, most_px: int
+    photographs: Iterable[T], pixels_of: Callable[[T], int], *, most: int, most_px: int
 ) -> Iterator[list[T]]:
     """Neighbours that fit into memory together, at most so many, or one that is larger."""
     group: list[T] = []
     total = 0
     for photograph in photographs:
-        pixels = _pixels(path_of(photograph))
+        pixels = pixels_of(photograph)
         if group and (len(group) == most or total + pixels > most_px):
             yield group
             group, total = [], 0
@@ -195,14 +199,6 @@ def read_photo(path: str) -> np.ndarray | Problem:
         return image_files.read_photograph(path)
     except DataError as error:
         return Problem(path, str(error).removeprefix(f"{path}: "), "left out")
-
-
-def _pixels(path: str) -> int:
-    """How many a photograph has; 0 if that cannot be told, which reading it will say."""
-    try:
-        return image_files.pixel_count(path)
-    except DataError:
-        return 0
 
 
 def cores() -> int:
@@ -261,7 +257,7 @@ def _is_whole(path: Path, say: Callable[[str], None]) -> bool:
     if not path.exists():
         return False
     try:
-        _ = read_rows(path)
+        _ = read_chunk(path)
     except DataError:
         say(f"{path} is damaged; making it again")
         return False
@@ -284,25 +280,25 @@ def _find_all(
     Those after them are read while the detector works.
     """
     if find_faces is None:
-        raise DataError(f"{group[0][0].image}: has no box, and there is no face detector")
+        raise DataError(f"{group[0][0].photograph.path}: has no box, and there is no face detector")
     parts: list[Chunk] = []
     cutting: list[Future[Chunk]] = []
     for faces, images in _read_ahead(group, pool):
         shown = [image for image in images if isinstance(image, np.ndarray)]
-        boxes = iter(find_faces(shown) if shown else [])
+        boxes_of = iter(find_faces(shown) if shown else [])
         for (face,), image in zip(faces, images, strict=True):
             if isinstance(image, Problem):
-                parts.append(Chunk([], [], [image], 0, 1))
+                parts.append(Chunk([], [], {}, [image], 0, 1))
                 continue
-            found = next(boxes)
-            if not len(found):
-                problem = Problem(face.image, "no face was found in it", "left out")
-                parts.append(Chunk([], [], [problem], 0, 1))
+            boxes = next(boxes_of)
+            if not len(boxes):
+                problem = Problem(face.photograph.path, "no face was found in it", "left out")
+                parts.append(Chunk([], [], {}, [problem], 0, 1))
                 continue
-            areas = (found[:, 2] - found[:, 0]) * (found[:, 3] - found[:, 1])
-            box = whole_box(found[np.argmax(areas)], image.shape)
+            areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+            box = whole_box(boxes[np.argmax(areas)], image.shape)
             boxed = dataclasses.replace(face, box=box)
-            cutting.append(pool.submit(_cut_found, boxed, image, cut))
+            cutting.append(pool.submit(_cut_detected, boxed, image, cut))
     return _joined(parts + [future.result() for future in cutting])
 
 
@@ -313,53 +309,56 @@ def _read_ahead(
     parts = _parts(group)
     following: list[Future[np.ndarray | Problem]] = []
     for i, part in enumerate(parts):
-        reading = following or [pool.submit(_read, faces[0].image) for faces in part]
+        reading = following or [pool.submit(_read, faces[0].photograph) for faces in part]
         after = parts[i + 1] if i + 1 < len(parts) else []
-        following = [pool.submit(_read, faces[0].image) for faces in after]
+        following = [pool.submit(_read, faces[0].photograph) for faces in after]
         yield part, [future.result() for future in reading]
 
 
 def _parts(group: Sequence[list[Face]]) -> list[list[list[Face]]]:
     """Photographs in a row that wait for the detector together."""
-    fits = fitting(group, lambda faces: faces[0].image, most=_AT_ONCE, most_px=_AT_ONCE_PX)
-    return list(fits)
+    return list(
+        fitting(group, lambda faces: faces[0].photograph.pixels, most=_AT_ONCE, most_px=_AT_ONCE_PX)
+    )
 
 
-def _read(path: str) -> np.ndarray | Problem:
-    with _room.taken(_pixels(path)):
-        return read_photo(path)
+def _read(photograph: Photograph) -> np.ndarray | Problem:
+    with _room.taken(photograph.pixels):
+        return read_photo(photograph.path)
 
 
 def _cut_one(faces: Sequence[Face], cut: Cut) -> Chunk:
-    with _room.taken(_pixels(faces[0].image)):
-        image = read_photo(faces[0].image)
+    photograph = faces[0].photograph
+    with _room.taken(photograph.pixels):
+        image = read_photo(photograph.path)
         if isinstance(image, np.ndarray):
             return _cut_read(faces, image, cut)
     lost = f"left out with its {len(faces)} annotated face{'s' if len(faces) > 1 else ''}"
-    return Chunk([], [], [dataclasses.replace(image, done=lost)], 0, len(faces))
+    return Chunk([], [], {}, [dataclasses.replace(image, done=lost)], 0, len(faces))
 
 
-def _cut_found(face: Face, image: np.ndarray, cut: Cut) -> Chunk:
+def _cut_detected(face: Face, image: np.ndarray, cut: Cut) -> Chunk:
     with _room.taken(image.shape[0] * image.shape[1]):
         return _cut_read([face], image, cut)
 
 
 def _cut_read(faces: Sequence[Face], image: np.ndarray, cut: Cut) -> Chunk:
-    rows: list[Row] = []
+    large: list[Face] = []
     pngs: list[bytes] = []
-    seen = splits.fingerprint(image)
     for face in faces:
         assert face.box is not None
         if min(face.box.width, face.box.height) >= cut.min_side:
-            rows.append(Row(face, seen))
+            large.append(face)
             pngs.append(encode(crops.crop(image, face.box, margin=cut.margin, size=cut.size)))
-    return Chunk(rows, pngs, [], len(faces) - len(rows), 0)
+    fingerprints = {faces[0].photograph.path: splits.fingerprint(image)} if large else {}
+    return Chunk(large, pngs, fingerprints, [], len(faces) - len(large), 0)
 
 
 def _joined(parts: Sequence[Chunk]) -> Chunk:
     return Chunk(
-        [row for part in parts for row in part.rows],
+        [face for part in parts for face in part.faces],
         [png for part in parts for png in part.pngs],
+        {path: bits for part in parts for path, bits in part.fingerprints.items()},
         [problem for part in parts for problem in part.problems],
         sum(part.small for part in parts),
         sum(part.lost for part in parts),
@@ -369,9 +368,8 @@ def _joined(parts: Sequence[Chunk]) -> Chunk:
 def _write(path: Path, chunk: Chunk) -> None:
     """In one move, so that a chunk file is whole if it is there; equal chunks are equal files."""
     about = {
-        "rows": [
-            {**dataclasses.asdict(row.face), "print": f"{row.print:016x}"} for row in chunk.rows
-        ],
+        "faces": [dataclasses.astuple(face) for face in chunk.faces],
+        "fingerprints": chunk.fingerprints,
         "problems": [dataclasses.astuple(problem) for problem in chunk.problems],
         "small": chunk.small,
         "lost": chunk.lost,
@@ -379,14 +377,9 @@ def _write(path: Path, chunk: Chunk) -> None:
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as file:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as stored:
-            stored.writestr(zipfile.ZipInfo("rows.json"), json.dumps(about))  # dated 1980
+            stored.writestr(zipfile.ZipInfo("about.json"), json.dumps(about))  # dated 1980
             for i, png in enumerate(chunk.pngs):
                 stored.writestr(zipfile.ZipInfo(f"{i:04d}.png"), png)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
-
-
-def _row(entry: dict[str, Any]) -> Row:
-    seen = int(entry.pop("print"), 16)
-    return Row(Face(**{**entry, "box": Box(**entry["box"])}), seen)

@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 from PIL.Image import Resampling
 
-from research.structs import Face, UserError
+from research.faces.annotations import Face
+from research.structs import UserError
 
 SPLITS = ("train", "val", "test")
 NEAR = 4  # most bits of 64 in which the prints of near duplicates differ
@@ -30,8 +31,8 @@ def split_by_image(faces: Sequence[Face], *, val: float, test: float, seed: int)
     """
     if seed < 0:
         raise UserError(f"seed: {seed} is negative")
-    per_image = Counter(face.image for face in faces)
-    source_of = {face.image: face.source for face in faces}
+    per_image = Counter(face.photograph.path for face in faces)
+    source_of = {face.photograph.path: face.source for face in faces}
     per_source = Counter(face.source for face in faces)
     wanted = {
         "test": _number("test", test, len(faces)),

@@ -16,8 +16,7 @@ from PIL import Image
 
 from research.data.provenance import DataError
 from research.faces import annotations
-from research.faces.annotations import LABELS, Annotated
-from research.structs import Box, Face, Problem
+from research.faces.annotations import LABELS, Annotated, Box, Face, Photograph, Problem
 
 WIDTH, HEIGHT = 60, 40
 RAW = {
@@ -118,7 +117,7 @@ def test_labels_that_are_left_out_are_counted_and_no_problem(root: Path, layout:
         content = json_of("a.png", *((raw, [0, 0, 9, 9]) for raw in raws))
     found = one(root, layout, content)
     assert found.left_out == {"hat": 2, "mask_surgical": 1} and not found.problems
-    image = f"{root}/images/a.png"
+    image = Photograph(f"{root}/images/a.png", WIDTH, HEIGHT)
     assert found.faces == [Face(image, Box(0, 0, 9, 9), "with_mask", layout)]
 
 
@@ -173,12 +172,12 @@ def test_faces_that_are_written_are_read(root: Path, layout: str, drawn: dict) -
     found = annotations.read(corpus(root, pictures, files), layout)
     assert found.problems == [] and found.left_out == {}
     expected = [
-        Face(f"{root}/images/{image}", box, label, layout)
+        Face(Photograph(f"{root}/images/{image}", WIDTH, HEIGHT), box, label, layout)
         for image, faces in drawn.items()
         for box, label in faces
     ]
     assert Counter(found.faces) == Counter(expected)
-    order = [face.image for face in found.faces]
+    order = [face.photograph.path for face in found.faces]
     assert order == sorted(
         order, key=lambda name: f"{name[:-4] if layout == 'voc' else name}{END[layout]}"
     )
@@ -211,10 +210,10 @@ def test_folders_are_read_by_the_nearest_known_name(root: Path) -> None:
     found = annotations.read(root, "folders")
     labels = ["with_mask", "with_mask", "without_mask", "with_mask", "without_mask"]
     expected = [
-        Face(f"{root}/{name}", None, label, "folders")
+        Face(Photograph(f"{root}/{name}", WIDTH, HEIGHT), None, label, "folders")
         for name, label in zip(names, labels, strict=True)
     ]
-    assert found.faces == sorted(expected, key=lambda face: face.image)
+    assert found.faces == sorted(expected, key=lambda face: face.photograph.path)
     assert found.problems == [] and found.left_out == {}
 
 
@@ -235,7 +234,7 @@ def test_every_file_of_folders_that_cannot_be_used_is_named(tmp_path: Path) -> N
         (tmp_path / name).write_bytes(content)
     (tmp_path / "with_mask" / "round").symlink_to(tmp_path)
     found = annotations.read(tmp_path, "folders")
-    assert [face.image for face in found.faces] == [
+    assert [face.photograph.path for face in found.faces] == [
         f"{tmp_path}/with_mask/a.png",
         f"{tmp_path}/without_mask/f.png",
     ]
@@ -422,7 +421,7 @@ def test_images_lie_in_folders_too_with_either_slash(root: Path) -> None:
     box = voc_object("with_mask", (1, 1, 9, 9))
     corpus(root, {"b/c.png": picture()}, {"x/y.XML": voc(".\\b\\c.png", box)})
     found = annotations.read_voc(root)
-    assert [face.image for face in found.faces] == [f"{root}/images/b/c.png"]
+    assert [face.photograph.path for face in found.faces] == [f"{root}/images/b/c.png"]
     assert not found.problems
 
 
@@ -530,7 +529,7 @@ def test_files_that_are_too_many_or_too_few_are_named(root: Path, layout: str) -
     assert "is no regular file" in problems[f"annotations/pipe{end}"]
     same = f"the same bytes as {root}/images/b copy.png; left out with its 2 faces"
     assert problems["images/b.png"] == same
-    assert [Path(face.image).name for face in found.faces] == [
+    assert [Path(face.photograph.path).name for face in found.faces] == [
         *("a.png", "a.png", "b copy.png", "b copy.png", "c.png", "c.png"),
     ]
 
@@ -541,7 +540,7 @@ def test_duplicates_are_of_the_same_bytes_and_the_first_stays(tmp_path: Path) ->
         (tmp_path / name).write_bytes(content)
     os.mkfifo(tmp_path / "pipe")
     paths = [f"{tmp_path}/{name}" for name in ("d", "gone", "a", "b", "e", "c", "pipe", "f")]
-    twice = annotations.duplicates(paths)
+    twice = annotations.duplicates([Photograph(path, 1, 1) for path in paths])
     assert twice == {f"{tmp_path}/a": f"{tmp_path}/d", f"{tmp_path}/c": f"{tmp_path}/d"}
 
 
@@ -578,7 +577,7 @@ def accounted(found: Annotated, root: Path, layout: str) -> None:
     assert found.faces or found.left_out or annotation in named or image in named
     assert named <= {annotation, image}
     for face in found.faces:
-        assert face.image == image and face.source == layout
+        assert face.photograph.path == image and face.source == layout
         assert face.label in ("with_mask", "without_mask", "incorrect")
         box = face.box
         assert box and 0 <= box.left < box.right <= WIDTH and 0 <= box.top < box.bottom <= HEIGHT
@@ -677,7 +676,7 @@ def test_no_folder_stops_its_reader(root: Path, drawn: dict[str, bytes]) -> None
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(content)
     found = annotations.read_folders(root)
-    assert [face.image for face in found.faces] == [f"{root}/with_mask/z.png"]
+    assert [face.photograph.path for face in found.faces] == [f"{root}/with_mask/z.png"]
     named = {problem.file.removeprefix(f"{root}/") for problem in found.problems}
     nobodys = {n for n in contents if not n.endswith(".png") and "/" not in n}
     hats = {n for n in contents if n.startswith("hat/") and n.endswith(".png")}
@@ -692,7 +691,7 @@ def test_the_real_counts_are_those_of_their_readme(real_faces: Path) -> None:
     found = annotations.read(real_faces / "voc", "voc")
     counts = Counter(face.label for face in found.faces)
     assert counts == {"with_mask": 1025, "without_mask": 223, "incorrect": 105}
-    assert len({face.image for face in found.faces}) == 247 and not found.left_out
+    assert len({face.photograph.path for face in found.faces}) == 247 and not found.left_out
     beyond = {Path(problem.file).stem.removeprefix("maksssksksss") for problem in found.problems}
     assert beyond == {"231", "457", "501", "603", "787"} and len(found.problems) == 6
     assert all("goes beyond" in problem.what for problem in found.problems)

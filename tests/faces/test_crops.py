@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from research.faces import crops
-from research.structs import Box
+from research.faces.annotations import Box
 
 
 def coordinates(width: int, height: int) -> np.ndarray:

@@ -28,7 +28,8 @@ from PIL import Image
 from research.data import image_files
 from research.data.provenance import DataError
 from research.faces import crops, dataset, ingest, splits
-from research.structs import Box, Face, UserError
+from research.faces.annotations import Box, Face, Photograph
+from research.structs import UserError
 
 SIZE = 16
 VOC = {"+": "with_mask", "-": "without_mask", "o": "mask_weared_incorrect"}
@@ -214,9 +215,12 @@ def test_copies_fill_up_the_smaller_class_of_the_training_faces_alone(made: data
 @pytest.mark.parametrize(("balance", "copies"), [(0.0, 0), (0.5, 3), (3.0, 18)])
 def test_balance_is_a_share_of_the_largest_class(balance: float, copies: int) -> None:
     labels = ["with_mask"] * 10 + ["without_mask"] * 2 + ["incorrect"] * 10
-    places = [(0, i, -1) for i in range(22)]
-    label_of = {(0, i): label for i, label in enumerate(labels)}
-    found = dataset._copies(places, label_of, request({}, balance=balance))
+    photograph = Photograph("a", 9, 9)
+    examples = [
+        dataset.Example(0, i, -1, Face(photograph, None, label, "voc"))
+        for i, label in enumerate(labels)
+    ]
+    found = [each[:3] for each in dataset._copies(examples, request({}, balance=balance))]
     # At 3.0 those that are largest stay as they are.
     assert len(found) == (copies if balance < 3 else 28) and found == sorted(found)
     assert {i for _, i, _ in found} <= {10, 11}
@@ -235,28 +239,65 @@ ROWS = st.lists(
 def test_neither_two_faces_of_a_photograph_nor_a_copy_stand_on_both_sides(
     drawn: list[tuple[int, str]], val: int, test: int, balance: float
 ) -> None:
-    rows = [
-        ingest.Row(Face(f"{photo}", Box(0, 0, 9, 9), label, "voc"), photo) for photo, label in drawn
+    faces = [
+        Face(Photograph(f"{photo}", 9, 9), Box(0, 0, 9, 9), label, "voc") for photo, label in drawn
     ]
-    chunks = [ingest.Chunk(rows[:3], [], [], 0, 0), ingest.Chunk(rows[3:], [], [], 0, 0)]
+    chunks = [
+        ingest.Chunk(some, [], {face.photograph.path: 0 for face in some}, [], 0, 0)
+        for some in (faces[:3], faces[3:])
+    ]
     asked = request({}, val=val, test=test, balance=balance)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ingest, "read_rows", lambda path: chunks[int(path.name)])
+        patch.setattr(ingest, "read_chunk", lambda path: chunks[int(path.name)])
         try:
             plan = dataset._plan(asked, [Path("0"), Path("1")], [], {"lost": 0})
         except UserError:
             return
+    every = [example for some in plan.examples.values() for example in some]
+    assert all(chunks[c].faces[i] == face for c, i, _, face in every)
     photos_of = {
-        split: {chunks[c].rows[i].face.image for c, i, _ in places}
-        for split, places in plan.places.items()
+        split: {example.face.photograph.path for example in some}
+        for split, some in plan.examples.items()
     }
     assert sum(map(len, photos_of.values())) == len(set.union(*photos_of.values()))
-    real = [(c, i) for places in plan.places.values() for c, i, copy in places if copy < 0]
-    assert sorted(real) == [(0, i) for i in range(3)] + [(1, i) for i in range(len(rows) - 3)]
-    copies = {split: sum(n >= 0 for *_, n in places) for split, places in plan.places.items()}
+    real = [(c, i) for c, i, copy, _ in every if copy < 0]
+    assert sorted(real) == [(0, i) for i in range(3)] + [(1, i) for i in range(len(faces) - 3)]
+    copies = {split: sum(n.copy >= 0 for n in some) for split, some in plan.examples.items()}
     assert copies["val"] == copies["test"] == 0
-    originals = {(c, i) for c, i, n in plan.places["train"] if n < 0}
-    assert {(c, i) for c, i, n in plan.places["train"] if n >= 0} <= originals
+    originals = {(c, i) for c, i, n, _ in plan.examples["train"] if n < 0}
+    assert {(c, i) for c, i, n, _ in plan.examples["train"] if n >= 0} <= originals
+
+
+def test_of_a_photograph_the_header_the_bytes_and_the_pixels_are_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three faces for each photograph, all files of the same length, in two layouts."""
+    for i in range(4):
+        write_voc(tmp_path / "voc", f"v{i}", "+-+", pixels(i))
+        save(tmp_path / "voc" / "images" / f"v{i}.png", png(pixels(i)).ljust(9_000, b"."))
+        write_json(tmp_path / "json", f"j{i}", "+-+", png(pixels(9 + i)).ljust(9_000, b"."))
+    calls: list[tuple[str, str]] = []
+
+    def counted(module: Any, name: str) -> None:
+        call = getattr(module, name)
+
+        def count(source: Any, *rest: Any) -> Any:
+            path = source if isinstance(source, str) else source.name
+            if path.endswith(".png"):
+                calls.append((name, path))
+            return call(source, *rest)
+
+        monkeypatch.setattr(module, name, count)
+
+    counted(image_files, "photograph_size")
+    counted(image_files, "pixel_count")
+    counted(image_files, "read_photograph")
+    counted(hashlib, "file_digest")
+    asked = request({layout: tmp_path / layout for layout in ("voc", "json")})
+    dataset.prepare(asked, str(tmp_path / "tfds"), find_faces, no_words)
+    names = ("photograph_size", "file_digest", "read_photograph")
+    assert Counter(name for name, _ in calls) == dict.fromkeys(names, 8)
+    assert len(set(calls)) == len(calls)
 
 
 # Nothing lost

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from research.faces import annotations, drawing
-from research.structs import Box, Face
+from research.faces.annotations import Box, Face
 
 PHOTOS = 24
 
@@ -39,7 +39,7 @@ def crops_of(faces: list[Face]) -> tuple[np.ndarray, np.ndarray]:
     crops = []
     for face in faces:
         assert face.box
-        with Image.open(face.image) as image:
+        with Image.open(face.photograph.path) as image:
             crop = image.convert("RGB").crop(dataclasses.astuple(face.box))
         crops.append(np.asarray(crop.resize((16, 16)), np.float64))
     return np.stack(crops), np.array([face.label == "with_mask" for face in faces])
@@ -55,8 +55,10 @@ def test_the_readers_find_the_faces_that_were_drawn_and_no_problem(
     wanted = [face for face in drawn if face.source == layout]
     if layout == "folders":  # which have no boxes
         wanted = [dataclasses.replace(face, box=None) for face in wanted]
-    where = {(Path(f.image).resolve(), f.box, f.label, f.source) for f in wanted}
-    assert {(Path(f.image).resolve(), f.box, f.label, f.source) for f in read.faces} == where
+    where = {(Path(f.photograph.path).resolve(), f.box, f.label, f.source) for f in wanted}
+    assert {
+        (Path(f.photograph.path).resolve(), f.box, f.label, f.source) for f in read.faces
+    } == where
     assert len(read.faces) == len(wanted)
     counts = drawing.contents(PHOTOS)[layout]
     things = {name: n for name, n in counts.items() if not annotations.LABELS.get(name, "?")}
@@ -100,13 +102,13 @@ def test_boxes_lie_in_the_picture_and_apart_and_some_are_small(
     boxes: dict[str, list[Box]] = {}
     for face in drawn:
         assert face.box
-        height, width, _ = pixels_of(face.image).shape
+        height, width, _ = pixels_of(face.photograph.path).shape
         assert 0 <= face.box.left < face.box.right <= width
         assert 0 <= face.box.top < face.box.bottom <= height
-        for box in boxes.get(face.image, []):
+        for box in boxes.get(face.photograph.path, []):
             apart = face.box.left >= box.right or face.box.right <= box.left
             assert apart or face.box.top >= box.bottom or face.box.bottom <= box.top
-        boxes.setdefault(face.image, []).append(face.box)
+        boxes.setdefault(face.photograph.path, []).append(face.box)
     widths = [box.width for path, found in boxes.items() if "/voc/" in path for box in found]
     assert min(widths) < 20 < 60 < max(widths)
 
@@ -132,7 +134,9 @@ def test_nothing_but_the_mask_depends_on_the_class(
         one = pixels_of(path)
         other = pixels_of(tmp_path / "without_mask" / "voc" / "images" / path.name)
         outside = np.ones(one.shape[:2], bool)
-        for box in (f.box for f in drawn if f.source == "voc" and Path(f.image).name == path.name):
+        for box in (
+            f.box for f in drawn if f.source == "voc" and Path(f.photograph.path).name == path.name
+        ):
             assert box
             changed = (
                 one[box.top : box.bottom, box.left : box.right]
@@ -158,7 +162,7 @@ def test_class_means_of_faces_tell_the_classes_and_those_of_whole_pictures_do_no
     (train, masked), (test, truth) = (crops_of(faces) for faces in sets)
     distances = [((test - train[masked == k].mean(axis=0)) ** 2).sum((1, 2, 3)) for k in (0, 1)]
     assert 0.8 < ((distances[1] < distances[0]) == truth).mean() <= 1.0
-    means = np.array([pixels_of(face.image).mean() for faces in sets for face in faces])
+    means = np.array([pixels_of(face.photograph.path).mean() for faces in sets for face in faces])
     labels = np.concatenate([masked, truth])
     gap = means[labels].mean() - means[~labels].mean()
     assert abs(gap) < 0.5 * means.std()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import resource
 import threading
 import time
@@ -19,8 +20,8 @@ from PIL import Image
 from research.data import image_files
 from research.data.provenance import DataError
 from research.faces import crops, ingest, splits
+from research.faces.annotations import Box, Face, Photograph, Problem
 from research.faces.ingest import Cut
-from research.structs import Box, Face, Problem
 
 CUT = Cut(margin=0.1, size=16, min_side=3)
 BOXES = (Box(2, 3, 20, 25), Box(0, 0, 10, 9), Box(21, 5, 40, 30))
@@ -43,14 +44,15 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def boxed(folder: Path, count: int = 10) -> list[Face]:
     """One to three faces for each photograph."""
     return [
-        Face(f"{folder}/{i:02d}.png", box, "with_mask", "voc")
+        Face(Photograph(f"{folder}/{i:02d}.png", 40, 30), box, "with_mask", "voc")
         for i in range(count)
         for box in BOXES[: i % 3 + 1]
     ]
 
 
 def unboxed(folder: Path, count: int = 10) -> list[Face]:
-    return [Face(f"{folder}/{i:02d}.png", None, "without_mask", "folders") for i in range(count)]
+    photographs = [Photograph(f"{folder}/{i:02d}.png", 40, 30) for i in range(count)]
+    return [Face(photograph, None, "without_mask", "folders") for photograph in photographs]
 
 
 def no_words(line: str) -> None:
@@ -59,10 +61,10 @@ def no_words(line: str) -> None:
 
 def joined(paths: Sequence[Path]) -> ingest.Chunk:
     """All chunks as one, with their faces."""
-    found = ingest.Chunk([], [], [], 0, 0)
+    found = ingest.Chunk([], [], {}, [], 0, 0)
     for path in paths:
-        chunk = ingest.read_rows(path)
-        pngs = ingest.read_pngs(path, range(len(chunk.rows)))
+        chunk = ingest.read_chunk(path)
+        pngs = ingest.read_pngs(path, range(len(chunk.faces)))
         found = ingest._joined([found, chunk._replace(pngs=pngs)])
     return found
 
@@ -87,21 +89,21 @@ def test_every_face_is_the_crop_of_its_box_in_the_order_of_the_faces(
     paths = ingest.ingest(faces, CUT, tmp_path, None, no_words)
     assert len(paths) == 3  # 4 + 4 + 2 photographs
     found = joined(paths)
-    assert [row.face for row in found.rows] == faces
-    for row, png in zip(found.rows, found.pngs, strict=True):
-        image = image_files.read_photograph(row.face.image)
-        expected = crops.crop(image, row.face.box, margin=0.1, size=16)
+    assert found.faces == faces
+    for face, png in zip(found.faces, found.pngs, strict=True):
+        image = image_files.read_photograph(face.photograph.path)
+        expected = crops.crop(image, face.box, margin=0.1, size=16)
         np.testing.assert_array_equal(ingest.decode(png), expected)
-        assert row.print == splits.fingerprint(image)
+        assert found.fingerprints[face.photograph.path] == splits.fingerprint(image)
     assert found.problems == [] and (found.small, found.lost) == (0, 0)
 
 
 def test_small_faces_are_left_out_and_counted(folder: Path, tmp_path: Path) -> None:
     faces = boxed(folder)  # the shorter sides are 18, 9 and 19
     found = joined(ingest.ingest(faces, Cut(0.0, 16, 18), tmp_path, None, no_words))
-    assert {row.face.box for row in found.rows} == {BOXES[0], BOXES[2]}
+    assert {face.box for face in found.faces} == {BOXES[0], BOXES[2]}
     assert found.small == sum(face.box == BOXES[1] for face in faces) == 6
-    assert len(found.rows) == len(faces) - 6
+    assert len(found.faces) == len(faces) - 6
 
 
 def test_a_second_start_reads_only_the_photographs_of_chunks_that_are_missing(
@@ -161,7 +163,7 @@ def test_a_chunk_of_other_faces_or_another_cut_is_not_taken(folder: Path, tmp_pa
     (second,) = ingest.ingest(faces[:-1], CUT, tmp_path, None, no_words)
     (third,) = ingest.ingest(faces, Cut(0.1, 8, 3), tmp_path, None, no_words)
     assert len({first, second, third}) == 3
-    assert len(ingest.read_rows(second).rows) == len(faces) - 1
+    assert len(ingest.read_chunk(second).faces) == len(faces) - 1
     assert ingest.decode(ingest.read_pngs(third, [0])[0]).shape == (8, 8, 3)
 
 
@@ -182,7 +184,9 @@ def test_a_photograph_that_cannot_be_read_is_a_problem_with_its_faces_counted(
     broken.write_bytes((folder / "02.png").read_bytes()[:500])
     faces = make(folder)
     faces = [
-        Face(str(broken), face.box, face.label, face.source) if "02.png" in face.image else face
+        dataclasses.replace(face, photograph=Photograph(str(broken), 40, 30))
+        if "02.png" in face.photograph.path
+        else face
         for face in faces
     ]
     box = np.array([[1, 1, 9, 9]], np.float32)
@@ -193,7 +197,7 @@ def test_a_photograph_that_cannot_be_read_is_a_problem_with_its_faces_counted(
     count = 3 if make is boxed else 1
     assert problem.file == str(broken) and "truncated" in problem.what
     assert problem.done == ("left out with its 3 annotated faces" if count == 3 else "left out")
-    assert found.lost == count and len(found.rows) == len(faces) - count
+    assert found.lost == count and len(found.faces) == len(faces) - count
 
 
 # Faces without boxes
@@ -217,13 +221,15 @@ def test_of_the_faces_found_in_a_photograph_the_largest_is_taken(
 
     faces = unboxed(folder)
     found = joined(ingest.ingest(faces, CUT, tmp_path, find, no_words))
-    expected = [face.image for face in faces if "05.png" not in face.image]
-    assert [row.face.image for row in found.rows] == expected
+    expected = [face.photograph.path for face in faces if "05.png" not in face.photograph.path]
+    assert [face.photograph.path for face in found.faces] == expected
     # 20.5 is rounded to even; 55 is beyond the picture.
-    assert {row.face.box for row in found.rows} == {Box(4, 2, 40, 20)}
-    assert found.problems == [Problem(faces[5].image, "no face was found in it", "left out")]
+    assert {face.box for face in found.faces} == {Box(4, 2, 40, 20)}
+    assert found.problems == [
+        Problem(faces[5].photograph.path, "no face was found in it", "left out")
+    ]
     assert found.lost == 1 and shown == [2, 2, 2, 2, 2]
-    image = image_files.read_photograph(faces[7].image)
+    image = image_files.read_photograph(faces[7].photograph.path)
     crop = crops.crop(image, Box(4, 2, 40, 20), margin=0.1, size=16)
     np.testing.assert_array_equal(ingest.decode(found.pngs[6]), crop)
 
@@ -246,7 +252,8 @@ def test_a_found_box_has_a_pixel_of_the_picture(corners: list, width: int, heigh
 @given(st.lists(st.tuples(st.integers(1, 150), st.booleans()), max_size=60))
 def test_chunks_keep_the_order_and_have_few_photographs_and_faces(drawn: list) -> None:
     by_photo = [
-        [Face(f"{i}", None if is_bare else BOXES[0], "with_mask", "voc")] * count
+        [Face(Photograph(f"{i}", 40, 30), None if is_bare else BOXES[0], "with_mask", "voc")]
+        * count
         for i, (count, is_bare) in enumerate(drawn)
     ]
     chunks = ingest._chunks(by_photo)
@@ -284,7 +291,7 @@ def test_no_more_pixels_are_in_work_than_there_is_room_for(
     monkeypatch.setattr(image_files, "read_photograph", read_slowly)
     monkeypatch.setattr(crops, "crop", cut_and_leave)
     faces = [face for face in boxed(folder) if face.box == BOXES[0]]
-    faces.insert(5, Face(str(large), BOXES[0], "with_mask", "voc"))
+    faces.insert(5, Face(Photograph(str(large), 80, 60), BOXES[0], "with_mask", "voc"))
     ingest.ingest(faces, CUT, tmp_path / "work", None, no_words)
     assert ["large.png"] in seen and max(map(len, seen)) == 2
     assert all(names == ["large.png"] for names in seen if "large.png" in names)
@@ -319,7 +326,7 @@ def test_a_full_disk_is_one_line_and_the_next_start_goes_on(folder: Path, tmp_pa
     with files_end_at(3_000), pytest.raises(DataError, match=message):
         ingest.ingest(boxed(folder), CUT, tmp_path, None, no_words)
     assert list(tmp_path.glob("*.zip")) == []
-    assert len(joined(ingest.ingest(boxed(folder), CUT, tmp_path, None, no_words)).rows) == 19
+    assert len(joined(ingest.ingest(boxed(folder), CUT, tmp_path, None, no_words)).faces) == 19
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         ingest.ingest(boxed(folder), CUT, tmp_path / "file" / "work", None, no_words)

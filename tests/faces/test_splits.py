@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
 from research.faces import splits
+from research.faces.annotations import Box, Face, Photograph
 from research.faces.splits import fingerprint, near_duplicates, split_by_image
-from research.structs import Box, Face, UserError
+from research.structs import UserError
 
 BOX = Box(0, 0, 9, 9)
 
@@ -21,7 +22,7 @@ BOX = Box(0, 0, 9, 9)
 def faces_of(sizes: dict[str, list[int]]) -> list[Face]:
     """{source: how many faces each of its photographs has}."""
     return [
-        Face(f"{source}/{i}", BOX, "with_mask", source)
+        Face(Photograph(f"{source}/{i}", 9, 9), BOX, "with_mask", source)
         for source, counts in sizes.items()
         for i, count in enumerate(counts)
         for _ in range(count)
@@ -29,7 +30,7 @@ def faces_of(sizes: dict[str, list[int]]) -> list[Face]:
 
 
 def counts(faces: list[Face], split_of: dict[str, str]) -> Counter[str]:
-    return Counter(split_of[face.image] for face in faces)
+    return Counter(split_of[face.photograph.path] for face in faces)
 
 
 ANY = st.dictionaries(
@@ -72,7 +73,7 @@ def test_a_number_is_missed_only_where_no_photograph_fits(
         assert f"val: {val} of {len(faces)}" in str(error)
         assert min(min(each) for each in sizes.values()) > val or test
         return
-    per_image = Counter(face.image for face in faces)
+    per_image = Counter(face.photograph.path for face in faces)
     assert set(split_of) == set(per_image) and set(split_of.values()) <= set(splits.SPLITS)
     found = counts(faces, split_of)
     assert found["train"] > 0 and found["val"] > 0

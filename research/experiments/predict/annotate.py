@@ -27,6 +27,8 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
+from research.data import image_files
+from research.data.provenance import DataError
 from research.experiments import classifiers, trainer
 from research.experiments.predict.photographs import (
     CONFIG,
@@ -39,10 +41,11 @@ from research.experiments.predict.photographs import (
     open_out,
 )
 from research.faces import crops, detection, ingest
+from research.faces.annotations import Box, Problem
 from research.figures import masks as figures
 from research.runtime import files, preemption, sharding
 from research.storage import export, run_directory
-from research.structs import Box, Config, Problem, PyTree, UserError
+from research.structs import Config, PyTree, UserError
 
 FindFaces = Callable[[Sequence[np.ndarray]], Sequence[detection.Detections]]
 
@@ -186,7 +189,7 @@ def run(
     with preemption.deferred(), ThreadPoolExecutor(ingest.cores()) as pool:
         try:
             for group in ingest.fitting(
-                photographs, lambda each: each.path, most=_AT_ONCE, most_px=_AT_ONCE_PX
+                photographs, _pixel_count, most=_AT_ONCE, most_px=_AT_ONCE_PX
             ):
                 paths = [photograph.path for photograph in group]
                 read = dict(zip(group, pool.map(ingest.read_photo, paths), strict=True))
@@ -216,6 +219,14 @@ def run(
     run_directory.write_json(out / VERSIONS, run_directory.describe_versions({}))
     run_directory.write_json(out / SUMMARY, summary)
     return summary
+
+
+def _pixel_count(photograph: Photograph) -> int:
+    """How many pixels a photograph has; 0 if its header is damaged, which reading it reports."""
+    try:
+        return image_files.pixel_count(photograph.path)
+    except DataError:
+        return 0
 
 
 def warn_of(box: Box, image: np.ndarray, min_side: int) -> list[str]:

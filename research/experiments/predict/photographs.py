@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from research.data import image_files
-from research.structs import Problem, UserError
+from research.faces.annotations import Problem
+from research.structs import UserError
 
 FACES, CONFIG = "faces.jsonl", "config.json"
 SUMMARY, VERSIONS = "summary.json", "versions.json"

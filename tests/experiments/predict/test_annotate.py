@@ -9,9 +9,10 @@ from PIL import Image
 
 from research.data.image_files import read_photograph
 from research.experiments.predict import annotate
+from research.faces.annotations import Box
 from research.runtime import preemption
 from research.storage import export
-from research.structs import Box, UserError
+from research.structs import UserError
 
 
 @pytest.fixture(scope="module")
