@@ -38,7 +38,7 @@ from research.training.step import Loop
 
 REPORTED = 12_243  # faces, of which 2,000 were for validation and 1,000 for the test
 VAL, TEST, REAL = 2_000 / REPORTED, 1_000 / REPORTED, 9_000 / REPORTED  # the rest are copies
-_BASES = 60  # photographs that are drawn, a third of them with boxes; all others are made from them
+_BASES = 60  # photographs that are drawn, a third with boxes; all others are varied from them
 _LARGE_EVERY, _LARGE_PX = 64, 12_000_000  # one in so many is as large as a camera's
 _PLAIN = {"with_mask": "with_mask", "without_mask": "without_mask"}
 
@@ -65,13 +65,13 @@ def draw(folder: Path, faces: int, size: int) -> dict[str, Any]:
         "test": round(TEST * faces),
         "size": size,
     }
-    found = annotations.read_voc(folder / "voc").faces
-    split_of = splits.split_by_image(found, val=settings["val"], test=settings["test"], seed=0)
-    trained = Counter(face.label for face in found if split_of[face.photograph.path] == "train")
+    annotated = annotations.read_voc(folder / "voc").faces
+    split_of = splits.split_by_image(annotated, val=settings["val"], test=settings["test"], seed=0)
+    trained = Counter(face.label for face in annotated if split_of[face.photograph.path] == "train")
     copies = faces - round(REAL * faces)
     settings["balance"] = (min(trained.values()) + copies) / max(trained.values())
     _ = (folder / "request.json").write_text(json.dumps(settings))
-    return {"photographs": number, "annotated": len(found)}
+    return {"photographs": number, "annotated": len(annotated)}
 
 
 def prepare(folder: Path, home: Path) -> tuple[dataset.Masks, dict[str, Any]]:
@@ -88,17 +88,17 @@ def prepare(folder: Path, home: Path) -> tuple[dataset.Masks, dict[str, Any]]:
         detector={},
     )
     began, used = time.monotonic(), time.process_time()
-    found = dataset.prepare(request, str(home), _no_detector, _say)
+    masks = dataset.prepare(request, str(home), _no_detector, _say)
     seconds = time.monotonic() - began
-    return found, {
-        "faces": sum(len(each.data.labels) for each in found.splits.values()),
-        "copies": int(found.splits["train"].synthetic.sum()),
+    return masks, {
+        "faces": sum(len(each.data.labels) for each in masks.splits.values()),
+        "copies": int(masks.splits["train"].synthetic.sum()),
         "seconds": seconds,
         "cores": (time.process_time() - used) / seconds,
     }
 
 
-def run_epoch(found: dataset.Masks) -> dict[str, Any]:
+def run_epoch(masks: dataset.Masks) -> dict[str, Any]:
     """An epoch of configs/masks.py:vgg with the validation faces after it, and the images it took.
 
     images_per_s: of the steps after the first piece, which is compiled.
@@ -125,8 +125,8 @@ def run_epoch(found: dataset.Masks) -> dict[str, Any]:
     _ = fit(
         classifiers.make_model(config, 2),
         optim.make_optimizer(config.learning_rate, name=config.optimizer),
-        found.splits["train"].data,
-        found.splits["val"].data,
+        masks.splits["train"].data,
+        masks.splits["val"].data,
         loop,
         seeds=[0],
         resume=None,
@@ -166,11 +166,11 @@ def _write_varied(
         scale = (_LARGE_PX / (image.width * image.height)) ** 0.5
     mirrored = bool(generator.random() < 0.5)
     wide, high = round(scale * image.width), round(scale * image.height)
-    made = image.resize((wide, high), Image.Resampling.BILINEAR)
-    made = made.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else made
-    made = ImageEnhance.Brightness(made).enhance(generator.uniform(*crops.BRIGHTNESS))
+    varied = image.resize((wide, high), Image.Resampling.BILINEAR)
+    varied = varied.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else varied
+    varied = ImageEnhance.Brightness(varied).enhance(generator.uniform(*crops.BRIGHTNESS))
     name = f"{number:05d}.{'jpg' if large else 'png'}"
-    made.save(root / "images" / name, quality=90, compress_level=1)  # of JPEG and of PNG
+    varied.save(root / "images" / name, quality=90, compress_level=1)  # of JPEG and of PNG
     objects = ""
     for face in faces:
         assert face.box is not None
@@ -203,13 +203,13 @@ def _ingest(folder: Path) -> dict[str, Any]:
 
 
 def _train(folder: Path) -> dict[str, Any]:
-    found, loaded = prepare(folder, folder / "alone")
-    return {**run_epoch(found), "loading": loaded["seconds"]}
+    masks, loaded = prepare(folder, folder / "alone")
+    return {**run_epoch(masks), "loading": loaded["seconds"]}
 
 
 def _whole(folder: Path) -> dict[str, Any]:
-    found, prepared = prepare(folder, folder / "together")
-    return {**prepared, "trained": run_epoch(found)["trained"]}
+    masks, prepared = prepare(folder, folder / "together")
+    return {**prepared, "trained": run_epoch(masks)["trained"]}
 
 
 PHASES: dict[str, Callable[[Path], dict[str, Any]]] = {

@@ -1,4 +1,4 @@
-"""Does the benchmark of the ingestion make as many faces as it says, and say what it measured?"""
+"""The benchmark of the ingestion: as many faces as asked for, and a table of what it measures."""
 
 from __future__ import annotations
 

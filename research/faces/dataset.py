@@ -54,7 +54,7 @@ _FACES_PER_FILE = 4096  # of records; a face of 200 x 200 is about 60 kB
 
 @dataclass(frozen=True)
 class Request:
-    """What a data set is made from.
+    """Settings of a data set of faces.
 
     directories: {layout: directory}, see `annotations`.  keep_incorrect: whether masks that are
     worn incorrectly are a third class; they are left out otherwise.  cut: see `ingest`.
@@ -136,7 +136,7 @@ def prepare(
     find_faces: Callable[[], ingest.FindFaces],
     say: Callable[[str], None],
 ) -> Masks:
-    """The data set of a request: read, if it was made before, else made and read.
+    """The data set of a request, prepared now if it was not before.
 
     tfds_dir: "" means $TFDS_DATA_DIR or ~/tensorflow_datasets.
     find_faces: makes the detector, if one is needed; see `ingest.ingest`.
@@ -454,14 +454,14 @@ def _varied(example: Example, png: bytes, seed: int) -> bytes:
 
 
 def _digested(png: bytes, label: str) -> bytes:
-    """What the checksum of a split is made of."""
+    """Digest of one example; the checksum of a split covers those of all its examples."""
     return hashlib.sha256(png + label.encode()).digest()
 
 
 def _read_split(
     builder: Any, folder: Path, split: str, digest: str, say: Callable[[str], None]
 ) -> Faces:
-    """The faces of a split, from their decoded pixels, which are made if need be."""
+    """The faces of a split, with their decoded pixels, which are written if they are missing."""
     faces = _decoded_split(builder, folder, split, digest, say)
     if faces is None:
         with cache.locked(folder / ".lock", "the pixels", say):

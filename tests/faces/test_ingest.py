@@ -61,12 +61,12 @@ def no_words(line: str) -> None:
 
 def joined(paths: Sequence[Path]) -> ingest.Chunk:
     """All chunks as one, with their faces."""
-    found = ingest.Chunk([], [], {}, [], 0, 0)
+    cut_out = ingest.Chunk([], [], {}, [], 0, 0)
     for path in paths:
         chunk = ingest.read_chunk(path)
         pngs = ingest.read_pngs(path, range(len(chunk.faces)))
-        found = ingest._joined([found, chunk._replace(pngs=pngs)])
-    return found
+        cut_out = ingest._joined([cut_out, chunk._replace(pngs=pngs)])
+    return cut_out
 
 
 class Reads:
@@ -88,22 +88,22 @@ def test_every_face_is_the_crop_of_its_box_in_the_order_of_the_faces(
     faces = boxed(folder)
     paths = ingest.ingest(faces, CUT, tmp_path, None, no_words)
     assert len(paths) == 3  # 4 + 4 + 2 photographs
-    found = joined(paths)
-    assert found.faces == faces
-    for face, png in zip(found.faces, found.pngs, strict=True):
+    cut_out = joined(paths)
+    assert cut_out.faces == faces
+    for face, png in zip(cut_out.faces, cut_out.pngs, strict=True):
         image = image_files.read_photograph(face.photograph.path)
         expected = crops.crop(image, face.box, margin=0.1, size=16)
         np.testing.assert_array_equal(ingest.decode(png), expected)
-        assert found.fingerprints[face.photograph.path] == splits.fingerprint(image)
-    assert found.problems == [] and (found.small, found.lost) == (0, 0)
+        assert cut_out.fingerprints[face.photograph.path] == splits.fingerprint(image)
+    assert cut_out.problems == [] and (cut_out.small, cut_out.lost) == (0, 0)
 
 
 def test_small_faces_are_left_out_and_counted(folder: Path, tmp_path: Path) -> None:
     faces = boxed(folder)  # the shorter sides are 18, 9 and 19
-    found = joined(ingest.ingest(faces, Cut(0.0, 16, 18), tmp_path, None, no_words))
-    assert {face.box for face in found.faces} == {BOXES[0], BOXES[2]}
-    assert found.small == sum(face.box == BOXES[1] for face in faces) == 6
-    assert len(found.faces) == len(faces) - 6
+    cut_out = joined(ingest.ingest(faces, Cut(0.0, 16, 18), tmp_path, None, no_words))
+    assert {face.box for face in cut_out.faces} == {BOXES[0], BOXES[2]}
+    assert cut_out.small == sum(face.box == BOXES[1] for face in faces) == 6
+    assert len(cut_out.faces) == len(faces) - 6
 
 
 def test_a_second_start_reads_only_the_photographs_of_chunks_that_are_missing(
@@ -190,14 +190,14 @@ def test_a_photograph_that_cannot_be_read_is_a_problem_with_its_faces_counted(
         for face in faces
     ]
     box = np.array([[1, 1, 9, 9]], np.float32)
-    found = joined(
+    cut_out = joined(
         ingest.ingest(faces, CUT, tmp_path / "work", lambda im: [box] * len(im), no_words)
     )
-    (problem,) = found.problems
+    (problem,) = cut_out.problems
     count = 3 if make is boxed else 1
     assert problem.file == str(broken) and "truncated" in problem.what
     assert problem.done == ("left out with its 3 annotated faces" if count == 3 else "left out")
-    assert found.lost == count and len(found.faces) == len(faces) - count
+    assert cut_out.lost == count and len(cut_out.faces) == len(faces) - count
 
 
 # Faces without boxes
@@ -211,27 +211,27 @@ def test_of_the_faces_found_in_a_photograph_the_largest_is_taken(
 
     def find(images: Sequence[np.ndarray]) -> list[np.ndarray]:
         shown.append(len(images))
-        found = []
+        boxes = []
         for image in images:  # known by their first pixel, since photographs have no names here
             if tuple(image[0, 0]) == tuple(image_files.read_photograph(f"{folder}/05.png")[0, 0]):
-                found.append(np.zeros((0, 4), np.float32))
+                boxes.append(np.zeros((0, 4), np.float32))
             else:
-                found.append(np.array([[0, 0, 9, 9], [3.6, 2.4, 55, 20.5], [1, 1, 2, 2]]))
-        return found
+                boxes.append(np.array([[0, 0, 9, 9], [3.6, 2.4, 55, 20.5], [1, 1, 2, 2]]))
+        return boxes
 
     faces = unboxed(folder)
-    found = joined(ingest.ingest(faces, CUT, tmp_path, find, no_words))
+    cut_out = joined(ingest.ingest(faces, CUT, tmp_path, find, no_words))
     expected = [face.photograph.path for face in faces if "05.png" not in face.photograph.path]
-    assert [face.photograph.path for face in found.faces] == expected
+    assert [face.photograph.path for face in cut_out.faces] == expected
     # 20.5 is rounded to even; 55 is beyond the picture.
-    assert {face.box for face in found.faces} == {Box(4, 2, 40, 20)}
-    assert found.problems == [
+    assert {face.box for face in cut_out.faces} == {Box(4, 2, 40, 20)}
+    assert cut_out.problems == [
         Problem(faces[5].photograph.path, "no face was found in it", "left out")
     ]
-    assert found.lost == 1 and shown == [2, 2, 2, 2, 2]
+    assert cut_out.lost == 1 and shown == [2, 2, 2, 2, 2]
     image = image_files.read_photograph(faces[7].photograph.path)
     crop = crops.crop(image, Box(4, 2, 40, 20), margin=0.1, size=16)
-    np.testing.assert_array_equal(ingest.decode(found.pngs[6]), crop)
+    np.testing.assert_array_equal(ingest.decode(cut_out.pngs[6]), crop)
 
 
 def test_without_a_detector_a_face_without_a_box_is_one_line(folder: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The faces of a config: found, cut, shared out, and said what they are."""
+"""The data set of faces that a config names: prepared, loaded and described."""
 
 import functools
 import json
@@ -48,10 +48,10 @@ def check(config: Config) -> None:
 
 
 def load(config: Config, workdir: Path) -> dataset.Masks:
-    """The faces that `config` asks for, made now if they were not before.
+    """The faces that `config` asks for, prepared now if they were not before.
 
     Drawn photographs and what is made of them lie in `workdir`, or on this machine if that is in a
-    store.  The first process makes them.  Raises what `masks.prepare` does, and UserError for
+    store.  The first process makes them.  Raises what `dataset.prepare` does, and UserError for
     problems in the files if config.strict, or if there is only one class.
     """
     data = config.data
@@ -76,51 +76,51 @@ def load(config: Config, workdir: Path) -> dataset.Masks:
     with distributed.first_process_first():
         if data.drawn:
             _draw(here / "corpus", data.drawn)
-        found = dataset.prepare(request, tfds_dir, find, trainer.say)
-    for line in lines(found):
+        masks = dataset.prepare(request, tfds_dir, find, trainer.say)
+    for line in lines(masks):
         trainer.say(line)
-    names = list(found.names)
+    names = list(masks.names)
     if len(names) < 2:
-        raise UserError(f"{found.folder}: all faces are {names[0]}; two classes are needed")
-    problems = found.about["problems"]
+        raise UserError(f"{masks.folder}: all faces are {names[0]}; two classes are needed")
+    problems = masks.about["problems"]
     if config.strict and problems:
-        where = found.folder / dataset.PROBLEMS
+        where = masks.folder / dataset.PROBLEMS
         raise UserError(f"strict: {_problems(problems)} in the files; {where} names each")
-    return found
+    return masks
 
 
-def lines(found: dataset.Masks) -> list[str]:
-    """What is in the data set, for the person at the terminal."""
-    about = found.about
-    told: list[str] = []
+def lines(masks: dataset.Masks) -> list[str]:
+    """Lines for the terminal: the faces of each split, and what was left out or is wrong."""
+    about = masks.about
+    described: list[str] = []
     for split in splits.SPLITS:
         shown = "; ".join(
             f"{source} " + ", ".join(f"{n:,} {label}" for label, n in counts.items())
             for source, counts in about["splits"][split].items()
         )
-        told.append(f"{split}: {len(found.splits[split].data.labels):,} faces ({shown})")
+        described.append(f"{split}: {len(masks.splits[split].data.labels):,} faces ({shown})")
     copies = sum(sum(counts.values()) for counts in about["copies"].values())
     if copies:
-        told[0] += f", {copies:,} of them varied copies of the smaller class"
+        described[0] += f", {copies:,} of them varied copies of the smaller class"
     if about["too_small"]:
-        told.append(f"{about['too_small']:,} faces were smaller than min_side and left out")
+        described.append(f"{about['too_small']:,} faces were smaller than min_side and left out")
     if about["problems"]:
-        where = found.folder / dataset.PROBLEMS
-        told.append(f"{_problems(about['problems'])} in the files of the data: see {where}")
+        where = masks.folder / dataset.PROBLEMS
+        described.append(f"{_problems(about['problems'])} in the files of the data: see {where}")
     if about["near_duplicates"]:
-        where = found.folder / dataset.NEAR
-        told.append(
+        where = masks.folder / dataset.NEAR
+        described.append(
             f"{about['near_duplicates']:,} pairs of photographs look alike across splits: {where}"
         )
-    return told
+    return described
 
 
-def caption(found: dataset.Masks) -> str:
+def caption(masks: dataset.Masks) -> str:
     """One short line for a figure or a table: no path of a machine."""
-    about = found.about
+    about = masks.about
     usable: Mapping[str, Mapping[str, int]] = about["usable"]
-    counts = {split: len(faces.data.labels) for split, faces in found.splits.items()}
-    copies = int(found.splits["train"].synthetic.sum())
+    counts = {split: len(faces.data.labels) for split, faces in masks.splits.items()}
+    copies = int(masks.splits["train"].synthetic.sum())
     total = sum(sum(labels.values()) for labels in usable.values())
     kind = "DRAWN FACES, no photographs" if _is_drawn(about) else "Face masks"
     return (
@@ -130,10 +130,10 @@ def caption(found: dataset.Masks) -> str:
     )
 
 
-def describe_data(found: dataset.Masks) -> dict[str, Any]:
-    """What versions.json and summary.json say of the data."""
-    about = {key: value for key, value in found.about.items() if key not in ("request", "sha256")}
-    return {"caption": caption(found), "sha256": found.about["sha256"], "about": about}
+def describe_data(masks: dataset.Masks) -> dict[str, Any]:
+    """The data set as it is described in versions.json and summary.json."""
+    about = {key: value for key, value in masks.about.items() if key not in ("request", "sha256")}
+    return {"caption": caption(masks), "sha256": masks.about["sha256"], "about": about}
 
 
 def _problems(count: int) -> str:
@@ -161,6 +161,6 @@ def _finder(min_face_px: float) -> ingest.FindFaces:
     detector = detection.make_detector(min_face_px=min_face_px)
 
     def find(images: Any) -> list[np.ndarray]:
-        return [found.boxes for found in detector(images)]
+        return [detections.boxes for detections in detector(images)]
 
     return find
