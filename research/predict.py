@@ -25,7 +25,7 @@ from research.runtime import preemption, sharding
 from research.storage import export
 from research.structs import UserError
 
-# Not among absl's own, which hold the flags of every door that a process imports.
+# Not in absl's global flags, which hold those of every command that a process imports.
 _FLAGS = flags.FlagValues()
 _RUN = flags.DEFINE_string(
     "run", None, "Directory of a run of configs/masks.py, or its folder export.", flag_values=_FLAGS
@@ -77,22 +77,25 @@ def find_export(run: Path) -> Path:
             return folder
     if (run / "config.json").exists():
         raise UserError(
-            f"{run}: this run has not come to its end and has exported no net; give the command "
-            "that began it once more"
+            f"{run}: this run has not ended and has exported no net yet; give the command that "
+            "began it once more"
         )
     raise UserError(f"{run}: holds no trained net{_known_runs()}; train one: {_TRAIN}")
 
 
 def _known_runs() -> str:
-    """Where there are nets that could be meant, in words."""
-    found = sorted(
+    """The trained nets below runs/, as part of an error message."""
+    exports = sorted(
         str(path.parents[1]) for path in Path("runs").glob(f"*/*/export/{export.WEIGHTS}")
     )
-    return f" (there is {', '.join(found[:3])})" if found else ""
+    return f" (there is {', '.join(exports[:3])})" if exports else ""
 
 
 def predict(run: Path, given: Sequence[str], out: Path) -> dict[str, Any]:
-    """Do what the flags say.  Returns and raises what `wearers.run` does."""
+    """Annotate the photographs `given` with the settings of the flags, see `annotate.run`.
+
+    Raises UserError as that does, and if `run` holds no net of configs/masks.py.
+    """
     exported = export.load(find_export(run))
     try:
         min_face_px = float(exported.config["data"]["min_face_px"])
@@ -108,7 +111,7 @@ def predict(run: Path, given: Sequence[str], out: Path) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """The door: flags to exit code."""
+    """Annotate the photographs of the command line.  Returns the exit code."""
     given = parse_flags(argv)
     logging.set_verbosity(logging.WARNING)
     preemption.install()

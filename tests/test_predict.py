@@ -31,19 +31,19 @@ def fresh():
 
 
 def mistake(capsys, *words):
-    """What is said, and the exit code."""
+    """The error line and the exit code."""
     try:
         code = predict.main(["predict", *map(str, words)])
     except SystemExit as ended:
         assert isinstance(ended.code, str)  # which Python prints, and exits with 1
         return ended.code, 1
-    out, said = capsys.readouterr()
+    out, stderr = capsys.readouterr()
     assert out == ""
-    return said.rstrip("\n"), code
+    return stderr.rstrip("\n"), code
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "stderr"),
     [
         (("a.png",), "no --run given"),
         (("--run=r",), "no photograph given; name files or folders after the flags"),
@@ -52,9 +52,9 @@ def mistake(capsys, *words):
         (("--run=r", "--figures=perhaps", "a.png"), "'perhaps'"),
     ],
 )
-def test_a_mistake_in_the_flags_is_one_line(words, said, capsys):
+def test_a_mistake_in_the_flags_is_one_line(words, stderr, capsys):
     line, code = mistake(capsys, *words)
-    assert line.startswith("error: ") and said in line and "\n" not in line
+    assert line.startswith("error: ") and stderr in line and "\n" not in line
     assert code == 1
 
 
@@ -66,7 +66,9 @@ def quiet(monkeypatch):
     monkeypatch.setattr(predict.sharding, "cache_programs", lambda directory: None)
 
 
-def test_without_a_trained_net_it_says_how_to_get_one(tmp_path, quiet, capsys, monkeypatch):
+def test_without_a_trained_net_the_error_names_the_training_command(
+    tmp_path, quiet, capsys, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     line, code = mistake(capsys, "--run=runs/masks/vgg", "a.png")
     assert code == 2 and line == (
@@ -76,7 +78,7 @@ def test_without_a_trained_net_it_says_how_to_get_one(tmp_path, quiet, capsys, m
     (tmp_path / "runs/masks/vgg").mkdir(parents=True)
     (tmp_path / "runs/masks/vgg/config.json").write_text("{}")
     line, _ = mistake(capsys, "--run=runs/masks/vgg", "a.png")
-    assert "has not come to its end" in line and "the command that began it once more" in line
+    assert "has not ended" in line and "the command that began it once more" in line
     (tmp_path / "runs/masks/best/export").mkdir(parents=True)
     (tmp_path / "runs/masks/best/export/model.safetensors").touch()
     for words in (("--run=elsewhere", "a.png"), ("a.png",)):
@@ -93,19 +95,17 @@ def test_a_run_is_named_by_its_directory_or_by_its_export(trained):
 @pytest.fixture
 def asked(monkeypatch, quiet):
     """What the work is asked for; it finds nothing that can be read, or three photographs."""
-    seen = {"photographs": 0}
+    passed = {"photographs": 0}
 
     def run(exported, given, out, **settings):
-        seen.update(labels=exported.labels, given=given, out=out, **settings)
-        return {"photographs": seen["photographs"], "headline": "so many faces"}
+        passed.update(labels=exported.labels, given=given, out=out, **settings)
+        return {"photographs": passed["photographs"], "headline": "so many faces"}
 
     monkeypatch.setattr(predict.annotate, "run", run)
-    return seen
+    return passed
 
 
-def test_the_flags_reach_the_work_and_the_exit_code_says_if_anything_was_read(
-    trained, asked, capsys
-):
+def test_flags_are_passed_on_and_the_exit_code_is_2_if_nothing_was_read(trained, asked, capsys):
     assert predict.main(["predict", "a.png", f"--run={trained}", "b"]) == 2
     assert (asked["given"], asked["out"]) == (["a.png", "b"], Path("annotated"))
     assert (asked["min_face_px"], asked["panels"]) == (20.0, False)
@@ -115,9 +115,9 @@ def test_the_flags_reach_the_work_and_the_exit_code_says_if_anything_was_read(
     _ = capsys.readouterr()
     assert predict.main(["predict", *words]) == 0
     assert (asked["out"], asked["min_face_px"], asked["panels"]) == (Path("o"), 40.0, True)
-    out, said = capsys.readouterr()
+    out, stderr = capsys.readouterr()
     assert json.loads(out) == {"photographs": 3, "headline": "so many faces"}
-    assert said == "so many faces; results in o\n"
+    assert stderr == "so many faces; results in o\n"
 
 
 def test_a_config_of_another_experiment_is_refused(tmp_path, asked, capsys):

@@ -1,4 +1,4 @@
-"""A trained mask classifier, judged: numbers by split and source, and the figures."""
+"""Evaluation of a trained mask classifier: metrics by split and source, and the figures."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,47 +20,47 @@ SHOWN = 25  # test faces in the picture of Fig. 18
 MISTAKES = 20
 
 
-class Judged(NamedTuple):
-    """Logits [S, N, K] of every seed's net, by split, and the faces they are of."""
+class Predictions(NamedTuple):
+    """Logits [S, N, K] float32 of every seed's net, by split, and the faces they belong to."""
 
     logits: Mapping[str, np.ndarray]
-    found: dataset.Masks
+    masks: dataset.Masks
 
-    def groups(self, split: str) -> dict[str, Any]:
-        """The numbers of a split: {"all" or a source: see `group`}; {} of an empty one."""
+    def metrics(self, split: str) -> dict[str, Any]:
+        """The metrics of a split: {"all" or a source: see `group_metrics`}; {} of an empty one."""
         if split not in self.logits:
             return {}
-        faces = self.found.splits[split]
+        faces = self.masks.splits[split]
         labels = np.asarray(faces.data.labels)
-        numbers = {"all": group(self.logits[split], labels)}
+        by_source = {"all": group_metrics(self.logits[split], labels)}
         for source in annotations.LAYOUTS:
             of = faces.sources == source
             if of.any():
-                numbers[source] = group(self.logits[split][:, of], labels[of])
-        return numbers
+                by_source[source] = group_metrics(self.logits[split][:, of], labels[of])
+        return by_source
 
 
-def judge(
+def predict(
     task: trainer.Task,
     params: PyTree,
     seeds: int,
-    found: dataset.Masks,
+    masks: dataset.Masks,
     into: Path,
-    only: Sequence[str] = ("val", "test"),
-) -> Judged:
-    """Predictions of every seed's net, params [S, ...], written to predictions_<split>.npz."""
+    predicted_splits: Sequence[str] = ("val", "test"),
+) -> Predictions:
+    """Predictions of every seed's net, params [S, ...], written to into/predictions_<split>.npz."""
     logits: dict[str, np.ndarray] = {}
-    for split in only:
-        data = found.splits[split].data
+    for split in predicted_splits:
+        data = masks.splits[split].data
         if len(data.labels):
             logits[split] = predict_all(task.model, params, data.images, task.loop, seeds=seeds)
             arrays = {"logits": logits[split], "labels": np.asarray(data.labels)}
             run_directory.write_arrays(into / f"predictions_{split}.npz", arrays)
-    return Judged(logits, found)
+    return Predictions(logits, masks)
 
 
-def group(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """Numbers of some faces: logits [S, N, K], labels [N].
+def group_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """Metrics on a group of faces: logits [S, N, K], labels [N].
 
     accuracy, auc: means over the seeds; accuracies: of each.  sd: over seeds, None for one.
     interval: Wilson's, 95 %, of the mean accuracy, for so many faces.  majority: share of the
@@ -83,28 +83,28 @@ def group(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     }
 
 
-def draw(task: trainer.Task, judged: Judged, into: Path, data: str, caption: str) -> None:
-    """Write the figures of a run into `into`/figures: what it learned from, and what it says.
+def draw(task: trainer.Task, predictions: Predictions, into: Path, data: str, caption: str) -> None:
+    """Write the figures of a run into `into`/figures: of its training faces and its predictions.
 
-    data, caption: what is said below them, of the data alone and with the settings.
+    data, caption: lines below the figures, on the data alone and with the settings.
     """
     rows = run_directory.rows(into)
-    run_directory.save_figures(into, lambda: _figures(task.name, judged, rows, data, caption))
+    run_directory.save_figures(into, lambda: _figures(task.name, predictions, rows, data, caption))
 
 
 def _figures(
-    name: str, judged: Judged, rows: Sequence[Mapping[str, Any]], data: str, caption: str
+    name: str, predictions: Predictions, rows: Sequence[Mapping[str, Any]], data: str, caption: str
 ) -> dict[str, Any]:
-    found, names = judged.found, judged.found.names
+    masks, names = predictions.masks, predictions.masks.names
     drawn = {
-        "samples": _samples(found, data),
-        "balance": _balance(found, data),
+        "samples": _samples(masks, data),
+        "balance": _balance(masks, data),
         "learning_curves": draw_curves_with_stop(
             rows, title=f"{name}: learning curves", caption=caption
         ),
     }
-    for split, logits in judged.logits.items():
-        labels = np.asarray(found.splits[split].data.labels)
+    for split, logits in predictions.logits.items():
+        labels = np.asarray(masks.splits[split].data.labels)
         counts = [scores.confusion(each.argmax(-1), labels, len(names)) for each in logits]
         over = f", {len(logits)} seeds together" if len(logits) > 1 else ""
         drawn[f"confusion_{split}"] = pictures.draw_confusion(
@@ -113,28 +113,28 @@ def _figures(
             title=f"{name}: confusion on the {split} faces{over}",
             caption=caption,
         )
-    curves = {f"{split} faces": _roc(judged, split) for split in judged.logits}
+    curves = {f"{split} faces": _roc(predictions, split) for split in predictions.logits}
     if drawable := {split: seeds for split, seeds in curves.items() if seeds}:
         drawn["roc"] = figures.draw_roc(drawable, title=f"{name}: {names[0]}", caption=caption)
-    shown = "test" if "test" in judged.logits else "val"
+    shown = "test" if "test" in predictions.logits else "val"
     what = "faces never seen before" if shown == "test" else "validation faces"
-    drawn["scored"] = _scored(judged, shown, f"{name}: {what}", caption)
-    mistakes = _mistakes(judged, shown, name, caption)
+    drawn["scored"] = _scored(predictions, shown, f"{name}: {what}", caption)
+    mistakes = _mistakes(predictions, shown, name, caption)
     return drawn | ({"mistakes": mistakes} if mistakes else {})
 
 
-def _samples(found: dataset.Masks, caption: str) -> Any:
-    """Some faces of every source, and varied copies (report, Figs. 10, 12, 13 and 14)."""
-    train_faces = found.splits["train"]
+def _samples(masks: dataset.Masks, caption: str) -> Any:
+    """Some faces of every source, and augmented copies (report, Figs. 10, 12, 13 and 14)."""
+    train_faces = masks.splits["train"]
     rows: dict[str, np.ndarray] = {}
     titles: dict[str, list[str]] = {}
     for source in annotations.LAYOUTS:
         of = np.flatnonzero((train_faces.sources == source) & ~train_faces.synthetic)
         if len(of):
-            titles[source], rows[source] = _row(train_faces, found.names, of)
+            titles[source], rows[source] = _row(train_faces, masks.names, of)
     copies = np.flatnonzero(train_faces.synthetic)
     if len(copies):
-        titles["copies"], rows["copies"] = _row(train_faces, found.names, copies)
+        titles["copies"], rows["copies"] = _row(train_faces, masks.names, copies)
     title = "Faces to learn from, by source"
     return figures.draw_samples(rows, title=title, caption=caption, titles=titles)
 
@@ -150,10 +150,10 @@ def _row(
     return short, np.asarray(faces.data.images[places])
 
 
-def _balance(found: dataset.Masks, caption: str) -> Any:
+def _balance(masks: dataset.Masks, caption: str) -> Any:
     """Faces to learn from, before and after copies are added."""
-    before: Mapping[str, Mapping[str, int]] = found.about["splits"]["train"]
-    copies: Mapping[str, Mapping[str, int]] = found.about["copies"]
+    before: Mapping[str, Mapping[str, int]] = masks.about["splits"]["train"]
+    copies: Mapping[str, Mapping[str, int]] = masks.about["copies"]
     after = {
         source: {label: n + copies.get(source, {}).get(label, 0) for label, n in counts.items()}
         for source, counts in before.items()
@@ -162,18 +162,18 @@ def _balance(found: dataset.Masks, caption: str) -> Any:
     return figures.draw_balance(before, after, title=title, caption=caption)
 
 
-def _roc(judged: Judged, split: str) -> list[tuple[np.ndarray, np.ndarray, float]]:
+def _roc(predictions: Predictions, split: str) -> list[tuple[np.ndarray, np.ndarray, float]]:
     """Curves of the first class against the others, one a seed; none if only one kind is there."""
-    positive = np.asarray(judged.found.splits[split].data.labels) == 0
+    positive = np.asarray(predictions.masks.splits[split].data.labels) == 0
     if positive.all() or not positive.any():
         return []
-    return [scores.roc(scores.softmax(each)[:, 0], positive) for each in judged.logits[split]]
+    return [scores.roc(scores.softmax(each)[:, 0], positive) for each in predictions.logits[split]]
 
 
-def _scored(judged: Judged, split: str, title: str, caption: str) -> Any:
+def _scored(predictions: Predictions, split: str, title: str, caption: str) -> Any:
     """The first faces of a split with the first seed's answers (report, Fig. 18)."""
-    data = judged.found.splits[split].data
-    chances = scores.softmax(judged.logits[split][0])
+    data = predictions.masks.splits[split].data
+    chances = scores.softmax(predictions.logits[split][0])
     # In another order than that of the photographs, so that all sources are shown.
     count = min(SHOWN, len(chances))
     places = np.sort(np.random.default_rng(0).permutation(len(chances))[:count])
@@ -182,17 +182,17 @@ def _scored(judged: Judged, split: str, title: str, caption: str) -> Any:
         np.asarray(data.labels)[places],
         chances[places].argmax(axis=-1),
         chances[places].max(axis=-1),
-        judged.found.names,
+        predictions.masks.names,
         title=title,
         caption=caption,
     )
 
 
-def _mistakes(judged: Judged, split: str, name: str, caption: str) -> Any:
+def _mistakes(predictions: Predictions, split: str, name: str, caption: str) -> Any:
     """The first seed's most confident mistakes, or None if it makes none."""
-    data, names = judged.found.splits[split].data, judged.found.names
+    data, names = predictions.masks.splits[split].data, predictions.masks.names
     labels = np.asarray(data.labels)
-    chances = scores.softmax(judged.logits[split][0])
+    chances = scores.softmax(predictions.logits[split][0])
     wrong = np.flatnonzero(chances.argmax(axis=-1) != labels)
     if not len(wrong):
         return None

@@ -1,4 +1,4 @@
-"""The data set of faces that a config names: prepared, loaded and described."""
+"""The face data of a config: detected, cropped, split, and summarised in words."""
 
 import functools
 import json
@@ -33,7 +33,10 @@ def check(config: Config) -> None:
     if not given and not data.drawn:
         raise UserError(f"data: {WHERE}")
     if given and data.drawn:
-        raise UserError(f"data.drawn: {data.drawn} drawn photographs, and data.{given[0]} as well")
+        raise UserError(
+            f"data.drawn: {data.drawn} drawn photographs, and data.{given[0]} as well; "
+            "expected one of them: set data.drawn to 0, or leave the directory out"
+        )
     if data.drawn and data.drawn < drawing.FEWEST:
         raise UserError(f"data.drawn: {data.drawn} is below {drawing.FEWEST}")
     for layout in given:
@@ -48,11 +51,12 @@ def check(config: Config) -> None:
 
 
 def load(config: Config, workdir: Path) -> dataset.Masks:
-    """The faces that `config` asks for, prepared now if they were not before.
+    """The faces of `config`, read from the cache or prepared now.
 
-    Drawn photographs and what is made of them lie in `workdir`, or on this machine if that is in a
-    store.  The first process makes them.  Raises what `dataset.prepare` does, and UserError for
-    problems in the files if config.strict, or if there is only one class.
+    Drawn photographs and the faces cut from them lie in `workdir`, or in the cache of this machine
+    if that is in an object store.  The first process prepares them.
+    Raises what `dataset.prepare` does, and UserError for problems in the files if config.strict, or
+    if there is only one class.
     """
     data = config.data
     directories = {layout: data[layout] for layout in annotations.LAYOUTS if data[layout]}
@@ -77,7 +81,7 @@ def load(config: Config, workdir: Path) -> dataset.Masks:
         if data.drawn:
             _draw(here / "corpus", data.drawn)
         masks = dataset.prepare(request, tfds_dir, find, trainer.say)
-    for line in lines(masks):
+    for line in summary_lines(masks):
         trainer.say(line)
     names = list(masks.names)
     if len(names) < 2:
@@ -89,30 +93,30 @@ def load(config: Config, workdir: Path) -> dataset.Masks:
     return masks
 
 
-def lines(masks: dataset.Masks) -> list[str]:
-    """Lines for the terminal: the faces of each split, and what was left out or is wrong."""
+def summary_lines(masks: dataset.Masks) -> list[str]:
+    """Summary of the data set for the terminal: faces by split, source and class; problems."""
     about = masks.about
-    described: list[str] = []
+    summary: list[str] = []
     for split in splits.SPLITS:
         shown = "; ".join(
             f"{source} " + ", ".join(f"{n:,} {label}" for label, n in counts.items())
             for source, counts in about["splits"][split].items()
         )
-        described.append(f"{split}: {len(masks.splits[split].data.labels):,} faces ({shown})")
+        summary.append(f"{split}: {len(masks.splits[split].data.labels):,} faces ({shown})")
     copies = sum(sum(counts.values()) for counts in about["copies"].values())
     if copies:
-        described[0] += f", {copies:,} of them varied copies of the smaller class"
+        summary[0] += f", {copies:,} of them varied copies of the smaller class"
     if about["too_small"]:
-        described.append(f"{about['too_small']:,} faces were smaller than min_side and left out")
+        summary.append(f"{about['too_small']:,} faces were smaller than min_side and left out")
     if about["problems"]:
         where = masks.folder / dataset.PROBLEMS
-        described.append(f"{_problems(about['problems'])} in the files of the data: see {where}")
+        summary.append(f"{_problems(about['problems'])} in the files of the data: see {where}")
     if about["near_duplicates"]:
         where = masks.folder / dataset.NEAR
-        described.append(
+        summary.append(
             f"{about['near_duplicates']:,} pairs of photographs look alike across splits: {where}"
         )
-    return described
+    return summary
 
 
 def caption(masks: dataset.Masks) -> str:
@@ -131,7 +135,7 @@ def caption(masks: dataset.Masks) -> str:
 
 
 def describe_data(masks: dataset.Masks) -> dict[str, Any]:
-    """The data set as it is described in versions.json and summary.json."""
+    """The entry "data" of versions.json and summary.json."""
     about = {key: value for key, value in masks.about.items() if key not in ("request", "sha256")}
     return {"caption": caption(masks), "sha256": masks.about["sha256"], "about": about}
 
@@ -146,7 +150,7 @@ def _is_drawn(about: Mapping[str, Any]) -> bool:
 
 
 def _draw(corpus: Path, photos: int) -> None:
-    """Draw the photographs, unless they are there; the file that says so is written last."""
+    """Draw the photographs unless drawn.json, which is written last, shows that they are there."""
     mark, content = corpus / "drawn.json", {"photos": photos, "seed": _DRAWN_SEED}
     if mark.exists() and json.loads(mark.read_text()) == content:
         return
@@ -157,7 +161,7 @@ def _draw(corpus: Path, photos: int) -> None:
 
 
 def _finder(min_face_px: float) -> ingest.FindFaces:
-    """The face detector as `ingest` wants it."""
+    """The face detector as a function of images that returns boxes, see `ingest.FindFaces`."""
     detector = detection.make_detector(min_face_px=min_face_px)
 
     def find(images: Any) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""What must somebody know who is handed a trained mask classifier? Its model card, in Markdown.
+"""The model card of a trained mask classifier, in Markdown.
 
 After M. Mitchell et al., "Model Cards for Model Reporting", 2019, as far as there is something to
 say: every number comes from the summary of the run.

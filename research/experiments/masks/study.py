@@ -1,6 +1,6 @@
-"""Face masks: from annotated photographs to a classifier that is judged, exported and explained.
+"""The face-mask study: annotated photographs, training, evaluation and export of a classifier.
 
-Report, Exercise 3: three data sets, a small VGG with early stopping, judged on unseen faces.
+Report, Exercise 3: three data sets, a small VGG with early stopping, evaluated on unseen faces.
 """
 
 import json
@@ -26,9 +26,9 @@ MODES = ("train", "ingest")
 
 
 def run(config: Config, workdir: Path) -> dict[str, Any]:
-    """Make the faces, train the net of `config` in `workdir`, judge it and export it.
+    """Prepare the faces, train the net of `config` in `workdir`, evaluate it and export it.
 
-    Goes on where a killed run stopped.  With mode "ingest" it ends when the faces are made.
+    Resumes a run that was stopped.  With mode "ingest" it ends when the faces are prepared.
     Returns the content of summary.json.  Raises UserError for a config, data or a directory that
     cannot be used, and for a loss that is not finite.
     """
@@ -36,25 +36,26 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
     with run_directory.locked(workdir):
         if config.mode == "train" and run_directory.read_json(workdir / "config.json") is not None:
             run_directory.check_same(workdir, config, but=())
-        found = faces.load(config, workdir)
-        described = faces.describe_data(found)
+        masks = faces.load(config, workdir)
+        described = faces.describe_data(masks)
         if config.mode == "ingest":
-            headline = f"{described['caption']}; the faces are in {found.folder}"
-            return {"data": described, "folder": str(found.folder), "headline": headline}
-        task = make_task(config, len(found.splits["train"].data.labels), found.names)
-        _ = trainer.template(task, config.seeds, found.splits["train"].data)  # refuses a misfit
+            headline = f"{described['caption']}; the faces are in {masks.folder}"
+            return {"data": described, "folder": str(masks.folder), "headline": headline}
+        task = make_task(config, len(masks.splits["train"].data.labels), masks.names)
+        # Raises UserError now, before anything is written, if net and faces do not fit.
+        _ = trainer.template(task, config.seeds, masks.splits["train"].data)
         versions = run_directory.describe_versions(described)
         finished = run_directory.finished_summary(workdir)
         run_directory.begin(workdir, config, versions, resuming=finished is None)
         if finished is not None:
             trainer.say(f"{config.name}: all is done already")
             return finished
-        files.copy(found.folder / data.PROBLEMS, workdir / data.PROBLEMS)
-        return _train_and_judge(config, workdir, task, found, versions)
+        files.copy(masks.folder / data.PROBLEMS, workdir / data.PROBLEMS)
+        return _train_and_evaluate(config, workdir, task, masks, versions)
 
 
 def describe(config: Config) -> str:
-    """What `run` would do: the config, the net and its parameters; no photograph is read."""
+    """Dry run: the config, the net and its parameters as text; no photograph is read."""
     check(config)
     lines = [json.dumps(json.loads(config.to_json_best_effort()), indent=2)]
     names = data.LABELS if config.data.keep_incorrect else data.LABELS[:2]
@@ -106,34 +107,34 @@ def make_task(config: Config, train_count: int, names: tuple[str, ...]) -> train
     return trainer.Task(config.name, classifiers.make_model(config, len(names)), tx, loop)
 
 
-def _train_and_judge(
+def _train_and_evaluate(
     config: Config,
     workdir: Path,
     task: trainer.Task,
-    found: data.Masks,
+    masks: data.Masks,
     versions: Mapping[str, Any],
 ) -> dict[str, Any]:
-    parts = {split: faces_of.data for split, faces_of in found.splits.items()}
+    parts = {split: faces_of.data for split, faces_of in masks.splits.items()}
     states = trainer.train_net(
         task, config, workdir, parts["train"], parts["val"], held_out_name="val"
     )
     params = _params(config, states)
-    told = faces.caption(found)
-    judged = evaluation.judge(task, params, config.seeds, found, workdir)
-    evaluation.draw(task, judged, workdir, told, f"{told}. {_settings(config)}")
+    caption = faces.caption(masks)
+    predictions = evaluation.predict(task, params, config.seeds, masks, workdir)
+    evaluation.draw(task, predictions, workdir, caption, f"{caption}. {_settings(config)}")
     final: dict[str, Any] = {}
     if config.final_epochs:
-        params, final = _train_on(config, workdir, task, found, states)
+        params, final = _train_on(config, workdir, task, masks, states)
     rows = run_directory.rows(workdir)
     epochs = np.array([np.atleast_1d(row["val_loss"]) for row in rows], np.float64)
     summary = {
         "net": task.name,
-        "names": list(found.names),
+        "names": list(masks.names),
         "seeds": list(trainer.seeds_of(config)),
         "epochs_trained": np.isfinite(epochs).sum(axis=0).tolist(),
         "best_epoch": (1 + np.nanargmin(epochs, axis=0)).tolist(),
-        "val": judged.groups("val"),
-        "test": judged.groups("test"),
+        "val": predictions.metrics("val"),
+        "test": predictions.metrics("test"),
         "final": final,
         "parameters": trainer.parameter_count(params, config.seeds),
         **trainer.costs_of(rows),
@@ -143,14 +144,14 @@ def _train_and_judge(
     summary["headline"] = _headline(task.name, summary)
     first = jax.tree.map(lambda leaf: np.asarray(leaf)[0], params)
     settings = json.loads(config.to_json_best_effort())
-    # What is handed on says nothing of where somebody keeps photographs.
+    # An export is given to others: it must not disclose the directories of the photographs.
     settings["data"] |= {key: "" for key in ("voc", "json", "folders", "tfds_dir")}
     export.write(
         workdir / "export",
         model=task.model,
         params=first,
         config=settings,
-        labels=found.names,
+        labels=masks.names,
         card=card(summary, settings),
     )
     run_directory.write_json(workdir / "summary.json", summary)
@@ -161,10 +162,10 @@ def _train_on(
     config: Config,
     workdir: Path,
     task: trainer.Task,
-    found: data.Masks,
+    masks: data.Masks,
     states: TrainState,
 ) -> tuple[PyTree, dict[str, Any]]:
-    """The report's last step: some epochs on the validation faces, judged on the test faces."""
+    """The report's last step: some epochs on the validation faces, evaluated on the test faces."""
     trainer.say(
         f"{task.name}: {config.final_epochs} more epochs, on the validation faces. No figure on "
         "them says anything of this net; only the test faces are still held out"
@@ -173,7 +174,7 @@ def _train_on(
     start = TrainState(step=states.step, params=params, opt_state=states.opt_state)
     loop = task.loop._replace(epochs=config.final_epochs, patience=0, keep_best=False)
     last = task._replace(name=f"{task.name} final", loop=loop)
-    val, test = found.splits["val"].data, found.splits["test"].data
+    val, test = masks.splits["val"].data, masks.splits["test"].data
     held_out = "test" if len(test.labels) else "val"
     into = workdir / "final"
     files.make_folder(into)
@@ -182,18 +183,20 @@ def _train_on(
         config,
         into,
         val,
-        found.splits[held_out].data,
+        masks.splits[held_out].data,
         held_out_name=held_out,
         start=start,
     )
     if held_out == "val":
         return ended.params, {"epochs": config.final_epochs, "test": {}}
-    judged = evaluation.judge(last, ended.params, config.seeds, found, into, only=("test",))
-    return ended.params, {"epochs": config.final_epochs, "test": judged.groups("test")}
+    predictions = evaluation.predict(
+        last, ended.params, config.seeds, masks, into, predicted_splits=("test",)
+    )
+    return ended.params, {"epochs": config.final_epochs, "test": predictions.metrics("test")}
 
 
 def _params(config: Config, states: TrainState) -> PyTree:
-    """The parameters that the training leaves: the last, or the best if they are kept."""
+    """The parameters to evaluate: the last, or with keep_best the best."""
     if not config.keep_best:
         return states.params
     assert isinstance(states, EarlyStoppingState)
@@ -213,10 +216,10 @@ def _settings(config: Config) -> str:
 
 def _headline(name: str, summary: Mapping[str, Any]) -> str:
     def words(group: Mapping[str, Any]) -> str:
-        said = trainer.spread(trainer.plain(np.array(group["accuracies"])), group["count"])
-        return f"{said}, majority {group['majority']:.2%}"
+        accuracy = trainer.spread(trainer.plain(np.array(group["accuracies"])), group["count"])
+        return f"{accuracy}, majority {group['majority']:.2%}"
 
-    told = f"{name}: validation accuracy {words(summary['val']['all'])}"
+    headline = f"{name}: validation accuracy {words(summary['val']['all'])}"
     if summary["test"]:
-        told += f"; test accuracy {words(summary['test']['all'])}"
-    return told
+        headline += f"; test accuracy {words(summary['test']['all'])}"
+    return headline

@@ -1,6 +1,6 @@
-"""Who wears a mask in somebody's photographs? Faces are found, classified, marked and written down.
+"""Annotation of photographs: faces are detected, classified, marked in copies and listed.
 
-Report, Exercise 3, figures 19 and 20. The work behind `research.predict`.
+Report, Exercise 3, figures 19 and 20. Called by the command `research.predict`.
 
 faces.jsonl     one line per face                        replaced every few seconds and at the end
 config.json     that this is a run of "predict"          written at the end
@@ -29,7 +29,7 @@ from PIL import Image
 
 from research.data import image_files
 from research.data.provenance import DataError
-from research.experiments import classifiers, trainer
+from research.experiments import classifiers
 from research.experiments.predict.photographs import (
     CONFIG,
     FACES,
@@ -37,13 +37,13 @@ from research.experiments.predict.photographs import (
     SUMMARY,
     VERSIONS,
     Photograph,
-    find,
+    find_photographs,
     open_out,
 )
 from research.faces import crops, detection, ingest
 from research.faces.annotations import Box, Problem
 from research.figures import masks as figures
-from research.runtime import files, preemption, sharding
+from research.runtime import files, preemption, progress, sharding
 from research.storage import export, run_directory
 from research.structs import Config, PyTree, UserError
 
@@ -53,10 +53,10 @@ BATCHES = (4, 32)  # faces in a call of the net: two programs, whatever is in th
 _AT_ONCE, _AT_ONCE_PX = 16, 2**22  # photographs that are in memory together; one may be larger
 _SAVE_EVERY_S = 10.0
 _QUALITY = 92  # of JPEG copies
-_JPEG_SIDE = 65_500  # a JPEG has no longer one
+_JPEG_SIDE = 65_500  # pixels of the longest side that a JPEG may have
 _DPI = 160
 _PANEL_PX = 800  # of the longer side of a panel
-_TOLD = 3  # faces that are told one by one
+_MOST_LISTED = 3  # faces of a photograph that a progress line lists one by one
 
 
 class Classifier(NamedTuple):
@@ -93,7 +93,7 @@ class Classifier(NamedTuple):
         return np.concatenate(parts)
 
 
-class Seen(NamedTuple):
+class FacePredictions(NamedTuple):
     """The faces of one photograph, best first, in its pixels.
 
     boxes: n of them.  scores: [n] float32, of the detector.  probabilities: [n, K] float32.
@@ -133,16 +133,20 @@ def make_classifier(exported: export.Exported) -> Classifier:
     return Classifier(program, exported.params, exported.labels, margin, size, min_side)
 
 
-def look(images: Sequence[np.ndarray], find_faces: FindFaces, classifier: Classifier) -> list[Seen]:
-    """Find and classify the faces of photographs [H, W, 3] uint8."""
-    found = find_faces(images)
+def predict_faces(
+    images: Sequence[np.ndarray], find_faces: FindFaces, classifier: Classifier
+) -> list[FacePredictions]:
+    """Detect and classify the faces of photographs [H, W, 3] uint8."""
+    detections = find_faces(images)
     boxes = [
         [ingest.whole_box(corners, image.shape) for corners in each.boxes]
-        for image, each in zip(images, found, strict=True)
+        for image, each in zip(images, detections, strict=True)
     ]
     places = [(i, box) for i, some in enumerate(boxes) for box in some]
     parts = [classifier([])]
-    for start in range(0, len(places), BATCHES[1]):  # cut when needed: a crowd is many pixels
+    for start in range(
+        0, len(places), BATCHES[1]
+    ):  # batch by batch: all crops of a crowd are large
         parts.append(
             classifier(
                 [
@@ -153,8 +157,8 @@ def look(images: Sequence[np.ndarray], find_faces: FindFaces, classifier: Classi
         )
     ends = np.cumsum([len(some) for some in boxes])[:-1]
     each = np.split(np.concatenate(parts), ends)
-    scores = [np.clip(one.scores, 0, 1) for one in found]
-    return [Seen(*one) for one in zip(boxes, scores, each, strict=True)]
+    scores = [np.clip(one.scores, 0, 1) for one in detections]
+    return [FacePredictions(*one) for one in zip(boxes, scores, each, strict=True)]
 
 
 def run(
@@ -168,25 +172,29 @@ def run(
 ) -> dict[str, Any]:
     """Mark the faces in the photographs that `given` names, and write everything into `out`.
 
-    min_face_px: see `detect.make_detector`.  panels: draw the figure of three panels as well.
+    min_face_px: see `detection.make_detector`.  panels: draw the figure of three panels as well.
     find_faces: a detector in its place.  Returns the content of summary.json.
     Raises UserError for an export, a detector or a folder that cannot be used, preemption.Stopped
-    when told to stop; the files are whole then, and faces.jsonl holds what was done.
+    after a signal to stop; the files are whole then, and faces.jsonl holds what was done.
     """
     began = time.monotonic()
     classifier = make_classifier(exported)
-    photographs, problems = find(given, out)
+    photographs, problems = find_photographs(given, out)
     find_faces = find_faces or detection.make_detector(min_face_px=min_face_px)
     open_out(out)
-    trainer.say(
+    progress.say(
         f"{len(photographs):,} photographs; faces of at least {min_face_px:g} pixels, "
         f"{' or '.join(classifier.labels)}"
     )
     log = _Log(out, len(photographs))
     for problem in problems:
-        log.refuse(problem)
+        log.add_problem(problem)
     draw = _Draw(classifier.labels, min_face_px, panels, out)
-    with preemption.deferred(), ThreadPoolExecutor(ingest.cores()) as pool:
+    with (
+        preemption.deferred(),
+        ThreadPoolExecutor(ingest.cores()) as pool,
+        progress.bar(None, "marking faces", total=len(photographs), unit="photographs") as bar,
+    ):
         try:
             for group in ingest.fitting(
                 photographs, _pixel_count, most=_AT_ONCE, most_px=_AT_ONCE_PX
@@ -194,14 +202,17 @@ def run(
                 paths = [photograph.path for photograph in group]
                 read = dict(zip(group, pool.map(ingest.read_photo, paths), strict=True))
                 images = {k: v for k, v in read.items() if isinstance(v, np.ndarray)}
-                seen = look(list(images.values()), find_faces, classifier) if images else []
-                faces = dict(zip(images, seen, strict=True))
+                predicted: list[FacePredictions] = []
+                if images:
+                    predicted = predict_faces(list(images.values()), find_faces, classifier)
+                faces = dict(zip(images, predicted, strict=True))
                 for photograph, image in read.items():
+                    _ = bar.update()
                     if isinstance(image, Problem):
-                        log.refuse(image, counted=True)
+                        log.add_problem(image, counted=True)
                         continue
                     draw(photograph, image, faces[photograph])
-                    log.enter(photograph, image, faces[photograph], classifier)
+                    log.add(photograph, image, faces[photograph], classifier)
                     preemption.raise_if_requested()
         finally:
             log.save()
@@ -222,25 +233,25 @@ def run(
 
 
 def _pixel_count(photograph: Photograph) -> int:
-    """How many pixels a photograph has; 0 if its header is damaged, which reading it reports."""
+    """Pixels of a photograph; 0 if its header is damaged, which reading it reports."""
     try:
         return image_files.pixel_count(photograph.path)
     except DataError:
         return 0
 
 
-def warn_of(box: Box, image: np.ndarray, min_side: int) -> list[str]:
-    """Why the answer on a face deserves less trust; sentences without a full stop.
+def face_warnings(box: Box, image: np.ndarray, min_side: int) -> list[str]:
+    """Reasons to trust the prediction of a face less; sentences without a full stop.
 
     min_side: of the faces that the net was trained on, in pixels of the shorter side.
     """
     height, width = image.shape[:2]
-    found: list[str] = []
+    warned: list[str] = []
     if (side := min(box.width, box.height)) < min_side:
-        found.append(f"{side} pixels on the shorter side, below the {min_side} of the training")
+        warned.append(f"{side} pixels on the shorter side, below the {min_side} of the training")
     if box.left == 0 or box.top == 0 or box.right == width or box.bottom == height:
-        found.append("reaches the edge of the photograph, a part of the face may be missing")
-    return found
+        warned.append("reaches the edge of the photograph, a part of the face may be missing")
+    return warned
 
 
 class _Draw(NamedTuple):
@@ -251,24 +262,24 @@ class _Draw(NamedTuple):
     panels: bool
     out: Path
 
-    def __call__(self, photograph: Photograph, image: np.ndarray, seen: Seen) -> None:
+    def __call__(self, photograph: Photograph, image: np.ndarray, faces: FacePredictions) -> None:
         boxes = np.array(
-            [(box.left, box.top, box.right, box.bottom) for box in seen.boxes], np.int64
+            [(box.left, box.top, box.right, box.bottom) for box in faces.boxes], np.int64
         ).reshape(-1, 4)
-        classes, chances = seen.probabilities.argmax(axis=1), seen.probabilities.max(axis=1)
+        classes, chances = faces.probabilities.argmax(axis=1), faces.probabilities.max(axis=1)
         marked = figures.draw_annotated(image, boxes, classes, chances, self.labels)
         _write_picture(self.out / photograph.copy, marked)
         if not self.panels:
             return
         image, boxes = _shrunk(image, boxes)  # so that the texts can be read in small panels
-        found = figures.draw_detected(image, boxes, seen.scores)
+        detected = figures.draw_detected(image, boxes, faces.scores)
         marked = figures.draw_annotated(image, boxes, classes, chances, self.labels)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of letters that the font does not have
             stream = io.BytesIO()
             figures.draw_three_panels(
                 image,
-                found,
+                detected,
                 marked,
                 title=Path(photograph.path).name.replace("$", r"\$"),
                 caption=f"the photograph named above, faces found: {len(boxes)}, of at least "
@@ -278,7 +289,7 @@ class _Draw(NamedTuple):
 
 
 class _Log:
-    """What was found so far, in memory and in faces.jsonl, and told line by line."""
+    """The results so far, in memory and in faces.jsonl, with a progress line per photograph."""
 
     def __init__(self, out: Path, total: int) -> None:
         self._out, self._total, self._done = out, total, 0
@@ -288,14 +299,18 @@ class _Log:
         self._read = self._faceless = self._warned = 0
         self.save()
 
-    def enter(
-        self, photograph: Photograph, image: np.ndarray, seen: Seen, classifier: Classifier
+    def add(
+        self,
+        photograph: Photograph,
+        image: np.ndarray,
+        faces: FacePredictions,
+        classifier: Classifier,
     ) -> None:
-        """A photograph is done: its pictures are on the disk."""
-        names = [classifier.labels[k] for k in seen.probabilities.argmax(axis=1)]
-        for i, (box, score) in enumerate(zip(seen.boxes, seen.scores, strict=True)):
-            warned = warn_of(box, image, classifier.min_side)
-            each = [round(float(chance), 6) for chance in seen.probabilities[i]]
+        """Record the faces of a photograph whose copy is written."""
+        names = [classifier.labels[k] for k in faces.probabilities.argmax(axis=1)]
+        for i, (box, score) in enumerate(zip(faces.boxes, faces.scores, strict=True)):
+            warned = face_warnings(box, image, classifier.min_side)
+            each = [round(float(chance), 6) for chance in faces.probabilities[i]]
             row = {
                 "photo": photograph.path,
                 "annotated": photograph.copy,
@@ -310,15 +325,15 @@ class _Log:
         self._classes.update(names)
         self._read += 1
         self._faceless += not names
-        self._tell(f"{photograph.path}: {_faces_in_words(names, seen.probabilities.max(axis=1))}")
+        self._say(f"{photograph.path}: {_faces_in_words(names, faces.probabilities.max(axis=1))}")
         if time.monotonic() - self._saved > _SAVE_EVERY_S:
             self.save()
 
-    def refuse(self, problem: Problem, *, counted: bool = False) -> None:
-        """Something cannot be read.  counted: whether it is one of the photographs."""
+    def add_problem(self, problem: Problem, *, counted: bool = False) -> None:
+        """Record a file that cannot be read.  counted: whether it is one of the photographs."""
         self._problems.append(problem)
         line = f"{problem.file}: {problem.what}; {problem.done}"
-        self._tell(line) if counted else trainer.say(line)
+        self._say(line) if counted else progress.say(line)
 
     def save(self) -> None:
         """Replace faces.jsonl by all lines so far."""
@@ -326,7 +341,7 @@ class _Log:
         self._saved = time.monotonic()
 
     def counts(self, labels: Sequence[str]) -> dict[str, Any]:
-        """What summary.json counts."""
+        """The counts in summary.json."""
         return {
             "photographs": self._read,
             "faces": len(self._lines),
@@ -336,9 +351,9 @@ class _Log:
             "unreadable": [{"file": p.file, "what": p.what} for p in self._problems],
         }
 
-    def _tell(self, line: str) -> None:
+    def _say(self, line: str) -> None:
         self._done += 1
-        trainer.say(f"{self._done}/{self._total} {line}" if self._total > 1 else line)
+        progress.say(f"{self._done}/{self._total} {line}" if self._total > 1 else line)
 
 
 def _write_picture(path: Path, image: np.ndarray) -> None:
@@ -367,18 +382,18 @@ def _faces_in_words(names: Sequence[str], chances: np.ndarray) -> str:
     if not names:
         return "no face found"
     count = f"{len(names):,} face{'s' if len(names) > 1 else ''}"
-    if len(names) <= _TOLD:
-        told = [f"{name} {chance:.0%}" for name, chance in zip(names, chances, strict=True)]
+    if len(names) <= _MOST_LISTED:
+        parts = [f"{name} {chance:.0%}" for name, chance in zip(names, chances, strict=True)]
     else:
-        told = [f"{n:,} {name}" for name, n in sorted(Counter(names).items())]
-    return f"{count}: {', '.join(told)}"
+        parts = [f"{n:,} {name}" for name, n in sorted(Counter(names).items())]
+    return f"{count}: {', '.join(parts)}"
 
 
 def _headline(summary: Mapping[str, Any]) -> str:
     classes = ", ".join(f"{n:,} {name}" for name, n in summary["classes"].items())
     ends = ["" if summary[key] == 1 else "s" for key in ("faces", "photographs")]
-    told = f"{summary['faces']:,} face{ends[0]} ({classes}) in "
-    told += f"{summary['photographs']:,} photograph{ends[1]}"
+    headline = f"{summary['faces']:,} face{ends[0]} ({classes}) in "
+    headline += f"{summary['photographs']:,} photograph{ends[1]}"
     if summary["unreadable"]:
-        told += f", {len(summary['unreadable']):,} could not be read"
-    return told
+        headline += f", {len(summary['unreadable']):,} could not be read"
+    return headline

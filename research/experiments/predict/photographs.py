@@ -1,4 +1,4 @@
-"""Which photographs does somebody mean, and under which name does the copy of each go?
+"""The photographs behind the paths of a command line, and the names of their marked copies.
 
 Folders are searched for pictures, in the order of their names; hidden files and folders are passed
 over. A copy keeps its place in the folder that was given and its name, with ".png" behind it if it
@@ -30,21 +30,21 @@ class Photograph(NamedTuple):
     panels: str
 
 
-def find(given: Sequence[str], out: Path) -> tuple[list[Photograph], list[Problem]]:
-    """The photographs that are meant by paths of files and folders, each once, and what is none.
+def find_photographs(given: Sequence[str], out: Path) -> tuple[list[Photograph], list[Problem]]:
+    """The photographs at and below the paths `given`, each once, and the folders without any.
 
-    Files that are named are taken as photographs whatever they are called, even if they are not
-    there: reading them tells.
+    A file that is named counts as a photograph whatever its ending, and even if it is missing: the
+    error comes when it is read.
     Raises UserError if one lies in the folder `out` that the copies go to.
     """
     home = os.path.realpath(out)
-    found: list[Photograph] = []
+    photographs: list[Photograph] = []
     problems: list[Problem] = []
-    taken, seen = {FACES, CONFIG, SUMMARY, VERSIONS}, set[str]()
-    for word in given:
-        path = os.path.expanduser(word)
+    taken, listed = {FACES, CONFIG, SUMMARY, VERSIONS}, set[str]()
+    for argument in given:
+        path = os.path.expanduser(argument)
         if _is_within(os.path.realpath(path), home):
-            raise UserError(f"{word} lies in the folder of the copies; give another --out")
+            raise UserError(f"{argument} lies in the folder of the copies; give another --out")
         if not os.path.isdir(path):
             files, top, base = [path], "", os.path.dirname(path) or "."
         else:
@@ -52,16 +52,16 @@ def find(given: Sequence[str], out: Path) -> tuple[list[Photograph], list[Proble
             top = _free(os.path.basename(os.path.realpath(path)) or "root", taken)
             if not files:
                 ends = ", ".join(image_files.SUFFIXES)
-                problems.append(Problem(word, f"holds no picture ({ends})", "nothing to do"))
+                problems.append(Problem(argument, f"holds no picture ({ends})", "nothing to do"))
         taken.update(_folders(os.path.join(top, os.path.relpath(file, base)) for file in files))
         for file in files:
-            if (real := os.path.realpath(file)) in seen:
+            if (real := os.path.realpath(file)) in listed:
                 continue
-            seen.add(real)
+            listed.add(real)
             copy = _free(_copy_of(os.path.join(top, os.path.relpath(file, base))), taken)
             panels = _free(os.path.splitext(copy)[0] + "-panels.png", taken)
-            found.append(Photograph(file, copy, panels))
-    return found, problems
+            photographs.append(Photograph(file, copy, panels))
+    return photographs, problems
 
 
 def open_out(out: Path) -> None:
@@ -72,11 +72,11 @@ def open_out(out: Path) -> None:
     try:
         if out.exists() and not (out / FACES).exists() and any(out.iterdir()):
             raise UserError(
-                f"{out}: is not empty, and no earlier output (it has no {FACES}); give another "
-                "--out"
+                f"{out}: is not empty and holds no earlier results (no {FACES}); expected a "
+                "new or empty folder; give another --out"
             )
         out.mkdir(parents=True, exist_ok=True)
-        (out / SUMMARY).unlink(missing_ok=True)  # written last: whoever finds one, finds it whole
+        (out / SUMMARY).unlink(missing_ok=True)  # written last: its presence means complete results
     except OSError as error:
         raise UserError(f"{out}: cannot be used as --out ({error.strerror})") from None
 
@@ -114,10 +114,10 @@ def _copy_of(path: str) -> str:
     return stem + end if end.lower() in (*JPEG_ENDS, ".png") else f"{stem}{end[:8]}.png"
 
 
-def _free(wanted: str, taken: set[str]) -> str:
+def _free(preferred: str, taken: set[str]) -> str:
     """The name, or the first with a number that is not taken; some disks do not mind capitals."""
-    stem, end = os.path.splitext(wanted)
-    names = itertools.chain([wanted], (f"{stem}-{n}{end}" for n in itertools.count(2)))
+    stem, end = os.path.splitext(preferred)
+    names = itertools.chain([preferred], (f"{stem}-{n}{end}" for n in itertools.count(2)))
     name = next(name for name in names if Path(name).as_posix().casefold() not in taken)
     taken.add(Path(name).as_posix().casefold())
     return name

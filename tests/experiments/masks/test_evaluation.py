@@ -15,13 +15,15 @@ def logits_of(*answers):
 
 def test_the_numbers_of_a_group_are_means_over_the_seeds():
     labels = np.array([0, 0, 0, 1])
-    found = evaluation.group(logits_of((0.9, 0.8, 0.2, 0.1), (0.9, 0.8, 0.7, 0.75)), labels)
-    assert found["accuracies"] == [0.75, 0.75] and found["accuracy"] == 0.75
-    assert (found["count"], found["majority"], found["sd"]) == (4, 0.75, 0.0)
-    assert found["interval"] == list(scores.wilson_interval(3, 4))
-    assert found["auc"] == pytest.approx((1 + 2 / 3) / 2)
+    metrics = evaluation.group_metrics(
+        logits_of((0.9, 0.8, 0.2, 0.1), (0.9, 0.8, 0.7, 0.75)), labels
+    )
+    assert metrics["accuracies"] == [0.75, 0.75] and metrics["accuracy"] == 0.75
+    assert (metrics["count"], metrics["majority"], metrics["sd"]) == (4, 0.75, 0.0)
+    assert metrics["interval"] == list(scores.wilson_interval(3, 4))
+    assert metrics["auc"] == pytest.approx((1 + 2 / 3) / 2)
 
 
-def test_one_seed_has_no_deviation_and_one_class_no_area():
-    found = evaluation.group(logits_of((0.9, 0.2)), np.array([0, 0]))
-    assert (found["sd"], found["auc"], found["majority"]) == (None, None, 1.0)
+def test_one_seed_has_no_standard_deviation_and_one_class_no_auc():
+    metrics = evaluation.group_metrics(logits_of((0.9, 0.2)), np.array([0, 0]))
+    assert (metrics["sd"], metrics["auc"], metrics["majority"]) == (None, None, 1.0)

@@ -1,4 +1,4 @@
-"""Which faces a config asks for, and what is said of them."""
+"""The faces that a config asks for, and their summary."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def config_of(**changes):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({}, "data: name at least one directory: --config.data.voc="),
         ({"drawn": 3}, "data.drawn: 3 is below 12"),
@@ -28,8 +28,8 @@ def config_of(**changes):
         ({"drawn": 12, "balance": 1.1}, "data.balance: 1.1 is above 1"),
     ],
 )
-def test_what_cannot_be_used_is_refused_by_its_key(changes, said):
-    with pytest.raises(UserError, match=said):
+def test_a_value_that_cannot_be_used_is_refused_by_its_key(changes, message):
+    with pytest.raises(UserError, match=message):
         faces.check(config_of(**changes))
 
 

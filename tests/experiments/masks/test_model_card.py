@@ -96,7 +96,7 @@ def test_all_rows_of_a_table_have_as_many_cells():
         assert len({line.count("|") for line in table.splitlines()}) == 1
 
 
-def test_the_limits_are_told():
+def test_the_limits_are_stated():
     text = written()
     for words in (
         "**Not a safety device**",
@@ -116,7 +116,7 @@ def test_the_limits_are_told():
 
 
 @pytest.mark.parametrize(
-    ("changes", "said", "unsaid"),
+    ("changes", "present", "absent"),
     [
         ({"names": ["with_mask", "incorrect"]}, "a class of its own", "were left out"),
         ({"head": "softmax"}, "A probability is not calibrated.\n", "p / sum p"),
@@ -127,10 +127,10 @@ def test_the_limits_are_told():
         ({"seeds": [0, 1]}, "means over 2 seeds; this is the first of them", "Seeds 3"),
     ],
 )
-def test_what_is_said_depends_on_the_run(changes, said, unsaid):
+def test_the_text_depends_on_the_run(changes, present, absent):
     text = written(**changes)
-    assert said in text and unsaid not in text
-    assert said not in written() and unsaid in written()
+    assert present in text and absent not in text
+    assert present not in written() and absent in written()
 
 
 def test_after_epochs_on_the_validation_faces_no_figure_on_them_is_claimed():

@@ -104,7 +104,7 @@ def test_every_face_of_the_corpus_is_in_a_split(finished):
     assert (usable, about["problems"]) == (annotated - incorrect, 0)
 
 
-def test_the_last_step_trains_on_the_validation_faces_and_is_judged_on_the_test_faces(
+def test_the_last_step_trains_on_the_validation_faces_and_is_evaluated_on_the_test_faces(
     finished, capsys
 ):
     summary, workdir = finished
@@ -134,7 +134,9 @@ def test_a_finished_run_is_not_run_again(finished, capsys):
 
 
 @pytest.mark.slow
-def test_stopped_in_its_second_epoch_it_ends_as_if_not(finished, corpus, tmp_path, monkeypatch):
+def test_a_run_stopped_in_its_second_epoch_resumes_to_the_same_results(
+    finished, corpus, tmp_path, monkeypatch
+):
     fit = trainer.fit
 
     def killed(*arguments, on_epoch, **settings):
@@ -155,7 +157,7 @@ def test_stopped_in_its_second_epoch_it_ends_as_if_not(finished, corpus, tmp_pat
 
 
 @pytest.mark.slow
-def test_the_best_net_is_judged_and_exported_if_it_is_kept(corpus, tmp_path, monkeypatch):
+def test_with_keep_best_the_best_net_is_evaluated_and_exported(corpus, tmp_path, monkeypatch):
     """With a rate at which the first epoch is the best."""
     seen = {}
     write = study.export.write
@@ -174,7 +176,7 @@ def test_the_best_net_is_judged_and_exported_if_it_is_kept(corpus, tmp_path, mon
         np.testing.assert_array_equal(logits, stored["logits"])
 
 
-def test_ingesting_alone_says_what_is_there_and_trains_nothing(corpus, tmp_path, monkeypatch):
+def test_mode_ingest_summarises_the_data_and_trains_nothing(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "train_net", None)
     summary = study.run(smoke(mode="ingest"), corpus(tmp_path))
     assert summary["headline"].startswith("DRAWN FACES, no photographs")
@@ -182,7 +184,7 @@ def test_ingesting_alone_says_what_is_there_and_trains_nothing(corpus, tmp_path,
 
 
 @pytest.mark.parametrize("variant", ["vgg", "best", "smoke", "vgg,smoke", "best,smoke"])
-def test_every_variant_can_be_used_and_says_its_layers_and_parameters(variant):
+def test_every_variant_can_be_used_and_lists_its_layers_and_parameters(variant):
     config = configs.get_config(variant)
     if not config.data.drawn:
         config.data.drawn = 12
@@ -195,7 +197,7 @@ def test_every_variant_can_be_used_and_says_its_layers_and_parameters(variant):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"mode": "evaluate"}, "mode: 'evaluate' is not one of train, ingest"),
         ({"patience": -1}, "patience: -1 is negative"),
@@ -205,7 +207,7 @@ def test_every_variant_can_be_used_and_says_its_layers_and_parameters(variant):
         ({"filters": (2,) * 12, "pools": (2,) * 12, "dropouts": (0.0,) * 12}, "nothing is left"),
     ],
 )
-def test_what_cannot_be_used_is_refused_by_its_key(changes, said, corpus, tmp_path):
-    with pytest.raises(UserError, match=said):
+def test_a_value_that_cannot_be_used_is_refused_by_its_key(changes, message, corpus, tmp_path):
+    with pytest.raises(UserError, match=message):
         _ = study.run(smoke(**changes), corpus(tmp_path))
     assert not (tmp_path / "config.json").exists()

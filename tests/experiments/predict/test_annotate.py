@@ -1,4 +1,4 @@
-"""Photographs in, marked copies and lines out, with a detector and a net that can be foretold."""
+"""Photographs in, marked copies and lines out, by a detector and a net of known outputs."""
 
 import json
 
@@ -82,8 +82,8 @@ def test_every_face_has_its_box_its_class_and_its_line(here, exported, capsys):
     assert (summary["photographs"], summary["faces"], summary["without_faces"]) == (3, 4, 1)
     assert (summary["net"], summary["min_face_px"], summary["unreadable"]) == ("smoke", 20, [])
     assert summary["headline"] == "4 faces (2 with_mask, 2 without_mask) in 3 photographs"
-    told = capsys.readouterr().err.splitlines()[1:]
-    assert told == [
+    lines_shown = capsys.readouterr().err.splitlines()[1:]
+    assert lines_shown == [
         "1/3 one.png: 1 face: with_mask 88%",
         "2/3 some/none.png: no face found",
         "3/3 some/three.jpg: 3 faces: without_mask 88%, with_mask 88%, without_mask 88%",
@@ -127,7 +127,7 @@ def test_in_the_figure_a_large_photograph_is_small_and_its_boxes_with_it():
     assert same.shape == (9, 9, 3) and boxes.tolist() == [[0, 1, 3, 7]]
 
 
-def test_a_photograph_is_seen_upright_and_its_copy_says_nothing_of_who_took_it(here, exported):
+def test_a_photograph_is_annotated_upright_and_its_copy_has_no_metadata(here, exported):
     entries = Image.Exif()
     entries[0x0112], entries[0x0110] = 6, "a camera"
     lying = np.rot90(tiny.draw(True, False))  # anticlockwise; displayed turned by 90 degrees
@@ -138,7 +138,7 @@ def test_a_photograph_is_seen_upright_and_its_copy_says_nothing_of_who_took_it(h
     assert about("out/turned.jpg") == ("JPEG", (100, 60), {})
 
 
-def test_of_16_bits_and_of_other_kinds_the_same_is_seen(here, exported):
+def test_predictions_do_not_depend_on_the_format_of_the_file(here, exported):
     picture = tiny.draw(False)
     deep = Image.fromarray(picture[..., 0].astype(np.uint16) * 256 + 7)
     deep.save(here / "deep.png")
@@ -152,7 +152,7 @@ def test_of_16_bits_and_of_other_kinds_the_same_is_seen(here, exported):
     assert {about(f"out/{line['annotated']}")[0] for line in lines()} == {"PNG"}
 
 
-def test_what_cannot_be_read_is_one_line_and_counted(here, exported, capsys):
+def test_unreadable_files_are_one_line_each_and_counted(here, exported, capsys):
     save(here / "good.png", tiny.draw(True))
     (here / "text.png").write_text("no picture")
     (here / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0")
@@ -162,10 +162,12 @@ def test_what_cannot_be_read_is_one_line_and_counted(here, exported, capsys):
     assert sorted(entry["file"] for entry in summary["unreadable"]) == [
         *("cut.jpg", "empty", "gone.jpg", "text.png")
     ]
-    told = capsys.readouterr().err.splitlines()
-    assert told[1].startswith("empty: holds no picture (.png, .jpg")
-    assert told[2].startswith("1/4 text.png: starts with b'no pictu'") and len(told) == 6
-    assert told[3] == (
+    lines_shown = capsys.readouterr().err.splitlines()
+    assert lines_shown[1].startswith("empty: holds no picture (.png, .jpg")
+    assert (
+        lines_shown[2].startswith("1/4 text.png: starts with b'no pictu'") and len(lines_shown) == 6
+    )
+    assert lines_shown[3] == (
         "2/4 gone.jpg: cannot be read (No such file or directory); expected a PNG, JPEG, WebP, BMP "
         "or GIF picture; left out"
     )
@@ -185,7 +187,7 @@ def test_many_faces_and_thumbnails_take_two_programs(here, exported, classifier)
 
 
 @pytest.mark.parametrize("count", [0, 1, 4, 5, 16, 17, 32, 33, 70])
-def test_padding_changes_nothing_and_leaves_nobody_out(classifier, count):
+def test_padding_of_batches_changes_no_probability(classifier, count):
     grey = np.arange(count, dtype=np.uint8)
     faces = np.broadcast_to(grey[:, None, None, None], (count, tiny.SIZE, tiny.SIZE, 3))
     z = 4 * (grey[:, None] / 255 - 0.5) * np.array([[1, -1]])
@@ -196,23 +198,25 @@ def test_padding_changes_nothing_and_leaves_nobody_out(classifier, count):
 
 def test_the_face_is_cut_as_in_training(classifier):
     """With a margin the net sees the grey around the square as well."""
-    seen = [
-        annotate.look([tiny.draw(True)], tiny.find_squares, classifier._replace(margin=margin))
+    predictions = [
+        annotate.predict_faces(
+            [tiny.draw(True)], tiny.find_squares, classifier._replace(margin=margin)
+        )
         for margin in (0.0, 0.25)
     ]
-    inside, wide = (each[0].probabilities[0, 0] for each in seen)
+    inside, wide = (each[0].probabilities[0, 0] for each in predictions)
     assert inside > wide + 0.05
 
 
 def test_a_face_that_is_small_or_cut_off_is_warned_of(here, exported, classifier, monkeypatch):
     image = np.zeros((50, 60, 3), np.uint8)
-    assert annotate.warn_of(Box(1, 1, 13, 40), image, 12) == []
-    assert annotate.warn_of(Box(1, 1, 12, 40), image, 12) == [
+    assert annotate.face_warnings(Box(1, 1, 13, 40), image, 12) == []
+    assert annotate.face_warnings(Box(1, 1, 12, 40), image, 12) == [
         "11 pixels on the shorter side, below the 12 of the training"
     ]
     for box in (Box(0, 1, 20, 20), Box(1, 0, 20, 20), Box(1, 1, 60, 20), Box(1, 1, 20, 50)):
-        (told,) = annotate.warn_of(box, image, 12)
-        assert told.startswith("reaches the edge")
+        (warning,) = annotate.face_warnings(box, image, 12)
+        assert warning.startswith("reaches the edge")
     small = classifier._replace(min_side=25)
     monkeypatch.setattr(annotate, "make_classifier", lambda exported: small)
     save(here / "a.png", tiny.draw(True))
@@ -240,7 +244,7 @@ def test_large_photographs_are_alone_in_memory_and_small_ones_together(here, exp
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, preemption.Stopped])
-def test_cut_short_it_leaves_whole_files_only_and_lines_of_all_copies(
+def test_an_interrupted_run_leaves_whole_files_only_and_lines_of_all_copies(
     here, exported, error, monkeypatch
 ):
     for i in range(4):
@@ -266,7 +270,7 @@ def test_an_export_whose_files_do_not_fit_is_refused(exported):
     def changed(**values):
         return exported._replace(config={**exported.config, **values})
 
-    for wrong, said in (
+    for wrong, message in (
         (changed(dense=[4]), "model.safetensors: its arrays are not those of the net"),
         (changed(filters=None), "config.json: describes no net"),
         (changed(data={}), "config.json: describes no net"),
@@ -275,5 +279,5 @@ def test_an_export_whose_files_do_not_fit_is_refused(exported):
         (exported._replace(labels=("a", "b", "c")), "model.safetensors: its arrays"),
         (exported._replace(params={}), "model.safetensors: its arrays"),
     ):
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             _ = annotate.make_classifier(wrong)

@@ -24,8 +24,8 @@ def touch(*names):
 
 
 def copies(*given, out="out"):
-    found, _ = photographs.find(given, Path(out))
-    return {each.path: each.copy for each in found}
+    listed, _ = photographs.find_photographs(given, Path(out))
+    return {each.path: each.copy for each in listed}
 
 
 def test_folders_are_searched_in_order_without_what_is_hidden_or_no_picture(here):
@@ -69,8 +69,8 @@ def test_a_photograph_that_is_reached_twice_is_taken_once(here):
 def test_results_figures_and_folders_keep_their_names_for_themselves(here):
     touch("faces.jsonl/a.png", "a-panels.png", "a.png", "f/x.gif.png/b.png", "f/x.gif")
     assert copies("faces.jsonl") == {"faces.jsonl/a.png": "faces-2.jsonl/a.png"}
-    found, _ = photographs.find(["a.png", "a-panels.png"], Path("out"))
-    assert [(each.copy, each.panels) for each in found] == [
+    listed, _ = photographs.find_photographs(["a.png", "a-panels.png"], Path("out"))
+    assert [(each.copy, each.panels) for each in listed] == [
         ("a.png", "a-panels.png"),
         ("a-panels-2.png", "a-panels-2-panels.png"),
     ]
@@ -89,13 +89,13 @@ def test_earlier_copies_are_no_photographs(here):
     assert list(copies("f", out="f/out")) == ["f/a.png", "f/output.png"]
     for word, out in (("f/a.png", "f"), ("f", "f"), ("f/out", "f"), ("f/a.png", ".")):
         with pytest.raises(UserError, match=f"{word} lies in the folder of the copies; give"):
-            _ = photographs.find([word], Path(out))
+            _ = photographs.find_photographs([word], Path(out))
 
 
-def test_a_folder_without_pictures_is_told(here):
+def test_a_folder_without_pictures_is_a_problem(here):
     touch("f/notes.txt")
-    found, (problem,) = photographs.find(["f"], Path("out"))
-    assert found == [] and problem.file == "f" and "holds no picture (.png, .jpg" in problem.what
+    listed, (problem,) = photographs.find_photographs(["f"], Path("out"))
+    assert listed == [] and problem.file == "f" and "holds no picture (.png, .jpg" in problem.what
 
 
 @given(st.lists(st.lists(st.sampled_from(["a", "A", "a.png", "a.gif", "a.gif.png"]), max_size=3)))
@@ -118,7 +118,7 @@ def test_a_folder_for_the_results_is_made_or_taken_again_but_never_another(here)
     photographs.open_out(Path("new/out"))
     assert sorted(os.listdir("new/out")) == ["a.png", "faces.jsonl"]
     touch("mine/a.png")
-    with pytest.raises(UserError, match=r"mine: is not empty, and no earlier output.*--out"):
+    with pytest.raises(UserError, match=r"mine: is not empty and holds no earlier results.*--out"):
         photographs.open_out(Path("mine"))
     for wrong in ("mine/a.png", "mine/a.png/out"):
         with pytest.raises(UserError, match=r"cannot be used as --out \(Not a directory\)"):
