@@ -1,6 +1,6 @@
-"""How far is a changed image from the one it was made of?
+"""Distances between clean and changed images: norms and similarity, one number per image.
 
-uint8 images in, NumPy arrays out, one number per image, computed on the host in float64 whatever
+uint8 images in, NumPy arrays out, computed on the host in float64 whatever
 the accelerator is. Images count as values in [0, 1]: one level of a byte is 1/255. Each is measured
 by itself, so that its numbers do not depend on what else is in the batch.
 """
@@ -84,11 +84,11 @@ def _ssim_of_pair(clean: jax.Array, changed: jax.Array) -> jax.Array:
 
 def _ssim(clean: np.ndarray, changed: np.ndarray) -> np.ndarray:
     """SSIM [N] float64: variances are differences of squares, float32 is off by 7e-5 near white."""
-    found = np.ones(len(clean))
+    similarity = np.ones(len(clean))
     host = jax.local_devices(backend="cpu")[0]
     # The library promotes types by itself, and gives equal images of one colour 1 - 3e-11.
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"), jax.default_device(host):
         for i, (before, after) in enumerate(zip(clean, changed, strict=True)):
             if not np.array_equal(before, after):
-                found[i] = _ssim_of_pair(before / _LEVELS, after / _LEVELS)
-    return found
+                similarity[i] = _ssim_of_pair(before / _LEVELS, after / _LEVELS)
+    return similarity

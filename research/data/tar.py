@@ -42,7 +42,7 @@ def members(path: Path, max_bytes: int) -> Iterator[Member]:
     that is truncated or damaged, for a link or a device, for a name that is absolute, climbs out
     or comes twice, and for a member of more than `max_bytes`, before any of it is read.
     """
-    seen: set[str] = set()
+    names: set[str] = set()
     with (
         _refusing(path),
         _uncompressed(path) as content,
@@ -52,9 +52,9 @@ def members(path: Path, max_bytes: int) -> Iterator[Member]:
             name = _checked_name(path, info)
             if info.isdir():
                 continue
-            if name in seen:
+            if name in names:
                 raise DataError(f"{path}: {name} is there twice; make the archive again")
-            seen.add(name)
+            names.add(name)
             if info.size > max_bytes:
                 raise DataError(
                     f"{path}: {name} has {info.size:,} bytes, expected {max_bytes:,} at most: it "

@@ -1,8 +1,8 @@
-"""What does the classifier see of a face, and what is a copy of it that is not the same?
+"""Crops of faces for the classifier, and augmented copies of them.
 
-`crop` is the report's: the box is cut out and brought to a square whatever its sides are. `vary` is
-what Figure 12 of the report shows: mirrored, turned, brighter or darker copies of a face, for the
-class that has too few.
+`crop` is the report's: the box is cut out and scaled to a square whatever its sides are. `vary` is
+the augmentation in Figure 12 of the report: mirrored, turned, brighter or darker copies of a face,
+for the class that has too few.
 
 Both use PIL's bilinear filter. On the way down it averages over all pixels that fall into one. On
 the way up - half of the real faces are 20 pixels wide and become 200 - its weights are never

@@ -109,10 +109,10 @@ class Detector:
         for image in images:
             if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
                 raise ValueError(f"a picture is {image.dtype} {image.shape}, not uint8 [H, W, 3]")
-        found: list[Detections] = []
+        detections: list[Detections] = []
         for group in _groups(images):
-            found.extend(self._detect(group))
-        return found
+            detections.extend(self._detect(group))
+        return detections
 
     def _detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
         """One group, in one buffer."""
@@ -122,20 +122,23 @@ class Detector:
             for level in plan_levels(i, image.shape, self.min_face_px)
         ]
         buffer = make_buffer(images)
-        found = self._propose(buffer, levels)
-        found = _pick(found, _survivors(found, found.image, 0.7))
+        candidates = self._propose(buffer, levels)
+        candidates = _pick(candidates, _survivors(candidates, candidates.image, 0.7))
         for net, limit in (("rnet", self.thresholds.rnet), ("onet", self.thresholds.onet)):
-            found = self._refine(net, buffer, found)
-            found = _pick(found, found.scores > limit)
-            found = _pick(found, _survivors(found, found.image, 0.7, smaller=net == "onet"))
+            candidates = self._refine(net, buffer, candidates)
+            candidates = _pick(candidates, candidates.scores > limit)
+            candidates = _pick(
+                candidates, _survivors(candidates, candidates.image, 0.7, smaller=net == "onet")
+            )
         return [
-            _finish(_pick(found, found.image == i), image.shape) for i, image in enumerate(images)
+            _finish(_pick(candidates, candidates.image == i), image.shape)
+            for i, image in enumerate(images)
         ]
 
-    def _propose(self, buffer: "Buffer", levels: Sequence["Level"]) -> "_Found":
-        """What PNet takes for a face, after the suppression within every level."""
+    def _propose(self, buffer: "Buffer", levels: Sequence["Level"]) -> "_Candidates":
+        """Candidates of PNet on all levels, after the suppression within each level."""
         canvases, level_of = lay_out(levels, buffer)
-        parts: list[_Found] = [_nothing()]
+        parts: list[_Candidates] = [_no_candidates()]
         groups: list[np.ndarray] = [np.zeros(0, np.int32)]
         image_of = np.array([level.image for level in levels], np.int32)
         for first, batch, boxes, scores in self._windows(buffer, canvases):
@@ -143,22 +146,23 @@ class Detector:
             level = level_of[first + which, batch.strip_below[which, column]]
             groups.append(level)
             parts.append(
-                _Found(
+                _Candidates(
                     boxes[which, row, column],
                     scores[which, row, column],
                     np.zeros((len(which), 2, 5), np.float32),
                     image_of[level],
                 )
             )
-        found = _join(parts)
-        return _pick(found, _survivors(found, np.concatenate(groups), 0.5))
+        candidates = _join(parts)
+        return _pick(candidates, _survivors(candidates, np.concatenate(groups), 0.5))
 
     def _windows(
         self, buffer: "Buffer", canvases: Sequence["Canvas"]
     ) -> Iterator[tuple[int, "Canvas", np.ndarray, np.ndarray]]:
         """Number of the first canvas, canvases, and PNet's boxes and scores, call by call.
 
-        A call is made before the last one's results are awaited.
+        A call is dispatched before the results of the previous one are copied to the host, so that
+        the device computes while the host selects windows.
         """
         waiting = None
         for first, count in _calls(len(canvases), CANVASES):
@@ -171,11 +175,15 @@ class Detector:
         if waiting:
             yield *waiting[:2], np.asarray(waiting[2]), np.asarray(waiting[3])
 
-    def _refine(self, net: str, buffer: "Buffer", found: "_Found") -> "_Found":
-        """What RNet or ONet makes of the candidates: new boxes, new scores, and landmarks."""
-        parts = [_nothing()]
-        for first, count in _calls(len(found.scores), PATCHES[net][1]):
-            part = _pick(found, slice(first, first + count))
+    def _refine(self, net: str, buffer: "Buffer", candidates: "_Candidates") -> "_Candidates":
+        """The candidates with the boxes, scores and landmarks that RNet or ONet gives them.
+
+        Calls take one of two numbers of candidates, padded by empty boxes, so that a
+        photograph with another number of candidates compiles nothing.
+        """
+        parts = [_no_candidates()]
+        for first, count in _calls(len(candidates.scores), PATCHES[net][1]):
+            part = _pick(candidates, slice(first, first + count))
             real = len(part.scores)
             image = np.pad(part.image, (0, count - real))
             outputs = _program(net)(
@@ -186,11 +194,11 @@ class Detector:
                 buffer.sizes[image],
             )
             boxes, scores, points = (np.asarray(array)[:real] for array in outputs)
-            parts.append(_Found(boxes, scores, points, part.image))
+            parts.append(_Candidates(boxes, scores, points, part.image))
         return _join(parts)
 
 
-class _Found(NamedTuple):
+class _Candidates(NamedTuple):
     """Candidates: boxes [n, 4], scores [n], points [n, 2, 5] float32, and their image [n] int32."""
 
     boxes: np.ndarray
@@ -199,32 +207,37 @@ class _Found(NamedTuple):
     image: np.ndarray
 
 
-def _nothing() -> _Found:
+def _no_candidates() -> _Candidates:
     boxes, scores, points = (np.zeros((0, *s), np.float32) for s in ((4,), (), (2, 5)))
-    return _Found(boxes, scores, points, np.zeros(0, np.int32))
+    return _Candidates(boxes, scores, points, np.zeros(0, np.int32))
 
 
-def _join(parts: Sequence[_Found]) -> _Found:
+def _join(parts: Sequence[_Candidates]) -> _Candidates:
     boxes, scores, points, image = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return _Found(boxes, scores, points, image)
+    return _Candidates(boxes, scores, points, image)
 
 
-def _pick(found: _Found, which: np.ndarray | slice) -> _Found:
-    return _Found(*(array[which] for array in found))
+def _pick(candidates: _Candidates, which: np.ndarray | slice) -> _Candidates:
+    return _Candidates(*(array[which] for array in candidates))
 
 
-def _finish(found: _Found, shape: Sequence[int]) -> Detections:
+def _finish(candidates: _Candidates, shape: Sequence[int]) -> Detections:
     """Boxes cut at the picture's edges, best first; those outside of it are left out."""
     height, width = shape[:2]
     ends = np.array([width, height] * 2, np.float32)
-    boxes = np.clip(found.boxes, 0, ends)
-    order = np.argsort(-found.scores, kind="stable")
+    boxes = np.clip(candidates.boxes, 0, ends)
+    order = np.argsort(-candidates.scores, kind="stable")
     order = order[(boxes[order, 2:] > boxes[order, :2]).all(axis=1)]
-    return Detections(boxes[order], found.scores[order], found.points[order].swapaxes(1, 2))
+    return Detections(
+        boxes[order], candidates.scores[order], candidates.points[order].swapaxes(1, 2)
+    )
 
 
 def _groups(images: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    """Neighbours that fit into one buffer of GROUP entries together, or one that does not."""
+    """Consecutive pictures that fit into one buffer of GROUP entries, or one larger picture.
+
+    Pictures share calls of the nets: a small one alone would fill few of the windows of a call.
+    """
     group: list[np.ndarray] = []
     for image in images:
         if group and _entries([*group, image]) > GROUP:
@@ -236,7 +249,11 @@ def _groups(images: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:
 
 
 def _calls(total: int, counts: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """(first, count) of calls that take `total` things: as many large ones as can be filled."""
+    """(first, count) of calls that take `total` items, `count` being one of the two of `counts`.
+
+    Two shapes are compiled instead of one for every number of items.  The last call is a large one
+    if more than large - small items are left; the CPU has no use for large calls.
+    """
     small, large = counts[0], counts[0 if jax.default_backend() == "cpu" else 1]
     first = 0
     while first < total:
@@ -340,15 +357,15 @@ def plan_levels(image: int, shape: Sequence[int], min_face_px: float) -> list[Le
 
 @flax.struct.dataclass
 class Canvas:
-    """Where the pixels of a canvas come from, and what becomes of its windows; S strips.
+    """The sources of the pixels of a canvas, and the places of its windows; S strips.
 
     x: [COLUMNS + 1, 2], left edge of every column in its picture: whole pixels, and the fraction as
     a numerator; int32.  A strip has one more edge than columns.
     strip: [COLUMNS + 1] int32, the strip of every edge; S - 1 is none.
     y: [S, ROWS + 1, 2] int32, upper edges.  rows: [S] int32, those that are filled.
     parts: [S, 2] uint32, denominators of the fractions of y and x.
-    base, pitch: [S] int32, of the picture in the buffer.  weight: [S] float32, what turns a sum
-    into a mean.
+    base, pitch: [S] int32, of the picture in the buffer.  weight: [S] float32, factor from a sum
+    to a mean.
     strip_below: [W'] int32, the strip of every column of windows.  corner_x: [W'] float32, of the
     windows, in pixels of the level.  corner_y: [S] float32, of the first row of windows.
     window_rows: [S] int32, rows of windows that count.  scale: [S] float32, of the level.
@@ -466,7 +483,7 @@ def _parts(level: Level) -> tuple[int, int]:
 
 
 def _edges(level: Level, axis: int, first: int, count: int, parts: int) -> np.ndarray:
-    """Where in the picture count + 1 edges of a level's rows or columns are, [count + 1, 2]."""
+    """Positions in the picture of count + 1 edges of a level's rows or columns, [count + 1, 2]."""
     source, size = level.source[axis], level.size[axis]
     edges = np.minimum(np.arange(first, first + count + 1, dtype=np.int64), size)
     positions = (2 * edges * source * parts + size) // (2 * size)
@@ -577,7 +594,7 @@ def _refine(
 
 
 def _survivors(
-    found: _Found, groups: np.ndarray, limit: float, *, smaller: bool = False
+    candidates: _Candidates, groups: np.ndarray, limit: float, *, smaller: bool = False
 ) -> np.ndarray:
     """Indices of those that no better one of their group covers, by group and then best first.
 
@@ -585,14 +602,14 @@ def _survivors(
     Of equal scores the later counts as the better, as it does in `mtcnn`.
     """
     total = len(groups)
-    order = np.lexsort((-np.arange(total), -found.scores, groups))
+    order = np.lexsort((-np.arange(total), -candidates.scores, groups))
     begins = np.searchsorted(groups[order], groups[order])
     kept = np.arange(total) - begins < MOST
     order = order[kept]
     begins = np.searchsorted(groups[order], groups[order])
     size = _size_of(len(order), LISTS)
     missing = size - len(order)
-    boxes = np.pad(found.boxes[order], ((0, missing), (0, 0)))
+    boxes = np.pad(candidates.boxes[order], ((0, missing), (0, 0)))
     begins = np.pad(begins, (0, missing), constant_values=size)
     first = begins[::_BLOCK] // _BLOCK
     keep = _program("suppress")(

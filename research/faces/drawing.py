@@ -1,6 +1,6 @@
-"""What can the face-mask pipeline be tried on when nobody's photographs are at hand?
+"""Synthetic photographs for tests of the face-mask pipeline.
 
-Drawn "photographs" of people with and without masks, written in the three layouts that
+Drawings of people with and without masks, written in the three layouts that
 `annotations` reads: heads with shading, hair, glasses, beards, scarves and hats, somewhat tilted
 and turned, before an unsharp ground, through a camera that blurs and adds noise. Nothing but the
 mask depends on the class. They are drawings of nobody, made in some 40 ms each, good enough for a
@@ -113,7 +113,7 @@ def write(folder: Path, *, photos: int, seed: int) -> list[Face]:
 
 
 def contents(photos: int) -> dict[str, dict[str, int]]:
-    """How many annotations of each name `write` puts into each layout, whatever the seed.
+    """Numbers of annotations of each name that `write` puts into each layout, for every seed.
 
     {"voc": {"with_mask": 80, ...}, "json": {"face_with_mask": ..., "hat": ...}, "folders":
     {"train/with_mask": ...}}; names as the layout writes them, for folders the folder.
@@ -135,13 +135,13 @@ def _plan(photos: int) -> list[_Photo]:
     if photos < FEWEST:
         raise ValueError(f"expected {FEWEST} photographs or more to draw, got {photos}")
     plan: list[_Photo] = []
-    seen = dict.fromkeys(_LAYOUTS, 0)
+    drawn = dict.fromkeys(_LAYOUTS, 0)
     for i in range(photos):
         layout, number = _LAYOUTS[i % 3], i // 3
         sizes = {"voc": _VOC_FACES, "json": _JSON_FACES, "folders": (1,)}[layout]
         count = sizes[number % len(sizes)]
-        sitters = tuple(_sitter(layout, seen[layout] + k) for k in range(count))
-        seen[layout] += count
+        sitters = tuple(_sitter(layout, drawn[layout] + k) for k in range(count))
+        drawn[layout] += count
         plan.append(_Photo(layout, number, sitters))
     return plan
 
@@ -368,7 +368,7 @@ class _Brush:
 
 @dataclasses.dataclass(frozen=True)
 class _Looks:
-    """What one head is drawn from. turn: -1..1, to the side.  long, beard: of the hair."""
+    """Parameters of one head. turn: -1..1, to the side.  long, beard: of the hair."""
 
     skin: Colour
     hair: Colour

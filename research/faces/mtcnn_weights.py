@@ -28,7 +28,7 @@ Params = dict[str, dict[str, np.ndarray]]
 
 
 class Net(NamedTuple):
-    """What is known of one file: its digest, and the layers whose arrays it lists.
+    """One weight file: its digest, and the layers whose arrays it lists.
 
     layers: in order; a name with "conv" or "dense" stands for kernel, bias and the slopes of a
     PReLU, any other for a head, kernel and bias.

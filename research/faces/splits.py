@@ -1,6 +1,6 @@
-"""Which photographs are trained on, which are tested on, and which look alike on both sides?
+"""Splits of faces into train, val and test by photograph, and near duplicates across splits.
 
-Faces are shared out by the photograph they come from: two faces of one photograph have the same
+All faces of a photograph go to the same split: two faces of one photograph have the same
 light, camera and crowd, and a net that has seen one has seen much of the other.
 """
 
@@ -34,20 +34,20 @@ def split_by_image(faces: Sequence[Face], *, val: float, test: float, seed: int)
     per_image = Counter(face.photograph.path for face in faces)
     source_of = {face.photograph.path: face.source for face in faces}
     per_source = Counter(face.source for face in faces)
-    wanted = {
+    requested = {
         "test": _number("test", test, len(faces)),
         "val": _number("val", val, len(faces)),
     }
-    if wanted["val"] < 1:
+    if requested["val"] < 1:
         raise UserError(f"val: {val:g} of {len(faces):,} faces is none; give a larger part")
-    if sum(wanted.values()) >= len(faces):
+    if sum(requested.values()) >= len(faces):
         raise UserError(
-            f"val, test: {wanted['val']:,} and {wanted['test']:,} of {len(faces):,} faces "
+            f"val, test: {requested['val']:,} and {requested['test']:,} of {len(faces):,} faces "
             "leave none to train on; give smaller numbers, or shares below 1"
         )
-    left = {"test": _in_proportion(wanted["test"], per_source)}
+    left = {"test": _in_proportion(requested["test"], per_source)}
     remaining = {name: per_source[name] - left["test"][name] for name in per_source}
-    left["val"] = _in_proportion(wanted["val"], remaining)
+    left["val"] = _in_proportion(requested["val"], remaining)
     images = np.array(sorted(per_image), object)
     order = np.random.Generator(np.random.PCG64(seed)).permutation(images).tolist()
     split_of: dict[str, str] = {}
@@ -65,7 +65,7 @@ def split_by_image(faces: Sequence[Face], *, val: float, test: float, seed: int)
     if "val" not in split_of.values():
         fewest = min(per_image[image] for image in order if split_of[image] == "train")
         raise UserError(
-            f"val: {val:g} of {len(faces):,} faces are {wanted['val']:,}, but each of the "
+            f"val: {val:g} of {len(faces):,} faces are {requested['val']:,}, but each of the "
             f"photographs has {fewest:,} or more, which stay together; give a larger part"
         )
     return split_of
@@ -95,24 +95,24 @@ def near_duplicates(
     names = sorted(prints)
     values = np.array([prints[name] for name in names], np.uint64)
     split = np.array([SPLITS.index(split_of[name]) for name in names], np.int8)
-    found: set[tuple[int, str, str]] = set()
+    pairs: set[tuple[int, str, str]] = set()
     for i, name in enumerate(names):
         # One for each photograph and no more: all blank ones are alike, and pairs are many.
         distance = np.where(split == split[i], NEAR + 1, np.bitwise_count(values ^ values[i]))
         nearest = int(np.argmin(distance))
         if distance[nearest] <= NEAR:
             first, second = sorted((name, names[nearest]))
-            found.add((int(distance[nearest]), first, second))
-    return [(first, second, bits) for bits, first, second in sorted(found)]
+            pairs.add((int(distance[nearest]), first, second))
+    return [(first, second, bits) for bits, first, second in sorted(pairs)]
 
 
-def _number(key: str, asked: float, total: int) -> int:
-    """How many faces a share or a number asks for."""
-    if not 0 <= asked < float("inf"):
-        raise UserError(f"{key}: {asked} is neither a share of the faces nor a number of them")
-    if asked >= 1 and asked != int(asked):
-        raise UserError(f"{key}: {asked:g} is above 1 and no whole number of faces")
-    return round(asked * total) if asked < 1 else int(asked)
+def _number(key: str, value: float, total: int) -> int:
+    """The number of faces that `value` requests: a share of `total` if below 1, else a number."""
+    if not 0 <= value < float("inf"):
+        raise UserError(f"{key}: {value} is neither a share of the faces nor a number of them")
+    if value >= 1 and value != int(value):
+        raise UserError(f"{key}: {value:g} is above 1 and no whole number of faces")
+    return round(value * total) if value < 1 else int(value)
 
 
 def _in_proportion(count: int, sizes: Mapping[str, int]) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 Source: K. Zhang, Z. Zhang, Z. Li, Y. Qiao, "Joint Face Detection and Alignment Using Multitask
 Cascaded Convolutional Networks", 2016, in the form of the package `mtcnn` 1.0.0, whose weights fit
-(`research.data.mtcnn_weights`): first pools that are filled up at the right and the bottom, and
+(`research.faces.mtcnn_weights`): first pools that are filled up at the right and the bottom, and
 rows and columns exchanged before the first dense layer.
 
 Pixels are (byte - 127.5) / 128, in RGB. Boxes come as offsets of left, top, right and bottom, in
@@ -19,9 +19,10 @@ from jax import lax
 
 from research.models import conv
 
-WINDOW = 12  # pixels of the side of what PNet looks at, at once
+WINDOW = 12  # pixels of the side of the receptive field of PNet
 STRIDE = 2  # pixels between two such windows
-LOW = np.float32(-1e30)  # below everything that a net computes
+# Padding of maxima: below every activation, and finite: the next convolution makes NaN of -inf.
+LOW = np.float32(-1e30)
 
 
 class Conv(nn.Module):
@@ -94,12 +95,12 @@ class Dense(nn.Module):
 
 
 class PNet(nn.Module):
-    """Every window of 12 x 12 pixels, two pixels apart: is it a face, and where exactly?
+    """Proposals: box and probability of a face for windows of 12 x 12 pixels, two pixels apart.
 
     images: [B, H, W, 3] float32.  inside: [B, H, W] bool, where several pictures share an image:
     False for the pixels between them.  Returns boxes [B, H', W', 4] and the probability of a face
     [B, H', W'], H' = ceil((H - 2) / 2) - 4.  A window that begins inside a picture and ends one row
-    or column outside is judged without it, as it is at the end of an image.
+    or column outside is evaluated without it, as it is at the end of an image.
     """
 
     @nn.compact
@@ -109,8 +110,10 @@ class PNet(nn.Module):
         images, inside = _fill_up(images, inside)
         x = FirstConv(10, name="conv_0")(images)
         if inside is not None:
+            # The pool must not see what a window across the edge of a picture computes; an output
+            # belongs to the picture if the last pixel of its 3 x 3 kernel does.
             x = jnp.where(_in_blocks(inside[:, 2:, 2:]), x, LOW)
-        x = jnp.max(x, axis=3)
+        x = jnp.max(x, axis=3)  # the 2 x 2 pool: a block is a window of it
         x = Conv(32, name="conv_2")(Conv(16, name="conv_1")(x))
         boxes = Dense(4, pointwise=True, name="box")(x)
         return boxes, _probability(Dense(2, pointwise=True, name="face")(x))

@@ -38,7 +38,7 @@ def one_member(path: Path, **fields: object) -> Path:
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
-def test_what_was_packed_is_what_is_read_and_nothing_is_unpacked(tmp_path: Path, mode: str) -> None:
+def test_members_have_the_packed_bytes_and_nothing_is_unpacked(tmp_path: Path, mode: str) -> None:
     path = write_tar(tmp_path / "a.tar", FILES, mode)
     assert contents(path) == FILES
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.tar"]
@@ -125,7 +125,7 @@ def test_a_member_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path)
 
 
 @pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html><title>404</title>", b"\x1f\x8bno"])
-def test_what_is_no_tar_file_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_tar_archive_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.tar").write_bytes(content)
     assert "copy or download it again" in refusal(tmp_path / "a.tar")
 

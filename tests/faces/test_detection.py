@@ -225,7 +225,7 @@ def test_the_cascade_is_the_plain_one(detector):
         assert len(mine.scores) >= 1
 
 
-def test_only_after_onet_a_box_inside_another_one_goes(detector, monkeypatch):
+def test_only_after_onet_a_box_inside_another_one_is_suppressed(detector, monkeypatch):
     survivors, asked = detection._survivors, []
 
     def spy(found, groups, limit, *, smaller=False):
@@ -262,7 +262,7 @@ def test_groups_hold_neighbours_as_long_as_they_fit(detector, monkeypatch):
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (11, 11), (19, 300), (20, 20), (300, 12)])
-def test_thumbnails_and_strips_are_no_trouble(detector, shape):
+def test_thumbnails_and_strips_have_no_faces_and_raise_nothing(detector, shape):
     (found,) = detector([picture(*shape)])
     shapes = [part.shape for part in found]
     assert shapes == [(0, 4), (0,), (0, 5, 2)]
@@ -276,7 +276,7 @@ def test_a_face_across_the_edge_ends_at_the_edge(detector):
 
 def test_boxes_end_at_the_picture_and_the_best_is_first():
     boxes = np.array([[-5, -6, 4, 3], [2, 2, 12, 9], [1, 1, 5, 5], [11, 2, 15, 6]], np.float32)
-    found = detection._Found(
+    found = detection._Candidates(
         boxes, np.array([0.8, 0.9, 1, 0.95], np.float32), np.zeros((4, 2, 5)), 0
     )
     cut = detection._finish(found, (8, 10, 3))
@@ -400,7 +400,7 @@ def test_the_survivors_are_the_plain_ones_of_every_group(count, groups, smaller,
     boxes = np.concatenate([first, first + generator.uniform(5, 40, (count, 2))], axis=1)
     scores = generator.choice(np.linspace(0.6, 1, 50), count)  # some of them equal
     group = generator.integers(0, groups, count)
-    found = detection._Found(
+    found = detection._Candidates(
         boxes.astype(np.float32), scores.astype(np.float32), np.zeros((count, 2, 5)), group
     )
     mine = detection._survivors(found, group, 0.5, smaller=smaller)
@@ -416,14 +416,14 @@ def test_the_survivors_are_the_plain_ones_of_every_group(count, groups, smaller,
 def test_only_the_best_of_too_many_are_compared(monkeypatch):
     monkeypatch.setattr(detection, "MOST", 10)
     boxes = np.arange(20)[:, None] * 10 + np.array([[0, 0, 5, 5]])
-    found = detection._Found(
+    found = detection._Candidates(
         boxes.astype(np.float32), np.linspace(0.6, 0.9, 20), np.zeros((20, 2, 5)), np.zeros(20)
     )
     kept = detection._survivors(found, np.zeros(20, np.int32), 0.5)
     assert kept.tolist() == list(range(19, 9, -1))
 
 
-def test_sizes_beyond_the_last_go_on():
+def test_sizes_beyond_the_list_continue_by_factors_of_4():
     assert [detection._size_of(n, (4, 16)) for n in (0, 4, 5, 16, 17, 65)] == [
         4,
         4,

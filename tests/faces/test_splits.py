@@ -105,13 +105,13 @@ def test_shares_are_of_the_faces_and_the_seed_moves_them() -> None:
         ({"seed": -1}, r"^seed: -1 is negative$"),
     ],
 )
-def test_what_cannot_be_had_is_one_line_with_its_key(settings: dict, message: str) -> None:
+def test_an_impossible_split_is_an_error_with_its_key(settings: dict, message: str) -> None:
     given = {"val": 2, "test": 0, "seed": 0} | settings
     with pytest.raises(UserError, match=message):
         split_by_image(faces_of({"voc": [1] * 10}), **given)
 
 
-def test_photographs_that_are_all_too_full_to_test_on_are_one_line() -> None:
+def test_photographs_with_too_many_faces_for_a_split_are_an_error() -> None:
     message = r"^val: 0\.1 of 21 faces are 2, but each of the photographs has 7 or more, .*larger"
     with pytest.raises(UserError, match=message):
         split_by_image(faces_of({"voc": [7, 7, 7]}), val=0.1, test=0, seed=0)
@@ -149,7 +149,7 @@ def test_a_copy_in_another_size_and_quality_has_nearly_the_same_fingerprint(seed
     assert (print_of(image) ^ print_of(scene(seed + 100))).bit_count() > 3 * splits.NEAR
 
 
-def test_copies_are_found_across_splits_and_not_within() -> None:
+def test_near_duplicates_are_listed_across_splits_and_not_within() -> None:
     prints = {"a": 0b0, "b": 0b11, "c": 0b1, "far": 2**40 - 1}
     split_of = {"a": "train", "b": "train", "c": "test", "far": "val"}
     assert near_duplicates(prints, split_of) == [("a", "c", 1), ("b", "c", 1)]

@@ -115,7 +115,7 @@ def test_a_pool_of_blocks_is_the_pool_of_the_plain_order():
 
 
 @pytest.mark.parametrize("size", [(12, 12), (13, 16), (17, 13)])
-def test_a_picture_among_others_is_judged_as_if_it_were_alone(size, weights):
+def test_a_picture_among_others_has_the_outputs_it_has_alone(size, weights):
     rows, columns = size
     params = {"params": weights["pnet"]}
     picture = pattern(1, rows, columns)
