@@ -16,7 +16,7 @@ Samples = Sequence[np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What came of a part.
+    """The result of checking one part of a claim.
 
     text: its numbers in words.  held, of: how many of its comparisons hold, and how many there are.
     order: whether it is about an order or a shape.
@@ -29,7 +29,7 @@ class Outcome:
 
     @property
     def holds(self) -> bool:
-        """Whether every comparison does."""
+        """Whether every comparison holds."""
         return self.held == self.of
 
 
@@ -43,19 +43,19 @@ def verdict(parts: Sequence[Outcome]) -> str:
 
 
 def over_readings(verdicts: Sequence[str]) -> str:
-    """One verdict for a claim that leaves open which of several numbers it is about."""
+    """The verdict on an ambiguous claim, from those on each number that it may be about."""
     if len(set(verdicts)) == 1:
         return verdicts[0]
     return "TREND-ONLY"  # some reading of it is better than contradicted
 
 
 def with_stand_in(verdict: str) -> str:
-    """The verdict on other data than the report's: it shows at most that the like happens."""
+    """The verdict on a stand-in for the report's data, which can support at most the trend."""
     return "TREND-ONLY" if verdict in ("REPRODUCED", "TREND-ONLY") else "UNTESTABLE"
 
 
 def check(rule: str, of: Samples, settings: Mapping[str, Any], *, order: bool) -> Outcome:
-    """What comes of one rule.  settings: its keys, with the samples of `than` and `among`."""
+    """Check one rule.  settings: its keys, with the samples of `than` and `among`."""
     return _RULES[rule](of, settings, order)
 
 

@@ -98,7 +98,7 @@ def numbers(ours: Mapping[str, Any] | None) -> str:
 
 
 def rank(ours: Mapping[str, Any] | None) -> str:
-    """Where the reported value lies among our values, in words; "" where that cannot be said."""
+    """Position of the reported value among our values, in words; "" where that cannot be said."""
     if ours is None or ours["percentile"] is None or ours["seeds"] < 2:
         return ""
     share = ours["percentile"]
@@ -189,18 +189,18 @@ def attack_rows(run: Run) -> list[list[dict[str, Any]]]:
     by_image: dict[int, list[dict[str, Any]]] = {}
     for cell in run.cells:
         by_image.setdefault(cell["image"], []).append(cell)
-    seen: Counter[int] = Counter()
+    per_class: Counter[int] = Counter()
     ranked: list[tuple[int, int, int]] = []
     for image in sorted(by_image):
         actual = by_image[image][0]["actual"]
-        ranked.append((seen[actual], actual, image))
-        seen[actual] += 1
+        ranked.append((per_class[actual], actual, image))
+        per_class[actual] += 1
     chosen = sorted(sorted(ranked)[:_MOST_ROWS], key=lambda each: each[1:])
     return [sorted(by_image[image], key=lambda cell: cell["target"]) for *_, image in chosen]
 
 
 def tally(rows: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, int]:
-    """How many cells were tried and won toward other classes, and how many left their own."""
+    """Numbers of cells tried and successful, of targeted and of untargeted attacks."""
     names = ("targeted_tried", "targeted_won", "untargeted_tried", "untargeted_won")
     counts = {str(name): 0 for name in names}
     for cell in (cell for row in rows for cell in row):

@@ -51,7 +51,7 @@ class Text:
 
 @dataclass(frozen=True, repr=False)
 class Missing(Text):
-    """Why something cannot be shown, and what to do for it."""
+    """A message in place of missing content: the reason, and the remedy."""
 
     def __bool__(self) -> bool:
         return False
@@ -137,16 +137,16 @@ class Ledger:
 
     @property
     def about(self) -> Text:
-        """Where the numbers come from, and whether they judge the claims."""
-        run, made, place = self._run, "", self._run.path
+        """The run that the numbers come from, and the runs that judge the claims."""
+        run, origin, place = self._run, "", self._run.path
         if self._committed:
-            made, place = f" Made by `{command(run)}`.", place.relative_to(ROOT)
-        judge = "this run, as far as it may, else by the committed runs"
+            origin, place = f" Made by `{command(run)}`.", place.relative_to(ROOT)
+        judged_by = "this run, as far as it may, else by the committed runs"
         if self._refused:
-            judge = f"the committed runs, for {self._refused}"
+            judged_by = f"the committed runs, for {self._refused}"
         return Text(
-            f"The run in `{place}`: {', '.join(run.nets)}. Data: {run.caption}.{made}\n\n"
-            f"The claims below are judged by {judge}."
+            f"The run in `{place}`: {', '.join(run.nets)}. Data: {run.caption}.{origin}\n\n"
+            f"The claims below are judged by {judged_by}."
         )
 
     def claims(self, part: str, *ids: str) -> Text:
@@ -159,7 +159,7 @@ class Ledger:
         return Text(text.section(kept, part))
 
     def counts(self, *parts: str) -> Text:
-        """How many claims of these parts have which verdict."""
+        """Numbers of claims of these parts by verdict."""
         table = verdicts.counts(self.entries)
         total: Counter[str] = Counter()
         for part in parts:

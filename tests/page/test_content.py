@@ -34,7 +34,7 @@ def test_a_verdict_that_there_is_none_of_is_refused():
         ({"unit": "", "mean": 0.00012345}, "0.0001234 (sd 0.66, 93.5 to 95.3, 5 values)"),
     ],
 )
-def test_numbers_are_said_with_their_spread_and_seeds(changes, expected):
+def test_numbers_are_printed_with_their_spread_and_seeds(changes, expected):
     assert content.numbers(made.ours(**changes)) == expected
 
 

@@ -230,7 +230,7 @@ def test_in_a_store_the_records_are_those_of_a_disk(tmp_path, monkeypatch):
         run_directory.begin(store, config(epochs=9), VERSIONS)
 
 
-def test_that_a_store_cannot_be_locked_is_said_once(tmp_path, monkeypatch, capsys):
+def test_the_missing_lock_of_an_object_store_is_reported_once(tmp_path, monkeypatch, capsys):
     store = object_store.install(tmp_path / "objects", monkeypatch)
     run_directory._say_unlocked.cache_clear()
     with run_directory.locked(store), run_directory.locked(store / "net"):
@@ -252,7 +252,7 @@ def test_a_process_that_is_not_the_first_writes_and_draws_nothing(tmp_path, monk
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_second_process_is_refused_and_told_who_holds_the_directory(tmp_path):
+def test_a_second_process_is_refused_and_the_error_names_the_holder(tmp_path):
     code = (
         "from pathlib import Path; from research.storage import run_directory as record\n"
         f"with record.locked(Path({str(tmp_path)!r})): pass"
