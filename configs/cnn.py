@@ -21,10 +21,16 @@ Results: docs/classifiers.md has every variant; in short:
 <!-- end -->
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ml_collections import ConfigDict
 
 from configs.common import add_data, add_devices, add_training, begin
-from research.structs import Config
+
+if TYPE_CHECKING:
+    from research.structs import Config
 
 VARIANTS = ("mnist", "cifar10", "mnist-best", "cifar10-best", "mnist-robust")
 

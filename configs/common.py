@@ -4,12 +4,16 @@
 learns little.
 """
 
+from __future__ import annotations
+
 import difflib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
 
-from research.structs import Config
+if TYPE_CHECKING:  # the parent of a benchmark's contestants reads configs without JAX
+    from research.structs import Config
 
 # Keys of configs that have a new name, old to new. A key that is a section, as "budget", stands for
 # all that it holds: "budget.images" is "pgd.images".

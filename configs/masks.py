@@ -19,10 +19,16 @@ Results: docs/masks.md has every net and source; in short:
 <!-- end -->
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ml_collections import ConfigDict
 
 from configs.common import add_devices, add_training, begin
-from research.structs import Config
+
+if TYPE_CHECKING:
+    from research.structs import Config
 
 VARIANTS = ("vgg", "best", "smoke")
 
