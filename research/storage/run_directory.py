@@ -31,7 +31,6 @@ import json
 import os
 import platform
 import re
-import secrets
 import socket
 import subprocess
 import sys
@@ -75,24 +74,21 @@ _LATER = {
 def locked(workdir: Path) -> Iterator[None]:
     """Hold the work directory for this run alone; the lock dies with the first process.
 
-    A directory in a store cannot be locked, which is said once.
+    A directory in an object store cannot be locked; a warning says so once.
     Raises UserError if another run holds it, the directory cannot be made or reached, or if not
     every process of this run sees it.
     """
     with contextlib.ExitStack() as held:
 
-        def hold() -> str:
-            mark = "" if distributed.is_single() else secrets.token_hex(8)
+        def hold() -> None:
             if files.stored(workdir):
                 _say_unlocked()
-                _mark_store(workdir, mark)
+                _check_writable(workdir)
             else:
-                held.enter_context(_lock(workdir, mark))
-            return mark
+                held.enter_context(_lock(workdir))
 
-        mark = distributed.broadcast_from_first(hold)
-        if not distributed.is_single():
-            _check_shared(workdir, mark)
+        distributed.broadcast_from_first(hold)
+        files.check_shared(workdir)
         yield
 
 
@@ -500,7 +496,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _lock(workdir: Path, mark: str) -> Iterator[None]:
+def _lock(workdir: Path) -> Iterator[None]:
     """The lock of a directory of this machine, or of a file system that machines share."""
     path = Path(workdir / _LOCK)
     lock = FileLock(path, blocking=False, fallback_to_soft=False)
@@ -518,7 +514,7 @@ def _lock(workdir: Path, mark: str) -> Iterator[None]:
             "that can be written, on a file system that has locks"
         ) from error
     try:
-        _ = path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n{mark}")
+        _ = path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
         inode = path.stat().st_ino
         yield
         if not path.exists() or path.stat().st_ino != inode:
@@ -532,26 +528,13 @@ def _lock(workdir: Path, mark: str) -> Iterator[None]:
         lock.release()
 
 
-def _mark_store(workdir: Path, mark: str) -> None:
-    """Write something, so that a store that refuses does so before anything is computed."""
+def _check_writable(workdir: Path) -> None:
+    """Write an object, so that a store that refuses does so before anything is computed."""
     files.check_store(workdir)
     try:
-        files.replace(workdir / _LOCK, mark)
+        files.replace(workdir / _LOCK, "")
     except OSError as error:
         raise UserError(f"{workdir}: cannot be used as a work directory: {error}") from error
-
-
-def _check_shared(workdir: Path, mark: str) -> None:
-    """Raise UserError, in every process, unless every process reads what the first has written."""
-    try:
-        seen = (workdir / _LOCK).read_text().endswith(mark)
-    except Exception:  # each store has errors of its own
-        seen = False
-    if distributed.max_over_processes(0 if seen else 1):
-        raise UserError(
-            f"{workdir} is not the same directory for all {distributed.process_count()} processes; "
-            "give a --workdir that all machines share, or one in a store"
-        )
 
 
 @functools.cache

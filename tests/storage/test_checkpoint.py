@@ -237,7 +237,7 @@ def test_several_processes_go_on_with_what_one_has_saved_and_the_reverse(count, 
     for found in go_on(count, tmp_path):
         ahead, apart = found["said"]
         assert (found["epoch"], found["same"]) == (1, True) and "ahead of the records" in ahead
-        assert f"is not the same directory for all {count} processes" in apart
+        assert f"of {count} (from 0) and the first one" in apart
         assert found["covered"] == [True, False] and found["absent"] is None
         assert found["rows"] == [{"epoch": epoch, "by": 0} for epoch in (1, 2)]
     (epoch, state_found), said = restore(tmp_path / "run/checkpoints")
