@@ -1,4 +1,4 @@
-"""What went wrong, and why: an attack's rows read for the known ways to fail.
+"""Diagnostics of an attack: its rows searched for the known ways to fail.
 
 The pitfalls are those of the report's attack: a clip that swallows gradients, a loss that
 saturates, initial noise that never shrinks, a budget that ends too early.

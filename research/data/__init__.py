@@ -1,1 +1,1 @@
-"""Where do the numbers come from: data sets as arrays."""
+"""Data sets as arrays: the forms in which they are read, checked and cached."""

@@ -1,4 +1,4 @@
-"""What every experiment that trains nets shares: settings, checkpoints, records, progress."""
+"""Shared by every experiment that trains nets: settings, checkpoints, records, progress."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""What the report claims: `research/ledger/claims.toml`, read and checked."""
+"""Claims of the report: `research/ledger/claims.toml`, read and checked."""
 
 import dataclasses
 import re

@@ -1,4 +1,4 @@
-"""What the runs say: samples behind a key such as "depth:test_accuracy.tanh-40".
+"""Evidence: the samples behind a key such as "depth:test_accuracy.tanh-40".
 
 Before the colon stands the name of a published run.  After it comes the way through what `facts`
 gives of the run, and perhaps what is done at its end:
