@@ -21,7 +21,7 @@ from research.experiments import trainer
 from research.figures import classifiers as pictures
 from research.figures.curves import draw_net_curves
 from research.models.cnn import CNN, ResNet
-from research.runtime import files, sharding
+from research.runtime import files, progress, sharding
 from research.storage import run_directory
 from research.structs import Config, Dataset, PyTree, UserError
 from research.training import augment, optim, scores
@@ -51,7 +51,7 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
     train_set, test_set, source = trainer.load(
         config, config.dataset, download=config.data.download, workdir=workdir
     )
-    trainer.say(f"data: {source.caption()}")
+    progress.say(f"data: {source.caption()}")
     versions = run_directory.describe_versions(trainer.describe_data(source))
     task = make_task(config, len(train_set.images))
     _ = trainer.template(task, config.seeds, train_set)  # refuses a net that does not fit
@@ -59,7 +59,7 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
         finished = run_directory.finished_summary(workdir)
         run_directory.begin(workdir, config, versions, resuming=finished is None)
         if finished is not None:
-            trainer.say(f"{config.name}: all {config.epochs} epochs are done already")
+            progress.say(f"{config.name}: all {config.epochs} epochs are done already")
             return finished
         states = trainer.train_net(task, config, workdir, train_set, test_set)
         evaluation = _evaluate(task, states.params, config, test_set, workdir, source)
@@ -208,12 +208,12 @@ def _evaluate_run(config: Config, workdir: Path) -> dict[str, Any]:
     train_set, test_set, source = trainer.load(
         config, config.dataset, download=config.data.download, workdir=workdir
     )
-    trainer.say(f"data: {source.caption()}")
+    progress.say(f"data: {source.caption()}")
     task = make_task(config, len(train_set.images))
     with run_directory.locked(workdir):
         epoch, states = trainer.restore(task, config.seeds, workdir, train_set)
         if epoch < config.epochs:
-            trainer.say(f"{workdir} is at epoch {epoch} of {config.epochs}; evaluating that")
+            progress.say(f"{workdir} is at epoch {epoch} of {config.epochs}; evaluating that")
         name = re.sub(r"[^a-z0-9]+", "-", source.name.lower()).strip("-")
         into = workdir / "evaluations" / f"{name}-{source.sha256[:8]}"
         files.make_folder(into)
@@ -226,7 +226,7 @@ def _evaluate_run(config: Config, workdir: Path) -> dict[str, Any]:
             "device": run_directory.describe_device(),
         }
         run_directory.write_json(into / "summary.json", summary)
-        trainer.say(f"figures and numbers of this evaluation are in {into}")
+        progress.say(f"figures and numbers of this evaluation are in {into}")
         return summary
 
 

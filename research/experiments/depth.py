@@ -25,6 +25,7 @@ from research.figures.depth import (
 from research.models import costs
 from research.models.activations import ACTIVATIONS
 from research.models.mlp import MLP
+from research.runtime import progress
 from research.storage import run_directory
 from research.structs import Array, Config, Dataset, PyTree, UserError
 from research.training import optim, probes
@@ -44,7 +45,7 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
     train_set, test_set, source = trainer.load(
         config, "mnist", download=config.data.download, workdir=workdir
     )
-    trainer.say(f"data: {source.caption()}")
+    progress.say(f"data: {source.caption()}")
     versions = run_directory.describe_versions(trainer.describe_data(source))
     if len(config.nets) == 1:
         return _run_net(config, workdir, train_set, test_set, versions)
@@ -59,7 +60,7 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
         caption = _caption(config, source.caption())
         run_directory.save_figures(workdir, lambda: _draw_study(workdir, rows, caption))
         summary = {"nets": results, "data": versions["data"], "device": versions["device"]}
-        trainer.say(f"{len(results)} nets in {time.monotonic() - began:.0f} s")
+        progress.say(f"{len(results)} nets in {time.monotonic() - began:.0f} s")
         best = max(results, key=lambda net: np.mean(results[net]["test_accuracy"]))
         summary["headline"] = (
             f"{len(results)} nets, {config.seeds} seed(s) each, on {source.caption()}; "
@@ -74,7 +75,7 @@ def describe(config: Config) -> str:
     check(config)
     train_set, test_set, source = trainer.load(config, "mnist", download=False)
     if config.data.download and not source.full and config.data.source in ("auto", "tfds"):
-        trainer.say("the run itself would try to download the full set first")
+        progress.say("the run itself would try to download the full set first")
     lines = [json.dumps(json.loads(config.to_json_best_effort()), indent=2)]
     lines += [f"data: {source.caption()}"]
     tx = optim.make_optimizer(config.learning_rate)
@@ -158,7 +159,7 @@ def _run_net(
         finished = run_directory.finished_summary(workdir)
         run_directory.begin(workdir, config, versions, resuming=finished is None)
         if finished is not None:
-            trainer.say(f"{net}: all {config.epochs} epochs are done already")
+            progress.say(f"{net}: all {config.epochs} epochs are done already")
             return finished
         task = make_task(config, len(train_set.images))
         _ = trainer.train_net(task, config, workdir, train_set, test_set)

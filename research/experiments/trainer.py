@@ -16,7 +16,6 @@ import optax
 
 from research.data import batching, broadcast, datasets
 from research.runtime import distributed, preemption, profiling, progress
-from research.runtime.progress import say
 from research.storage import checkpoint, run_directory
 from research.structs import Config, Dataset, Metrics, PyTree, TrainState, UserError
 from research.training.divergence import Diverged
@@ -69,7 +68,7 @@ def load(
         source=config.data.source,
         tfds_dir=config.data.tfds_dir,
         download=download,
-        say=say,
+        say=progress.say,
     )
     if workdir is None or distributed.is_single():
         return load_all()
@@ -111,26 +110,26 @@ def train_net(
         run_directory.EpochLog(workdir, model.layer_names, probed=loop.probe is not None) as log,
     ):
         restored = checkpoints.restore_newest(
-            template(task, len(seeds), training), say=say, usable=log.covers
+            template(task, len(seeds), training), say=progress.say, usable=log.covers
         )
         done = restored[0] if restored else None
         log.continue_after(done)
         if restored:
-            say(f"{task.name}: going on after epoch {done}")
+            progress.say(f"{task.name}: going on after epoch {done}")
 
         def on_epoch(number: int, states: PyTree, result: EpochResult, seconds: float) -> None:
             row = row_of(number, result, seconds, steps, held_out_name) if number else None
             log.write(number, row, result.probe)
             if row is not None:
                 checkpoints.save(number, states)
-                say(epoch_line(task.name, loop.epochs, row))
+                progress.say(epoch_line(task.name, loop.epochs, row))
                 preemption.raise_if_requested()
 
         def on_steps(number: int, done: int, steps: int) -> None:
             if number:
                 _ = bar.update((number - 1) * steps + done - bar.n)
             if line := trace.between():
-                say(line)
+                progress.say(line)
             if done < steps:  # else the epoch is all but saved, and a stop can wait for that
                 preemption.raise_if_requested()
 
@@ -164,7 +163,7 @@ def restore(task: Task, seeds: int, workdir: Path, training: Dataset) -> tuple[i
     """
     with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
         restored = checkpoints.restore_newest(
-            template(task, seeds, training), say=say, usable=lambda epoch: True
+            template(task, seeds, training), say=progress.say, usable=lambda epoch: True
         )
     if restored is None:
         raise UserError(

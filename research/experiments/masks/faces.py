@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from research.data.cache import cache_folder
-from research.experiments import trainer
 from research.faces import annotations, dataset, detection, drawing, ingest, splits
-from research.runtime import distributed, files
+from research.runtime import distributed, files, progress
 from research.structs import Config, UserError
 
 _DRAWN_SEED = 0
@@ -80,9 +79,9 @@ def load(config: Config, workdir: Path) -> dataset.Masks:
     with distributed.first_process_first():
         if data.drawn:
             _draw(here / "corpus", data.drawn)
-        masks = dataset.prepare(request, tfds_dir, find, trainer.say)
+        masks = dataset.prepare(request, tfds_dir, find, progress.say)
     for line in summary_lines(masks):
-        trainer.say(line)
+        progress.say(line)
     names = list(masks.names)
     if len(names) < 2:
         raise UserError(f"{masks.folder}: all faces are {names[0]}; two classes are needed")
@@ -155,7 +154,7 @@ def _draw(corpus: Path, photos: int) -> None:
     if mark.exists() and json.loads(mark.read_text()) == content:
         return
     corpus.mkdir(parents=True, exist_ok=True)
-    trainer.say(f"drawing {photos:,} photographs in {corpus}")
+    progress.say(f"drawing {photos:,} photographs in {corpus}")
     _ = drawing.write(corpus, photos=photos, seed=_DRAWN_SEED)
     _ = mark.write_text(json.dumps(content) + "\n")
 

@@ -16,7 +16,7 @@ from research.experiments import classifiers, trainer
 from research.experiments.masks import evaluation, faces
 from research.experiments.masks.model_card import card
 from research.faces import dataset as data
-from research.runtime import files
+from research.runtime import files, progress
 from research.storage import export, run_directory
 from research.structs import Config, EarlyStoppingState, PyTree, TrainState, UserError
 from research.training import augment, optim
@@ -48,7 +48,7 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
         finished = run_directory.finished_summary(workdir)
         run_directory.begin(workdir, config, versions, resuming=finished is None)
         if finished is not None:
-            trainer.say(f"{config.name}: all is done already")
+            progress.say(f"{config.name}: all is done already")
             return finished
         files.copy(masks.folder / data.PROBLEMS, workdir / data.PROBLEMS)
         return _train_and_evaluate(config, workdir, task, masks, versions)
@@ -166,7 +166,7 @@ def _train_on(
     states: TrainState,
 ) -> tuple[PyTree, dict[str, Any]]:
     """The report's last step: some epochs on the validation faces, evaluated on the test faces."""
-    trainer.say(
+    progress.say(
         f"{task.name}: {config.final_epochs} more epochs, on the validation faces. No figure on "
         "them says anything of this net; only the test faces are still held out"
     )
