@@ -19,8 +19,8 @@ _REACH_OF_ONE = 1.25  # radii that a single step goes
 _REACH = 2.5  # radii that several steps go together
 
 
-def make_hardener(model: nn.Module, *, radius: float, steps: int) -> Adversarial | None:
-    """harden(params, key, batch) -> images [B, H, W, C] uint8, or None for a radius of 0.
+def make_adversarial(model: nn.Module, *, radius: float, steps: int) -> Adversarial | None:
+    """adversarial(params, key, batch) -> images [B, H, W, C] uint8, or None for a radius of 0.
 
     No value is moved by more than `radius`, in units of [0, 1].  From a random point of the ball,
     `steps` steps along the sign of the gradient of the cross-entropy; the net is in evaluation.
@@ -42,7 +42,7 @@ def make_hardener(model: nn.Module, *, radius: float, steps: int) -> Adversarial
     most = radius * criterion.LEVELS  # all noise is in levels, of which the box has a whole number
     size = most * (_REACH_OF_ONE if steps == 1 else _REACH / steps)
 
-    def harden(params: PyTree, key: jax.Array, batch: Batch) -> jax.Array:
+    def adversarial(params: PyTree, key: jax.Array, batch: Batch) -> jax.Array:
         chex.assert_rank(batch.images, 4)
         frozen, clean = jax.lax.stop_gradient(params), jnp.asarray(batch.images, jnp.float32)
 
@@ -64,4 +64,4 @@ def make_hardener(model: nn.Module, *, radius: float, steps: int) -> Adversarial
         noise = jax.random.uniform(key, clean.shape, jnp.float32, -most, most)
         return picture(jax.lax.fori_loop(0, steps, step, noise))
 
-    return harden
+    return adversarial

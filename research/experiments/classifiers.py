@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research.adversarial.adversarial_training import make_hardener
+from research.adversarial.adversarial_training import make_adversarial
 from research.data import batching, datasets
 from research.experiments import trainer
 from research.figures import classifiers as pictures
@@ -152,7 +152,7 @@ def make_task(config: Config, train_count: int) -> trainer.Task:
         eval_batch_size=config.eval_batch_size,
         data_devices=config.data_devices,
         augment=augment.make_augment(shift_pixels=config.shift, mirrored=config.mirror),
-        adversarial=make_hardener(
+        adversarial=make_adversarial(
             model, radius=config.adversarial_radius, steps=config.adversarial_steps
         ),
         label_smoothing=config.label_smoothing,

@@ -1,11 +1,11 @@
-"""Hardened images against a second implementation, and that they stay within the budget."""
+"""Images of adversarial training: a second implementation, and that they stay within the budget."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.adversarial.adversarial_training import make_hardener
+from research.adversarial.adversarial_training import make_adversarial
 from research.models.cnn import CNN
 from research.structs import Batch, UserError
 
@@ -39,20 +39,20 @@ def by_hand(key, radius, steps):
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-def test_hardened_images_equal_those_worked_out_by_hand(steps, key):
-    harden = jax.jit(make_hardener(LINEAR, radius=0.5, steps=steps))
-    np.testing.assert_array_equal(harden(PARAMS, key, BATCH), by_hand(key, 0.5, steps))
+def test_adversarial_images_equal_those_worked_out_by_hand(steps, key):
+    adversarial = jax.jit(make_adversarial(LINEAR, radius=0.5, steps=steps))
+    np.testing.assert_array_equal(adversarial(PARAMS, key, BATCH), by_hand(key, 0.5, steps))
 
 
 @pytest.mark.parametrize(("radius", "levels"), [(0.3, 76), (1 / 255, 1)])
 def test_no_value_moves_farther_than_the_radius_and_some_move_as_far(radius, levels, key):
-    found = jax.jit(make_hardener(LINEAR, radius=radius, steps=1))(PARAMS, key, BATCH)
+    found = jax.jit(make_adversarial(LINEAR, radius=radius, steps=1))(PARAMS, key, BATCH)
     assert found.dtype == np.uint8
     assert np.abs(np.int32(found) - IMAGES).max() == levels
 
 
 def test_a_radius_of_zero_leaves_nothing_to_do():
-    assert make_hardener(LINEAR, radius=0.0, steps=1) is None
+    assert make_adversarial(LINEAR, radius=0.0, steps=1) is None
 
 
 @pytest.mark.parametrize(
@@ -68,4 +68,4 @@ def test_a_radius_of_zero_leaves_nothing_to_do():
 )
 def test_a_setting_that_cannot_be_used_is_refused_by_its_key(settings, said):
     with pytest.raises(UserError, match=said):
-        _ = make_hardener(LINEAR, **{"radius": 0.3, "steps": 1, **settings})
+        _ = make_adversarial(LINEAR, **{"radius": 0.3, "steps": 1, **settings})

@@ -209,7 +209,7 @@ def test_every_variant_can_be_used_and_its_settings_reach_the_loop(variant, swit
 def test_the_net_itself_is_attacked_with_the_settings_of_the_config(monkeypatch):
     asked = []
     monkeypatch.setattr(
-        classifiers, "make_hardener", lambda model, **settings: asked.append((model, settings))
+        classifiers, "make_adversarial", lambda model, **settings: asked.append((model, settings))
     )
     task = classifiers.make_task(smoke("mnist-robust", adversarial_steps=3), 64)
     assert asked == [(task.model, {"radius": 0.2, "steps": 3})]

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from research.adversarial.adversarial_training import make_hardener
+from research.adversarial.adversarial_training import make_adversarial
 from research.data import batching, synthetic
 from research.data.lazy_images import LazyImages
 from research.experiments.depth import make_probe
@@ -77,7 +77,7 @@ def convolutional():
     return CNN(filters=(2, 3), pools=(1, 2), dropouts=(0, 0.25), dense=(5,), dense_dropouts=(0.5,))
 
 
-ADVERSARIAL = make_hardener(convolutional(), radius=0.1, steps=1)
+ADVERSARIAL = make_adversarial(convolutional(), radius=0.1, steps=1)
 
 
 RANDOM = Loop(
