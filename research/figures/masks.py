@@ -105,6 +105,19 @@ def draw_samples(
     return figure
 
 
+def add_copies(
+    faces: Mapping[str, Mapping[str, int]], copies: Mapping[str, Mapping[str, int]]
+) -> dict[str, dict[str, int]]:
+    """Faces and their augmented copies: {source: {class: number}}, sources and classes of `faces`.
+
+    copies: as `faces`; what is not named in it has none.
+    """
+    return {
+        source: {label: n + copies.get(source, {}).get(label, 0) for label, n in counts.items()}
+        for source, counts in faces.items()
+    }
+
+
 def draw_balance(
     before: Mapping[str, Mapping[str, int]],
     after: Mapping[str, Mapping[str, int]],

@@ -20,10 +20,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from research.data.datasets import CLASSES
+from research.figures.masks import add_copies
 from research.ledger import text, verdicts
 from research.ledger.published import command
 from research.ledger.tables import depth
 from research.page import content, drawings
+from research.storage import attack_files
 from research.storage.run_directory import Run, load_run
 from research.structs import UserError
 from research.training import scores
@@ -227,12 +229,9 @@ def grid(run: Run) -> Arguments:
 def examples(run: Run, count: int = 4) -> Any:
     """Pictures for `figures.noise.draw_noise`: targeted successes, spread over their L2 norms."""
     cells = [cell for row in content.attack_rows(run) for cell in row]
-    won = [cell for cell in cells if cell["success"] and cell["target"] != cell["actual"]]
-    if not won:
+    chosen, classes = attack_files.targeted_examples(cells, count), CLASSES[run.config["dataset"]]
+    if not chosen:
         return Missing("*No targeted attack of this run succeeded.*")
-    won.sort(key=lambda cell: cell["l2"])
-    places = np.unique(np.linspace(0, len(won) - 1, count).round().astype(int))
-    chosen, classes = [won[place] for place in places], CLASSES[run.config["dataset"]]
     return Arguments(
         clean=np.stack([run.clean(cell["image"]) for cell in chosen]),
         adversarial=np.stack([run.adversarial(cell) for cell in chosen]),
@@ -279,12 +278,8 @@ def transfer(run: Run) -> Any:
 def balance(run: Run) -> Arguments:
     """Counts for `figures.masks.draw_balance`: faces to learn from, before and after copies."""
     about = run.versions["data"]["about"]
-    before, copies = about["splits"]["train"], about["copies"]
-    after = {
-        source: {label: n + copies.get(source, {}).get(label, 0) for label, n in counts.items()}
-        for source, counts in before.items()
-    }
-    return Arguments(before=before, after=after)
+    before = about["splits"]["train"]
+    return Arguments(before=before, after=add_copies(before, about["copies"]))
 
 
 def confusion(run: Run, split: str) -> Any:

@@ -47,6 +47,17 @@ def read_png(path: Path) -> np.ndarray:
     return read_image(path, formats=("PNG",))
 
 
+def targeted_examples(rows: Iterable[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:
+    """At most `count` targeted successes, spread evenly over the sizes of their noise.
+
+    rows: of cells.jsonl.  Smallest L2 first; empty if no targeted attack succeeded.
+    """
+    won = [row for row in rows if row["success"] and row["target"] != row["actual"]]
+    won.sort(key=lambda row: row["l2"])
+    places = np.unique(np.linspace(0, len(won) - 1, count).round().astype(int))
+    return [won[place] for place in places] if won else []
+
+
 class CellLog:
     """cells.jsonl: a dict for each cell, with at least its `image` and `target`.
 

@@ -152,12 +152,8 @@ def _row(
 
 def _balance(masks: dataset.Masks, caption: str) -> Any:
     """Faces to learn from, before and after copies are added."""
-    before: Mapping[str, Mapping[str, int]] = masks.about["splits"]["train"]
-    copies: Mapping[str, Mapping[str, int]] = masks.about["copies"]
-    after = {
-        source: {label: n + copies.get(source, {}).get(label, 0) for label, n in counts.items()}
-        for source, counts in before.items()
-    }
+    before = masks.about["splits"]["train"]
+    after = figures.add_copies(before, masks.about["copies"])
     title = "Faces to learn from, without and with varied copies"
     return figures.draw_balance(before, after, title=title, caption=caption)
 

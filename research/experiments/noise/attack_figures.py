@@ -34,7 +34,7 @@ def draw(
     shares: [N, K] probabilities of the sample without noise.
     """
     drawn = _grids(name, into, rows, shares, sample, classes, caption)
-    chosen = _examples(rows)
+    chosen = attack_files.targeted_examples(rows, EXAMPLES)
     if chosen:
         place = {int(number): i for i, number in enumerate(sample.numbers)}
         drawn["noise"] = pictures.draw_noise(
@@ -148,14 +148,6 @@ def _grids(
             caption=caption,
         )
     return drawn
-
-
-def _examples(rows: Rows) -> list[Mapping[str, Any]]:
-    """Targeted successes spread evenly over the sizes of their noise, smallest first."""
-    won = [row for row in rows if row["success"] and row["target"] != row["actual"]]
-    won.sort(key=lambda row: row["l2"])
-    places = np.unique(np.linspace(0, len(won) - 1, EXAMPLES).round().astype(int))
-    return [won[place] for place in places] if won else []
 
 
 def _title(row: Mapping[str, Any], classes: Sequence[str]) -> str:

@@ -95,7 +95,8 @@ def test_examples_are_targeted_successes_from_the_smallest_noise_to_the_largest(
     np.testing.assert_array_equal(clean, made)  # each beside the image that it was made of
     assert len(titles) == 4 and list(clean[:, 0, 0, 0]) == sorted(clean[:, 0, 0, 0])
     few = [row for row in rows if row["image"] == 0 and row["target"] in (1, 2)]
-    assert [row["target"] for row in attack_figures._examples(few)] == [1, 2]
+    chosen = attack_files.targeted_examples(few, attack_figures.EXAMPLES)
+    assert [row["target"] for row in chosen] == [1, 2]
 
 
 def test_where_nothing_succeeds_there_are_no_examples(drawn, tmp_path):
