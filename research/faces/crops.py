@@ -1,7 +1,7 @@
 """Crops of faces for the classifier, and augmented copies of them.
 
-`crop` is the report's: the box is cut out and scaled to a square whatever its sides are. `vary` is
-the augmentation in Figure 12 of the report: mirrored, turned, brighter or darker copies of a face,
+`crop` is the report's: the box is cut out and scaled to a square whatever its sides are. `augment`
+is the augmentation in Figure 12 of the report: mirrored, turned, brighter or darker copies of a face,
 for the class that has too few.
 
 Both use PIL's bilinear filter. On the way down it averages over all pixels that fall into one. On
@@ -47,7 +47,7 @@ def crop(image: np.ndarray, box: Box, *, margin: float, size: int) -> np.ndarray
     return np.asarray(part.resize((size, size), Resampling.BILINEAR))
 
 
-def vary(face: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def augment(face: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """A synthetic copy of `face`: [S, S, 3] uint8 both.
 
     Mirrored half of the time, turned by at most MAX_TURN_DEG either way, its values multiplied by a

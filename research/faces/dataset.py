@@ -1,7 +1,7 @@
 """Faces with and without masks: a TFDS data set, made once from photographs and their annotations.
 
 `prepare` reads the annotations (`annotations`), cuts the faces out (`ingest`), shares them out by
-photograph (`splits`), adds varied copies of the class that has too few to what is trained on, and
+photograph (`splits`), adds augmented copies of the class that has too few to the training split, and
 writes all of it as a TFDS data set, `masks/<key>/2.0.0`; the key names the files and the settings.
 Beside the records lie `about.json` (counts, settings, checksum), `problems.csv`, one line for each
 thing that was wrong with the files, and `near_duplicates.csv`.
@@ -48,7 +48,7 @@ LABELS = ("with_mask", "without_mask", "incorrect")
 PROBLEMS, NEAR, ABOUT = "problems.csv", "near_duplicates.csv", "about.json"
 
 _FORMAT = "4"  # another one where the same files and settings shall give another data set
-_AT_ONCE = 256  # faces that are decoded, varied or written at a time
+_AT_ONCE = 256  # faces that are decoded, augmented or written at a time
 _FACES_PER_FILE = 4096  # of records; a face of 200 x 200 is about 60 kB
 
 
@@ -59,7 +59,7 @@ class Request:
     directories: {layout: directory}, see `annotations`.  keep_incorrect: whether masks that are
     worn incorrectly are a third class; they are left out otherwise.  cut: see `ingest`.
     val, test: see `splits.split_by_image`.  balance: up to which share of the largest class the
-    others are filled with varied copies, in training; 0 for none.  seed: of split and copies.
+    others are filled with augmented copies, in training; 0 for none.  seed: of split and copies.
     detector: settings of the face detector, which the boxes of `folders` depend on.
     """
 
@@ -85,7 +85,7 @@ class Request:
 class Faces(NamedTuple):
     """One split: images [N, S, S, 3] uint8 and labels [N] int32, and where each face comes from.
 
-    sources: [N] layouts, as "voc".  photos: [N] paths.  synthetic: [N] bool, varied copies.
+    sources: [N] layouts, as "voc".  photos: [N] paths.  synthetic: [N] bool, augmented copies.
     """
 
     data: Dataset
@@ -106,7 +106,7 @@ class Masks(NamedTuple):
 class Example(NamedTuple):
     """One record of the data set: a face and where its crop lies, in which row of which chunk.
 
-    copy: number of the varied copy of it that this is; -1 for the face itself.
+    copy: number of the augmented copy of it that this is; -1 for the face itself.
     """
 
     chunk: int
@@ -408,7 +408,7 @@ def _first(problems: Sequence[Problem]) -> str:
 
 
 def _copies(examples: Sequence[Example], request: Request) -> list[Example]:
-    """Copies to be varied: of each face as many as of the others of its class, or one fewer."""
+    """Copies to be augmented: of each face as many as of the others of its class, or one fewer."""
     by_label: dict[str, list[Example]] = {}
     for example in examples:
         by_label.setdefault(example.face.label, []).append(example)
@@ -435,22 +435,22 @@ def _count(examples: Iterable[Example]) -> dict[str, dict[str, int]]:
 
 
 def _with_pngs(plan: Plan, split: str) -> Iterator[tuple[Example, bytes]]:
-    """The examples of a split, each with its crop or varied copy as a PNG file, in their order."""
+    """The examples of a split, each with its crop or augmented copy as a PNG, in their order."""
     with ThreadPoolExecutor(ingest.cores()) as pool:
         for chunk, group in itertools.groupby(plan.examples[split], lambda each: each.chunk):
             part = list(group)
             crops_of = ingest.read_pngs(plan.chunks[chunk], [example.row for example in part])
             seeds = [plan.request.seed] * len(part)
-            yield from zip(part, pool.map(_varied, part, crops_of, seeds), strict=True)
+            yield from zip(part, pool.map(_augmented, part, crops_of, seeds), strict=True)
 
 
-def _varied(example: Example, png: bytes, seed: int) -> bytes:
+def _augmented(example: Example, png: bytes, seed: int) -> bytes:
     """The crop of an example as it is, or the copy of that number."""
     if example.copy < 0:
         return png
     stream = np.random.SeedSequence((seed, example.chunk, example.row, example.copy))
     generator = np.random.Generator(np.random.PCG64(stream))
-    return ingest.encode(crops.vary(ingest.decode(png), generator))
+    return ingest.encode(crops.augment(ingest.decode(png), generator))
 
 
 def _digested(png: bytes, label: str) -> bytes:

@@ -126,17 +126,17 @@ class Drawn:
 
 @given(st.integers(1, 50), st.integers(0, 2**32 - 1))
 def test_a_face_of_one_colour_stays_so_without_dark_corners(side: int, seed: int) -> None:
-    copy = crops.vary(np.full((side, side, 3), 100, np.uint8), np.random.default_rng(seed))
+    copy = crops.augment(np.full((side, side, 3), 100, np.uint8), np.random.default_rng(seed))
     assert copy.shape == (side, side, 3) and copy.dtype == np.uint8
     assert copy.min() == copy.max() and 80 <= copy.min() <= 120
 
 
 def test_without_a_turn_a_copy_is_the_face_or_its_mirror_image_times_a_factor() -> None:
     face = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)
-    np.testing.assert_array_equal(crops.vary(face, Drawn(0.5, 0, 1)), face)
-    np.testing.assert_array_equal(crops.vary(face, Drawn(0.49, 0, 1)), face[:, ::-1])
+    np.testing.assert_array_equal(crops.augment(face, Drawn(0.5, 0, 1)), face)
+    np.testing.assert_array_equal(crops.augment(face, Drawn(0.49, 0, 1)), face[:, ::-1])
     brighter = np.minimum(np.rint(face * 1.2), 255)
-    np.testing.assert_allclose(crops.vary(face, Drawn(0.5, 0, 1.2)), brighter, atol=1)
+    np.testing.assert_allclose(crops.augment(face, Drawn(0.5, 0, 1.2)), brighter, atol=1)
 
 
 @pytest.mark.parametrize("angle", [-15.0, 4.0, 15.0])
@@ -145,7 +145,7 @@ def test_a_turn_is_about_the_centre_by_its_angle(angle: float) -> None:
     row, column = np.mgrid[:side, :side] - side // 2
     spot = np.exp(-((column - at[0]) ** 2 + (row - at[1]) ** 2) / 18)
     face = (255 * spot)[..., None].repeat(3, 2).astype(np.uint8)
-    weight = crops.vary(face, Drawn(0.9, angle, 1.0))[..., 0].astype(float)
+    weight = crops.augment(face, Drawn(0.9, angle, 1.0))[..., 0].astype(float)
     seen = np.array([(column * weight).sum(), (row * weight).sum()]) / weight.sum()
     cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     expected = [cos * at[0] + sin * at[1], -sin * at[0] + cos * at[1]]
@@ -156,15 +156,15 @@ def test_a_turn_is_about_the_centre_by_its_angle(angle: float) -> None:
 def test_the_corners_continue_the_face(side: int, angle: float) -> None:
     """Values grow to the right by 1 a column: nothing is far from what a plain turn would bring."""
     face = coordinates(side, side) + np.uint8(100)
-    copy = crops.vary(face, Drawn(0.9, angle, 1.0))
+    copy = crops.augment(face, Drawn(0.9, angle, 1.0))
     assert copy[..., :2].min() >= 100 and copy[..., :2].max() < 100 + side
 
 
 def test_copies_differ_and_repeat_with_their_generator() -> None:
     face = np.random.default_rng(0).integers(0, 256, (30, 30, 3), np.uint8)
     one, two = np.random.default_rng(7), np.random.default_rng(7)
-    first = [crops.vary(face, one) for _ in range(60)]
-    np.testing.assert_array_equal(first, [crops.vary(face, two) for _ in range(60)])
+    first = [crops.augment(face, one) for _ in range(60)]
+    np.testing.assert_array_equal(first, [crops.augment(face, two) for _ in range(60)])
     assert len({copy.tobytes() for copy in first}) == 60
     mirrored = [
         np.corrcoef(c.ravel(), face[:, ::-1].ravel())[0, 1]

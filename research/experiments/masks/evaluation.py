@@ -154,7 +154,7 @@ def _balance(masks: dataset.Masks, caption: str) -> Any:
     """Faces to learn from, before and after copies are added."""
     before = masks.about["splits"]["train"]
     after = figures.add_copies(before, masks.about["copies"])
-    title = "Faces to learn from, without and with varied copies"
+    title = "Faces to learn from, without and with augmented copies"
     return figures.draw_balance(before, after, title=title, caption=caption)
 
 

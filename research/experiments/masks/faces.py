@@ -104,7 +104,7 @@ def summary_lines(masks: dataset.Masks) -> list[str]:
         summary.append(f"{split}: {len(masks.splits[split].data.labels):,} faces ({shown})")
     copies = sum(sum(counts.values()) for counts in about["copies"].values())
     if copies:
-        summary[0] += f", {copies:,} of them varied copies of the smaller class"
+        summary[0] += f", {copies:,} of them augmented copies of the smaller class"
     if about["too_small"]:
         summary.append(f"{about['too_small']:,} faces were smaller than min_side and left out")
     if about["problems"]:

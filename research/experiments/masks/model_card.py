@@ -96,7 +96,7 @@ def _data(summary: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         for source, counts in sources.items()
     ]
     rows += [
-        ["train, varied copies", source, *(counts.get(name, 0) for name in names)]
+        ["train, augmented copies", source, *(counts.get(name, 0) for name in names)]
         for source, counts in about["copies"].items()
     ]
     left = [

@@ -74,7 +74,7 @@ def test_every_number_of_the_data_and_of_the_accuracy_is_in_its_place():
     text = written()
     assert rows(text, "train") == [["train", "voc", "701", "155"]]
     assert rows(text, "val")[0] == ["val", "voc", "130", "0"]
-    assert rows(text, "train, varied copies") == [["train, varied copies", "voc", "0", "546"]]
+    assert rows(text, "train, augmented copies") == [["train, augmented copies", "voc", "0", "546"]]
     assert rows(text, "val")[1:] == [
         ["val", "all", "200", "88.50%", "81.00% - 93.00%", "", "62.50%", "0.9411"],
         ["val", "voc", "150", "91.00%", "81.00% - 93.00%", "", "62.50%", "0.9411"],
