@@ -1,8 +1,8 @@
 """Crops of faces for the classifier, and augmented copies of them.
 
 `crop` is the report's: the box is cut out and scaled to a square whatever its sides are. `augment`
-is the augmentation in Figure 12 of the report: mirrored, turned, brighter or darker copies of a face,
-for the class that has too few.
+is the augmentation in Figure 12 of the report: mirrored, turned, brighter or darker copies of a
+face, for the class that has too few.
 
 Both use PIL's bilinear filter. On the way down it averages over all pixels that fall into one. On
 the way up - half of the real faces are 20 pixels wide and become 200 - its weights are never

@@ -1,7 +1,7 @@
 """Faces with and without masks: a TFDS data set, made once from photographs and their annotations.
 
 `prepare` reads the annotations (`annotations`), cuts the faces out (`ingest`), shares them out by
-photograph (`splits`), adds augmented copies of the class that has too few to the training split, and
+photograph (`splits`), adds augmented copies of the class with too few to the training split, and
 writes all of it as a TFDS data set, `masks/<key>/2.0.0`; the key names the files and the settings.
 Beside the records lie `about.json` (counts, settings, checksum), `problems.csv`, one line for each
 thing that was wrong with the files, and `near_duplicates.csv`.

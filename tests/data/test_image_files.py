@@ -20,8 +20,6 @@ from research.data import image_files
 from research.data.image_files import photograph_size, read_image, read_photograph
 from research.data.provenance import DataError
 
-REAL = Path(__file__).parents[3] / "shared" / "data" / "facemask"
-needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no photographs in {REAL}")
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 EXACT = {"PNG": {}, "BMP": {}, "WEBP": {"lossless": True}}
@@ -411,10 +409,9 @@ def test_threads_read_the_same_as_one(tmp_path: Path) -> None:
         np.testing.assert_array_equal(pixels, read_photograph(path))
 
 
-@needs_real
-def test_real_photographs_have_the_sizes_of_their_manifest() -> None:
-    lines = (REAL / "voc" / "manifest.csv").read_text().splitlines()[1::8]
+def test_real_photographs_have_the_sizes_of_their_manifest(real_faces: Path) -> None:
+    lines = (real_faces / "voc" / "manifest.csv").read_text().splitlines()[1::8]
     for name, width, height in (line.split(",")[:3] for line in lines):
-        path = REAL / "voc" / "images" / name
+        path = real_faces / "voc" / "images" / name
         assert photograph_size(path) == (int(width), int(height))
         assert read_photograph(path).shape == (int(height), int(width), 3)

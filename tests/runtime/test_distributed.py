@@ -271,7 +271,7 @@ def test_tasks_of_slurm_find_one_another(tasks, devices):
         "expected = distributed.initialize(); "
         "print(expected, distributed.process_count(), "
         "distributed.max_over_processes(distributed.process_index()), "
-        "jax.config.jax_cuda_visible_devices); distributed.close()"
+        "jax.config.read('jax_cuda_visible_devices')); distributed.close()"
     )
     variables = {"SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_NTASKS": "2", "SLURM_LOCALID": "0"}
     begun = [

@@ -107,7 +107,7 @@ def test_what_a_store_refuses_is_an_error_as_of_a_disk(store, monkeypatch):
         files.replace(store / "file", "content")
 
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(params=["stand-in", "s3"])
