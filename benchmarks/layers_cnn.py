@@ -4,7 +4,7 @@
     python -m benchmarks.layers_cnn --nets=masks --peer_python=.venv-peers/bin/python \\
         --output=benchmarks/results/layers_masks.json
 
-Every operation stands alone in a short scan, compiled with `parallel.compiler_options`, on random
+Every operation stands alone in a short scan, compiled with `sharding.compiler_options`, on random
 numbers in the shapes of configs/cnn.py or configs/masks.py. Beside `research.models.conv`: XLA's
 own convolution and pool with the gradients that XLA derives, in the same scan; its forward pass
 without the options; and PyTorch. An iteration changes one entry of every operand, so that no work

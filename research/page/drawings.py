@@ -156,8 +156,8 @@ def mask_curves(run: Run) -> dict[str, Any]:
 def gradients(net: Run, statistic: str = _STATISTIC) -> dict[str, Any]:
     """A statistic of a net's gradients for `figures.depth`: {epochs, layers, statistic: Spread}.
 
-    {} of a net that was not probed.  Raises KeyError for another statistic than those of
-    `tables.depth.gradients`.
+    {} of a net that was not probed.  Raises KeyError for another statistic than
+    `ledger.tables.depth.gradients` gives.
     """
     kept = depth_tables.gradients(net)
     if not kept:

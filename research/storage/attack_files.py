@@ -66,7 +66,7 @@ class CellLog:
             ...  # pictures
             log.write(rows)  # 10 for each image of the chunk
 
-    Meant for one run that holds the work directory, see `record.locked`; all of its processes have
+    Meant for one run that holds the work directory, see `run_directory.locked`; all of its processes have
     to call the same methods.
     """
 

@@ -8,7 +8,7 @@ checkpoint/         the parameters again, for Orbax
 model.jaxexport     the net with its parameters, as a program of `jax.export` (StableHLO)
 SHA256SUMS          digests of the files above that are compared when they are read
 
-The program takes images [b, S, S, 3] uint8, as they come out of `data.crops.crop`, for any b, and
+The program takes images [b, S, S, 3] uint8, as they come out of `faces.crops.crop`, for any b, and
 returns probabilities [b, K] float32: the softmax of the net's logits. Where each output is a
 sigmoid p of its own, the logits are log p and the probabilities p / sum p, as in Keras's
 categorical cross-entropy.
