@@ -66,8 +66,8 @@ class CellLog:
             ...  # pictures
             log.write(rows)  # 10 for each image of the chunk
 
-    Meant for one run that holds the work directory, see `run_directory.locked`; all of its processes
-    have to call the same methods.
+    Meant for one run that holds the work directory, see `run_directory.locked`; all of its
+    processes have to call the same methods.
     """
 
     def __init__(self, workdir: Path, *, cells: int) -> None:
