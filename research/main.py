@@ -196,6 +196,9 @@ def run_experiment(
             )
         elif isinstance(error, (UserError, OSError)):  # OSError: a full disk, no permission
             message, code = f"error: {error}", 2
+        elif signum := preemption.requested():  # a library has made an error of `Stopped`
+            stopped = preemption.Stopped(signum)
+            message, code = f"{stopped}; {again}", stopped.exit_code
         elif distributed.is_single():
             raise
         else:

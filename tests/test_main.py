@@ -15,7 +15,9 @@ import orbax.checkpoint as ocp
 import pytest
 import several
 
+from configs import mlp
 from research import main
+from research.experiments import depth
 from research.runtime import distributed
 from research.storage import checkpoint, run_directory
 
@@ -95,6 +97,22 @@ def test_a_dry_run_prints_config_and_net_and_leaves_nothing(tmp_path):
     assert done.returncode == 0, done.stderr
     assert '"batch_size": 64' in done.stdout and "29,674" in done.stdout
     assert not workdir.exists()
+
+
+def test_an_error_that_a_library_makes_of_a_stop_is_reported_as_the_stop(monkeypatch, capsys):
+    """As XLA does where it calls back into Python."""
+
+    def stopped_inside_a_library(config, workdir):
+        raise RuntimeError("INTERNAL: CpuCallback error: Stopped: stopped by SIGTERM")
+
+    monkeypatch.setattr(depth, "run", stopped_inside_a_library)
+    monkeypatch.setattr(main.sharding, "configure", lambda **_: None)
+    monkeypatch.setattr(main.preemption, "install", lambda: None)
+    monkeypatch.setattr(main.preemption, "requested", lambda: signal.SIGTERM)
+    config = mlp.get_config("tanh-5,smoke")
+    assert main.run_experiment(config, "runs/x", dry_run=False, cache="") == 143
+    said = "stopped by SIGTERM; the same command goes on from runs/x\n"
+    assert capsys.readouterr().err == said
 
 
 def test_the_default_work_directory_tells_two_configs_apart(tmp_path):

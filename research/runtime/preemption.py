@@ -2,10 +2,13 @@
 
 import contextlib
 import signal
+import sys
 from collections.abc import Iterator
 from types import FrameType
 
 from research.runtime import distributed
+
+AGAIN = 0.05  # seconds after which a `Stopped` that was lost is raised once more
 
 _state = {"deferred": False, "received": 0, "stopping": False}
 
@@ -23,9 +26,21 @@ class Stopped(BaseException):
 
 
 def install() -> None:
-    """Turn SIGTERM and SIGINT into `Stopped`; a second signal ends the process at once."""
+    """Turn SIGTERM and SIGINT into `Stopped`; a second signal ends the process at once.
+
+    What a handler raises is lost, but for a call of `sys.unraisablehook`, while the interpreter
+    runs a callback of its own: of the garbage collector, a weak reference, a finaliser. `Stopped`
+    is raised again then until it is not lost, by SIGALRM.
+    """
     for signum in (signal.SIGTERM, signal.SIGINT):
         _ = signal.signal(signum, _handle)
+    _ = signal.signal(signal.SIGALRM, lambda signum, frame: _stop())
+    sys.unraisablehook = _raise_later
+
+
+def requested() -> int:
+    """The signal that has arrived in this process, also where no `Stopped` came of it; or 0."""
+    return _state["received"]
 
 
 @contextlib.contextmanager
@@ -60,6 +75,17 @@ def _handle(signum: int, frame: FrameType | None) -> None:
     _state["received"] = signum
     for each in (signal.SIGTERM, signal.SIGINT):
         _ = signal.signal(each, signal.SIG_DFL)
+    _stop()
+
+
+def _stop() -> None:
     # A launcher signals one process after the other: this one may be on its way out already.
     if not _state["deferred"] and not _state["stopping"]:
-        raise Stopped(signum)
+        raise Stopped(_state["received"])
+
+
+def _raise_later(unraisable: "sys.UnraisableHookArgs") -> None:
+    if issubclass(unraisable.exc_type, Stopped):
+        _ = signal.setitimer(signal.ITIMER_REAL, AGAIN)
+    else:
+        sys.__unraisablehook__(unraisable)

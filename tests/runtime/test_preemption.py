@@ -1,6 +1,8 @@
 import contextlib
 import os
 import signal
+import sys
+import time
 
 import pytest
 from several import Several
@@ -11,13 +13,16 @@ from runtime.test_distributed import START
 
 @pytest.fixture(autouse=True)
 def handlers():
-    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
+    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
+    before, hook = {s: signal.getsignal(s) for s in signals}, sys.unraisablehook
     preemption._state.update(received=0, deferred=False, stopping=False)
     preemption.install()
     yield
     preemption._state.update(received=0, deferred=False, stopping=False)
+    _ = signal.setitimer(signal.ITIMER_REAL, 0)
     for signum, handler in before.items():
         _ = signal.signal(signum, handler)
+    sys.unraisablehook = hook
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -25,6 +30,23 @@ def test_a_signal_stops_at_once_where_nothing_is_deferred(signum, code):
     with pytest.raises(preemption.Stopped) as caught:
         os.kill(os.getpid(), signum)
     assert caught.value.exit_code == code
+
+
+def test_a_signal_in_a_callback_of_the_interpreter_which_loses_it_stops_soon_after(capfd):
+    deleted = []
+
+    class Deleted:
+        def __del__(self):  # what it raises is dropped
+            deleted.append(self)
+            if len(deleted) == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(20 * preemption.AGAIN)  # the next `Stopped` is lost as well
+
+    with pytest.raises(preemption.Stopped, match="SIGTERM"):
+        for _ in range(3):
+            Deleted()
+        time.sleep(20 * preemption.AGAIN)
+    assert capfd.readouterr().err == ""
 
 
 def test_a_deferred_signal_waits_until_it_is_asked_for():
