@@ -19,7 +19,7 @@ from configs import mlp
 from research import main
 from research.experiments import depth
 from research.runtime import distributed
-from research.storage import checkpoint, run_directory
+from research.storage import run_directory
 
 RUN = (sys.executable, "-m", "research.main")
 NET = "--config=configs/mlp.py:tanh-5,smoke"
@@ -139,10 +139,10 @@ print(main.default_workdir())
 
 
 def final_state(workdir):
-    with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
-        newest = max(checkpoints._manager.all_steps())
+    newest = max(int(path.name) for path in workdir.glob("checkpoints/[0-9]*"))
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
         digest = ocp.args.Composite(digest=ocp.args.JsonRestore())
-        found = checkpoints._manager.restore(newest, args=digest)["digest"]
+        found = reader.restore(workdir / "checkpoints" / str(newest), args=digest)["digest"]
     assert len(found) == 13  # six layers of kernel and bias, and the step
     return newest, found
 

@@ -104,13 +104,14 @@ def train_net(
     if traced := profiling.steps():  # a trace holds one piece
         loop = loop._replace(steps_per_dispatch=min(traced, loop.steps_per_dispatch or traced))
     trace = profiling.Trace(workdir)
+    folder = workdir / "checkpoints"
     with (
         preemption.deferred(),
-        checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints,
+        checkpoint.Checkpoints(folder) as checkpoints,
         run_directory.EpochLog(workdir, model.layer_names, probed=loop.probe is not None) as log,
     ):
-        restored = checkpoints.restore_newest(
-            template(task, len(seeds), training), say=progress.say, usable=log.covers
+        restored = checkpoint.restore_newest(
+            folder, template(task, len(seeds), training), say=progress.say, usable=log.covers
         )
         done = restored[0] if restored else None
         log.continue_after(done)
@@ -161,10 +162,12 @@ def restore(task: Task, seeds: int, workdir: Path, training: Dataset) -> tuple[i
 
     training: any images of the right shape.  Raises UserError if there is none.
     """
-    with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
-        restored = checkpoints.restore_newest(
-            template(task, seeds, training), say=progress.say, usable=lambda epoch: True
-        )
+    restored = checkpoint.restore_newest(
+        workdir / "checkpoints",
+        template(task, seeds, training),
+        say=progress.say,
+        usable=lambda epoch: True,
+    )
     if restored is None:
         raise UserError(
             f"{workdir} holds no checkpoint; train the net first, without --config.mode"

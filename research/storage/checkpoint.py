@@ -6,8 +6,12 @@ before it.
 
 A state is whole and the same in every process of a run, so that any number of processes can go on
 with it. Orbax writes NumPy arrays from the first process only; its manager runs there only as well,
-because the processes of a shared manager wait for one another, also for one that could not write or
-read. Every process reads a state and compares the digests, and all agree which one to use.
+because the processes of a shared manager wait for one another, also for one that could not write.
+
+`Checkpoints` writes, for the one run that holds the work directory. `restore_newest` reads, of any
+run at any time, also of one that is being trained: it lists the directory by itself and changes
+nothing in it, whereas a manager of Orbax removes what is not finished. Every process reads a state
+and compares the digests, and all agree which one to use.
 
 On a disk a state is the directory that Orbax writes. In an object store (`runtime.files`) it is one
 object, `<epoch>.tar.gz`, of that directory, which appears and disappears as a whole. Orbax by
@@ -35,6 +39,7 @@ from research.runtime import distributed, files
 from research.structs import PyTree, UserError, one_line
 
 _TRASH = "trash"
+_MOST_CHANGES = 50  # of a directory while a state in it is read
 _PACKED = ".tar.gz"  # its checksum shows damage before Orbax meets it
 
 
@@ -60,10 +65,11 @@ def digests(tree: PyTree) -> dict[str, str]:
 
 
 class Checkpoints:
-    """The newest states of one run, in `directory`, numbered by epoch.
+    """Writes the newest states of one run, in `directory`, numbered by epoch.
 
     keep: how many.  Saving goes on in the background, except to an object store; leaving the `with`
-    block waits for it.  All methods are collective.
+    block waits for it.  All methods are collective.  For the process that holds the lock of the
+    work directory (`run_directory.locked`): what an earlier one left unfinished is removed.
     """
 
     def __init__(self, directory: Path, *, keep: int = 3) -> None:
@@ -109,41 +115,6 @@ class Checkpoints:
         """
         distributed.broadcast_from_first(lambda: self._save(epoch, state))
 
-    def restore_newest(
-        self, template: PyTree, *, say: Callable[[str], None], usable: Callable[[int], bool]
-    ) -> tuple[int, PyTree] | None:
-        """The newest (epoch, state) whose digests hold and that `usable` accepts, else None.
-
-        template: tree of arrays or ShapeDtypeStruct.  say: prints a line, for every state passed
-        over with the reason.  usable: whether the records hold an epoch, the same in every process.
-        Raises UserError when there are states but none can be used: nothing is deleted.
-        """
-        epochs = distributed.broadcast_from_first(self._epochs)
-        for epoch in epochs:
-            state, fault = None, ""
-            try:
-                state = self._restore(epoch, template)
-            except Exception as failure:  # Orbax has no common class for what damage raises
-                fault = one_line(failure)
-            if distributed.max_over_processes(1 if fault else 0):
-                say(
-                    f"checkpoint {epoch} in {self._shown} is damaged, trying the one before "
-                    f"it: {fault or 'another process could not read it'}"
-                )
-                continue
-            if usable(epoch):
-                return epoch, state
-            say(
-                f"checkpoint {epoch} in {self._shown} is ahead of the records, trying the "
-                "one before it"
-            )
-        if epochs:
-            raise UserError(
-                f"{self._shown}: none of the checkpoints {epochs} can be used; delete the "
-                "work directory to start anew, or give another --workdir"
-            )
-        return None
-
     def _open(self) -> None:
         # A state is renamed into the trash before it is deleted, since a kill in the middle of
         # deleting would leave a half that is still listed; Orbax never empties the trash.
@@ -163,15 +134,6 @@ class Checkpoints:
     def _writer(self) -> ocp.CheckpointManager:
         assert self._manager is not None, "only the first process writes"
         return self._manager
-
-    def _epochs(self) -> list[int]:
-        """Epochs of the states, the newest first."""
-        if self._store is None:
-            self._writer.wait_until_finished()
-            return sorted(self._writer.all_steps(), reverse=True)
-        names = [path.name for path in self._store.iterdir()] if self._store.exists() else []
-        stems = [name.removesuffix(_PACKED) for name in names if name.endswith(_PACKED)]
-        return sorted((int(stem) for stem in stems if stem.isdecimal()), reverse=True)
 
     def _save(self, epoch: int, state: PyTree) -> None:
         state = jax.tree.map(np.asarray, state)
@@ -195,7 +157,7 @@ class Checkpoints:
     def _publish(self, store: Path, epoch: int) -> None:
         """Put the state of `epoch` into the object store, and delete there what is not kept."""
         self._writer.wait_until_finished()
-        before = self._epochs()
+        before = [epoch for epoch, *_ in _steps(store)]
         for later in [number for number in before if number > epoch]:
             files.remove(store / f"{later}{_PACKED}")
         content = io.BytesIO()
@@ -207,20 +169,93 @@ class Checkpoints:
         for number in earlier[self._keep - 1 :]:
             files.remove(store / f"{number}{_PACKED}")
 
-    def _restore(self, epoch: int, template: PyTree) -> PyTree:
-        if self._store is None:
-            return _read(self._directory / str(epoch), template)
-        packed_up = (self._store / f"{epoch}{_PACKED}").read_bytes()
-        content = io.BytesIO(gzip.decompress(packed_up))
-        with tempfile.TemporaryDirectory() as folder:
-            with tarfile.open(fileobj=content) as packed:
-                packed.extractall(folder, filter="data")
-            return _read(Path(folder) / str(epoch), template)
-
     def _cannot_write(self, failure: Exception) -> UserError:
         free = shutil.disk_usage(self._directory).free
         left = "" if self._store else f" ({free / 2**20:.0f} MiB free)"
         return UserError(f"cannot write a checkpoint to {self._shown}{left}: {one_line(failure)}")
+
+
+def restore_newest(
+    directory: Path, template: PyTree, *, say: Callable[[str], None], usable: Callable[[int], bool]
+) -> tuple[int, PyTree] | None:
+    """The newest (epoch, state) in `directory` whose digests hold and that `usable` accepts.
+
+    None if there is no state.  Nothing is written.  A state that its training removes or replaces
+    while it is read is not damaged: the directory is listed again.  Collective.
+
+    template: tree of arrays or ShapeDtypeStruct.  say: prints a line, for every state passed over
+    with the reason.  usable: whether the records hold an epoch, the same in every process.
+    Raises UserError when there are states but none can be used, and when the states change faster
+    than they can be read.
+    """
+    passed_over: list[list[int]] = []
+    changes = 0
+    while True:
+        steps = distributed.broadcast_from_first(lambda: _steps(directory))
+        step = next((each for each in steps if each not in passed_over), None)
+        if step is None:
+            break
+        state, fault, epoch = None, "", step[0]
+        try:
+            state = _restore(directory, epoch, template)
+        except Exception as failure:  # Orbax has no common class for what damage raises
+            fault = one_line(failure)
+        if distributed.max_over_processes(1 if fault else 0):
+            if step not in distributed.broadcast_from_first(lambda: _steps(directory)):
+                changes += 1
+                if changes == _MOST_CHANGES:
+                    raise UserError(
+                        f"{directory}: its training replaces the states faster than they can be "
+                        f"read ({changes} attempts); try again when it is done"
+                    )
+                continue
+            reason = (
+                f"is damaged, trying the one before it: {fault or 'another process cannot read it'}"
+            )
+        elif usable(epoch):
+            return epoch, state
+        else:
+            reason = "is ahead of the records, trying the one before it"
+        say(f"checkpoint {epoch} in {directory} {reason}")
+        passed_over.append(step)
+    if steps:
+        epochs = [epoch for epoch, *_ in steps]
+        raise UserError(
+            f"{directory}: none of the checkpoints {epochs} can be used; nothing was changed: put "
+            "back a copy of one if there is, or give another --workdir to start from the beginning"
+        )
+    return None
+
+
+def _steps(directory: Path) -> list[list[int]]:
+    """[epoch, inode, time of change] of every whole state in `directory`, the newest epoch first.
+
+    The last two tell it from a later state of the same epoch; 0 in a store.
+    """
+    steps: list[list[int]] = []
+    if files.stored(directory):  # an object appears and is replaced as a whole
+        names = [path.name for path in directory.iterdir()] if directory.exists() else []
+        stems = [name.removesuffix(_PACKED) for name in names if name.endswith(_PACKED)]
+        steps = [[int(stem), 0, 0] for stem in stems if stem.isdecimal()]
+    elif directory.is_dir():  # Orbax renames a directory to its number when all is in it
+        for path in directory.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # removed since the listing
+                if path.name.isdecimal():
+                    status = path.stat()
+                    steps.append([int(path.name), status.st_ino, status.st_mtime_ns])
+    return sorted(steps, reverse=True)
+
+
+def _restore(directory: Path, epoch: int, template: PyTree) -> PyTree:
+    """The state of an epoch, as NumPy arrays.  Raises whatever damage makes Orbax raise."""
+    if not files.stored(directory):
+        return _read(directory.absolute() / str(epoch), template)
+    packed_up = (directory / f"{epoch}{_PACKED}").read_bytes()
+    content = io.BytesIO(gzip.decompress(packed_up))
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(fileobj=content) as packed:
+            packed.extractall(folder, filter="data")
+        return _read(Path(folder) / str(epoch), template)
 
 
 def _read(folder: Path, template: PyTree) -> PyTree:

@@ -1,5 +1,7 @@
 import json
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import chex
@@ -21,14 +23,16 @@ def state(epoch):
 
 def restore(directory, usable=lambda epoch: True):
     said = []
-    with checkpoint.Checkpoints(directory) as checkpoints:
-        found = checkpoints.restore_newest(state(0), say=said.append, usable=usable)
+    found = checkpoint.restore_newest(directory, state(0), say=said.append, usable=usable)
     return found, said
 
 
-def restore_open(checkpoints):
-    found = checkpoints.restore_newest(state(0), say=print, usable=lambda epoch: True)
-    return found[0]
+def contents(directory):
+    """{path: (time of change, size)} of everything in a directory."""
+    return {
+        path.relative_to(directory): (path.stat().st_mtime_ns, path.stat().st_size)
+        for path in (directory, *directory.rglob("*"))
+    }
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +58,60 @@ def test_the_newest_state_comes_back_bit_for_bit(saved):
 
 def test_three_states_are_kept_and_the_trash_is_emptied_at_the_next_start(copy):
     assert sorted(p.name for p in copy.iterdir() if p.name.isdecimal()) == ["2", "3", "4"]
-    _ = restore(copy)
+    with checkpoint.Checkpoints(copy):
+        pass
     assert not (copy / "trash").exists()
+
+
+def test_reading_changes_nothing_of_what_a_training_has_not_finished(copy):
+    (copy / "5.orbax-checkpoint-tmp-17").mkdir()
+    assert (copy / "trash").is_dir()
+    before = contents(copy)
+    assert restore(copy)[0][0] == 4
+    assert contents(copy) == before
+    assert restore(copy.parent / "none") == (None, []) and not (copy.parent / "none").exists()
+
+
+def test_a_training_and_its_readers_do_not_disturb_one_another(tmp_path):
+    """States come and go under the reader, several a second: it has whole ones, no complaint."""
+    directory, epochs = tmp_path / "checkpoints", 30
+    ended = threading.Event()
+
+    def train():
+        try:
+            with checkpoint.Checkpoints(directory) as checkpoints:
+                for epoch in range(1, epochs + 1):
+                    checkpoints.save(epoch, state(epoch))
+        finally:
+            ended.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        training = pool.submit(train)
+        read = []
+        while not ended.is_set():
+            found, said = restore(directory)
+            assert said == []
+            if found:
+                chex.assert_trees_all_equal(found[1], state(found[0]))
+                read.append(found[0])
+        training.result()
+    assert len(read) > 3 and read == sorted(read)
+    assert restore(directory)[0][0] == epochs
+
+
+def test_a_state_that_is_gone_when_it_is_read_is_looked_for_again(copy, monkeypatch):
+    """As when the training has saved one more since the directory was listed."""
+    read, newest = checkpoint._read, iter([4, 5, 6])
+
+    def late(folder, template):
+        if (epoch := next(newest, None)) is not None:
+            (copy / str(epoch)).rename(copy / str(epoch + 1))
+        return read(folder, template)
+
+    monkeypatch.setattr(checkpoint, "_read", late)
+    (epoch, found), said = restore(copy)
+    assert (epoch, said) == (7, [])
+    chex.assert_trees_all_equal(found, state(4))
 
 
 def test_an_empty_directory_holds_nothing(tmp_path):
@@ -71,7 +127,8 @@ def test_a_state_that_the_records_do_not_cover_is_passed_over(copy):
 def test_saving_again_after_a_fall_back_replaces_the_later_states(copy):
     with checkpoint.Checkpoints(copy) as checkpoints:
         checkpoints.save(3, state(30))
-        assert restore_open(checkpoints) == 3
+    assert restore(copy)[0][0] == 3
+    with checkpoint.Checkpoints(copy) as checkpoints:
         for later in (4, 5, 6, 7):  # long enough for 3 and 4 to be thrown away a second time
             checkpoints.save(later, state(10 * later))
     (epoch, found), _ = restore(copy)
@@ -121,16 +178,18 @@ def test_a_flipped_bit_in_the_array_itself_is_noticed_by_its_digest(copy):
 def test_when_every_state_is_damaged_the_run_ends_and_nothing_is_deleted(copy):
     for digest in copy.glob("*/digest/metadata"):
         digest.write_text("{}")
-    before = sorted(p for p in copy.rglob("*") if "trash" not in p.parts)
-    with pytest.raises(UserError, match=r"none of the checkpoints \[4, 3, 2\] can be used"):
+    before = contents(copy)
+    with pytest.raises(
+        UserError, match=r"none of the checkpoints \[4, 3, 2\] can be used"
+    ) as caught:
         _ = restore(copy)
-    assert sorted(p for p in copy.rglob("*") if "trash" not in p.parts) == before
+    assert contents(copy) == before and "delete" not in str(caught.value)
 
 
 def test_a_state_of_another_shape_is_not_taken(copy):
-    with checkpoint.Checkpoints(copy) as checkpoints, pytest.raises(UserError):
-        _ = checkpoints.restore_newest(
-            {"step": np.zeros(3, np.int32)}, say=lambda line: None, usable=lambda epoch: True
+    with pytest.raises(UserError):
+        _ = checkpoint.restore_newest(
+            copy, {"step": np.zeros(3, np.int32)}, say=print, usable=lambda epoch: True
         )
 
 
@@ -158,7 +217,6 @@ def test_in_a_store_a_state_is_one_object_and_three_are_kept(store):
     with checkpoint.Checkpoints(store) as checkpoints:
         checkpoints.save(3, state(30))
         assert sorted(path.name for path in store.iterdir()) == ["2.tar.gz", "3.tar.gz"]
-        assert restore_open(checkpoints) == 3
     chex.assert_trees_all_equal(restore(store)[0][1], state(30))
 
 
@@ -200,7 +258,8 @@ distributed.initialize(coordinator=given["coordinator"], processes=int(given["pr
 me, folder, said = distributed.process_index(), Path(given["folder"]), []
 from storage.test_checkpoint import state
 with record.locked(folder / "run"), checkpoint.Checkpoints(folder / "run/checkpoints") as kept:
-    found = kept.restore_newest(state(0), say=said.append, usable=lambda epoch: epoch < 2)
+    found = checkpoint.restore_newest(folder / "run/checkpoints", state(0), say=said.append,
+                                      usable=lambda epoch: epoch < 2)
     kept.save(2, jax.tree.map(jax.numpy.asarray, state(20)))
     kept.save(3, state(30))
     log = record.EpochLog(folder / "run", ["output"], probed=False)
