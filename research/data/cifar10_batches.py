@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from research.data import tar
+from research.data.formats import recognise
 from research.data.provenance import PUBLISHED, Absent, Arrays, DataError, existing_directory
 from research.structs import one_line
 
@@ -62,8 +63,9 @@ def find(directory: str | Path) -> tuple[Path, ...]:
             return paths
         if len(missing) < len(paths):
             incomplete = f"{folder} lacks {', '.join(missing)}"
-    if os.path.isfile(root / ARCHIVE):
-        return (root / ARCHIVE,)
+    for name in (ARCHIVE, ARCHIVE.removesuffix(".gz")):  # browsers unpack gzip without a word
+        if os.path.isfile(root / name):
+            return (root / name,)
     if incomplete:
         raise DataError(f"{incomplete}; expected {EXPECTED}")
     raise Absent(f"{root} holds no batches of CIFAR-10; expected {EXPECTED}")
@@ -98,6 +100,8 @@ def read_batch(content: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
     Raises DataError that begins with `where`, also for a pickle that calls anything: it is not run.
     """
     try:
+        if what := recognise(content[:32]):
+            raise DataError(f"is {what[0]}, expected a pickled batch: {what[1]}")
         batch = _Unpickler(io.BytesIO(content), encoding="bytes").load()
         batch = batch if isinstance(batch, dict) else {}
         fields = {k.decode("latin1") if isinstance(k, bytes) else k: v for k, v in batch.items()}
@@ -180,7 +184,13 @@ def _contents(paths: Sequence[Path]) -> Iterator[tuple[str, str, bytes]]:
             except OSError as error:
                 raise DataError(f"{path}: cannot be read ({error.strerror})") from None
         return
+    seen: dict[str, str] = {}
     for member in tar.members(paths[0], _MAX_BYTES):
-        name = member.name.removeprefix(f"{FOLDER}/")
+        name = member.name.rpartition("/")[2]  # whatever folders it was packed with
+        if name in seen:
+            raise DataError(
+                f"{paths[0]}: holds {seen[name]} and {member.name}; expected one of them"
+            )
         if name in BATCHES:
+            seen[name] = member.name
             yield name, f"{paths[0]}: {member.name}", member.read()

@@ -1,9 +1,10 @@
 """Reader of CIFAR-10 saved as one picture per file, in a folder per class.
 
 Each split is a folder or an uncompressed tar file: `train/<class>/NAME.jpg`, or `train.tar` with
-`<class>/NAME.jpg`; NAME ends in .png, .jpg or .jpeg, the label is the place of the class in the
-alphabet. Such files are grouped by class and have lost the published order. They are put into one
-that any prefix of is balanced: by name within a class, the classes taking turns.
+`<class>/NAME.jpg`; either may lie in a further folder, as `train/train/<class>`. NAME ends in .png,
+.jpg or .jpeg, the label is the place of the class in the alphabet. Such files are grouped by class
+and have lost the published order. They are put into one that any prefix of is balanced: by name
+within a class, the classes taking turns.
 
 One thread decodes: of the 0.1 ms that so small a picture takes, most is spent in Python, where
 threads wait for one another; with two it took longer (measured). It is done once, see `cache`.
@@ -52,11 +53,14 @@ def find(directory: str | Path) -> dict[str, Path]:
     """
     root = existing_directory(directory, EXPECTED)
     splits: dict[str, Path] = {}
-    for split in ("train", "test"):
-        if os.path.isfile(root / f"{split}.tar"):
-            splits[split] = root / f"{split}.tar"
-        elif os.path.isdir(root / split):
-            splits[split] = root / split
+    for folder in (root / "cifar10", root):  # the first is what fast.ai's archive unpacks to
+        for split in ("train", "test"):
+            if os.path.isfile(folder / f"{split}.tar"):
+                splits[split] = folder / f"{split}.tar"
+            elif os.path.isdir(folder / split):
+                splits[split] = folder / split
+        if splits:
+            break
     if not splits:
         raise Absent(f"{root} holds no folders of pictures; expected {EXPECTED}")
     for split in ("train", "test"):
@@ -105,8 +109,14 @@ def read(splits: Mapping[str, Path], say: Callable[[str], None]) -> tuple[Arrays
 def _in_folder(folder: Path) -> list[_Picture]:
     pictures: list[_Picture] = []
     try:
-        for class_name in _visible(folder):
+        names = _visible(folder)
+        while len(names) == 1 and names[0] not in _CLASSES and os.path.isdir(folder / names[0]):
+            folder /= names[0]
+            names = _visible(folder)
+        for class_name in names:
             place = str(folder / class_name)
+            if class_name.lower().endswith(_SUFFIXES):
+                raise _flat(folder, class_name)
             label = _label(class_name, place)
             for name in _visible(folder / class_name):
                 where = f"{place}/{name}"
@@ -120,16 +130,34 @@ def _in_folder(folder: Path) -> list[_Picture]:
 
 def _in_tar(path: Path) -> list[_Picture]:
     pictures: list[_Picture] = []
+    above: set[str] = set()
     for member in tar.members(path, _MAX_BYTES):
-        class_name, _, name = member.name.rpartition("/")
+        folder, _, name = member.name.rpartition("/")
+        outer, _, class_name = folder.rpartition("/")
         where = f"{path}: {member.name}"
         if name.startswith("."):
             continue
+        if class_name in ("", "train", "test") and name.lower().endswith(_SUFFIXES):
+            raise _flat(path, member.name)
         label = _label(class_name, where)
+        above.add(outer)
+        if len(above) > 1:
+            first, second = (name or "the top" for name in sorted(above))
+            raise DataError(
+                f"{path}: holds classes in {first} and in {second}; expected one folder of classes"
+            )
         _check_name(name, where)
         pictures.append(_Picture(label, name, where, member.offset, member.size))
     _check_classes(pictures, path)
     return pictures
+
+
+def _flat(path: Path, name: str) -> DataError:
+    return DataError(
+        f"{path} holds {name} in no class folder; expected <class>/NAME. In Kaggle's competition "
+        "the labels of train/ are in trainLabels.csv and those of test/ are not published: use "
+        "cifar-10-python.tar.gz, or move each picture into a folder of its class"
+    )
 
 
 def _visible(folder: Path) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from research.data import cifar10, idx, mnist, synthetic, tfds
+from research.data import cifar10, mnist, synthetic, tfds
 from research.data.provenance import (
     PUBLISHED,
     DataError,
@@ -59,11 +59,11 @@ def load(
     if source == "sample":
         return mnist.load_sample()
     if source not in ("auto", "tfds") and not directory:
-        expected = idx.EXPECTED if name == "mnist" else cifar10.EXPECTED
+        expected = mnist.EXPECTED if name == "mnist" else cifar10.EXPECTED
         raise DataError(f"data source {source!r} needs a directory with {expected}")
     if directory and source != "tfds":
         if name == "mnist":
-            return mnist.load_files(directory)
+            return mnist.load_files(directory, source, say)
         return cifar10.load_files(directory, source, say)
     try:
         return tfds.load(name, tfds_dir, directory, download, say)

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from research.data.provenance import DataError, existing_directory
+from research.data.formats import recognise
+from research.data.provenance import Absent, DataError, existing_directory
 
 URL = "https://storage.googleapis.com/cvdf-datasets/mnist/"
 
@@ -42,7 +43,7 @@ MD5 = {
 FOLDERS = ("", "MNIST/raw", "raw", "mnist", "MNIST")  # where other libraries put the four files
 EXPECTED = (
     f'the four files {", ".join(NAMES.values())} (".idx" for "-idx" and a trailing ".gz" are '
-    f"accepted), there or in {', '.join(FOLDERS[1:])}"
+    f"accepted), there or in {', '.join(FOLDERS[1:])}, or each in a folder of its name"
 )
 _MAGIC = {"images": 2051, "labels": 2049}
 _SIDE_PX = 28
@@ -50,15 +51,21 @@ _CLASSES = 10
 
 
 def accepted_names(key: str) -> list[str]:
-    """Every file name under which the array `key` is looked for, in order of preference."""
+    """Every file name under which the array `key` is looked for, in order of preference.
+
+    The last ones are what 7-Zip makes of each archive, a folder of its name with the file in it.
+    """
     plain = NAMES[key]
-    return [n + end for n in (plain, plain.replace("-idx", ".idx")) for end in ("", ".gz")]
+    spelt = (plain, plain.replace("-idx", ".idx"))
+    names = [name + end for name in spelt for end in ("", ".gz")]
+    return names + [f"{folder}/{name}" for folder in spelt for name in names]
 
 
 def find_files(directory: str | Path) -> dict[str, Path]:
     """The four IDX files in `directory` or one of its usual subfolders (`FOLDERS`).
 
-    Raises DataError that lists the missing ones and the names that are accepted.
+    Raises DataError that lists the missing ones and the names that are accepted: Absent, if it is
+    all of them.
     """
     root = existing_directory(directory, EXPECTED)
     best: dict[str, Path] = {}
@@ -71,7 +78,7 @@ def find_files(directory: str | Path) -> dict[str, Path]:
         best = max(best, paths, key=len)
     missing = [NAMES[key] for key in NAMES if key not in best]
     if len(missing) == len(NAMES):
-        raise DataError(f"{root} holds none of the MNIST files; expected {EXPECTED}")
+        raise Absent(f"{root} holds none of the MNIST files; expected {EXPECTED}")
     if missing:
         folder = next(iter(best.values())).parent
         raise DataError(f"{folder} lacks {', '.join(missing)}; expected {EXPECTED}")
@@ -118,6 +125,8 @@ def read_file(path: Path, kind: str) -> np.ndarray:
         other = next((k for k, value in _MAGIC.items() if value == magic), None)
         start = f"IDX {other} (magic number {magic})" if other else f"bytes {content[:4]!r}"
         advice = "exchange the files" if other else "it is not an IDX file of this data set"
+        if kind_and_remedy := recognise(content[:32]):
+            start, advice = kind_and_remedy[0], f"{kind_and_remedy[1]}, whatever its name says"
         raise DataError(
             f"{path}: starts as {start}, expected IDX {kind} (magic number {_MAGIC[kind]}): "
             f"{advice}"
@@ -160,8 +169,11 @@ def check_md5(arrays: Mapping[str, np.ndarray], paths: Mapping[str, Path]) -> No
 def _uncompressed(path: Path) -> bytes:
     try:
         content = path.read_bytes()
-        # By content, not by name: browsers and mirrors unpack files and keep the ".gz".
-        return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+        # By content, not by name: browsers and mirrors unpack files and keep the ".gz", or pack
+        # them twice. A third layer is refused: a file may unpack to itself.
+        for _ in range(2):
+            content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+        return content
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}: damaged gzip file ({error}); copy or download it again") from None
     except OSError as error:

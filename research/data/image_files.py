@@ -21,6 +21,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
+from research.data.formats import recognise
 from research.data.provenance import DataError
 from research.structs import one_line
 
@@ -40,6 +41,7 @@ _MODES = {
 _EXPECTED = "expected a PNG, JPEG, WebP, BMP or GIF picture"
 _CHANNELS = {1: "grey", 3: "RGB"}
 _ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+_ORIENTATION_IN = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}  # of Pillow's info
 
 # What Pillow warns of (damaged EXIF, too many pixels) is either harmless or becomes a DataError
 # here. Once for the process: warnings.catch_warnings is not safe among threads.
@@ -52,22 +54,28 @@ def read_image(
     formats: Sequence[str] = PNG_OR_JPEG,
     shape: tuple[int, int, int] | None = None,
     name: str = "",
+    exact: bool = True,
 ) -> np.ndarray:
     """The pixels [H, W, C] uint8 of a picture of 8 bits, grey (C = 1) or RGB (C = 3).
 
-    Nothing is converted, scaled or turned.
+    Nothing is scaled or turned, and no value changes.
 
     source: a file, on a disk or in an object store, or its content.
     formats: those that Pillow may try.  name: begins a message; that of the file by default.
     shape: (H, W, C) that the picture must have.
+    exact: whether another mode is refused as well. If not, those are taken that hold the pixels of
+        `shape` in another way: grey as RGB of equal channels and the reverse, an alpha of 255
+        everywhere, a palette, 1 bit as 0 and 255.
     Raises DataError that begins with the name: for what is missing, no picture, damaged, truncated
-    or larger than the limits, for another shape, and for a palette, transparency or other than 8
-    bits.
+    or larger than the limits, for another shape or mode, for other than 8 bits, and for an EXIF
+    entry by which viewers turn the picture.
     """
     size = f"{shape[1]} x {shape[0]} pixels, {_CHANNELS[shape[2]]}" if shape else "grey or RGB"
     expected = f"expected a {' or '.join(formats)} picture, {size}, 8 bits a channel"
     with _opened(source, formats, name, expected) as (image, name):
         bits = _bits(image)
+        same = None if exact or shape is None else _same_pixels(image, bits, shape)
+        image, bits = (same, 8) if same else (image, bits)
         mode = _MODES.get(image.mode, image.mode)
         mode += " with transparency" if "transparency" in image.info else ""
         width, height = image.size
@@ -78,7 +86,16 @@ def read_image(
                 ", without palette or transparency: convert it"
             )
         # A fifth faster than np.asarray, which counts for 60,000 pictures of 32 x 32.
-        return np.frombuffer(image.tobytes(), np.uint8).reshape(height, width, -1)
+        pixels = image.tobytes()
+        orientation = 1
+        if not _ORIENTATION_IN.isdisjoint(image.info):  # known to the end of a PNG only now
+            orientation = _orientation(image)
+        if orientation != 1:
+            raise DataError(
+                f"{name}: EXIF orientation {orientation}, by which viewers turn it; expected the "
+                "pixels as they are seen: save it without EXIF"
+            )
+        return np.frombuffer(pixels, np.uint8).reshape(height, width, -1)
 
 
 def read_photograph(source: str | Path | bytes, *, name: str = "") -> np.ndarray:
@@ -118,10 +135,7 @@ def photograph_size(source: str | Path | bytes, *, name: str = "") -> tuple[int,
     """
     with _opened(source, PHOTOGRAPHS, name, _EXPECTED) as (image, _):
         width, height = image.size
-        orientation = 1
-        with contextlib.suppress(Exception):  # a damaged EXIF block says nothing
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        return (height, width) if orientation in _ON_ITS_SIDE else (width, height)
+        return (height, width) if _orientation(image) in _ON_ITS_SIDE else (width, height)
 
 
 def pixel_count(source: str | Path | bytes, *, name: str = "") -> int:
@@ -155,8 +169,10 @@ def _opened(
                 image = Image.open(file, formats=list(formats))
             except UnidentifiedImageError:
                 _ = file.seek(0)
-                start = file.read(8)
-                found = f"starts with {start!r}" if start else "is empty"
+                start = file.read(32)
+                found = f"starts with {start[:8]!r}" if start else "is empty"
+                if what := recognise(start):
+                    found += f", as {what[0]} does ({what[1]})"
                 raise DataError(
                     f"{name}: {found}; {expected} with a whole header: replace or remove it"
                 ) from None
@@ -187,6 +203,33 @@ def _bits(image: ImageFile) -> int:
         return 8
     layout = str(image.tile[0].args)  # "L", "L;4", "1", "RGB;16B"
     return 1 if layout == "1" else int(layout.partition(";")[2].rstrip("B") or 8)
+
+
+def _orientation(image: Image.Image) -> int:
+    """How a viewer turns a picture, 1 to 8 as EXIF counts; 1, not at all, if nothing valid says."""
+    with contextlib.suppress(Exception):  # a damaged EXIF block says nothing
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        return orientation if orientation in range(1, 9) else 1
+    return 1
+
+
+def _same_pixels(image: ImageFile, bits: int, shape: tuple[int, int, int]) -> Image.Image | None:
+    """A picture in another mode whose values are equal, of `shape`; None if it holds others."""
+    height, width, channels = shape
+    modes = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
+    if bits > 8 or image.mode not in modes or image.size != (width, height):
+        return None
+    if getattr(image, "n_frames", 1) > 1:
+        return None
+    pixels = np.asarray(image.convert("RGBA"))
+    is_grey = bool((pixels[..., :3] == pixels[..., :1]).all())
+    if (pixels[..., 3] < 255).any() or (channels == 1 and not is_grey):
+        return None
+    same = Image.fromarray(
+        np.ascontiguousarray(pixels[..., 0] if channels == 1 else pixels[..., :3])
+    )
+    same.info.update({key: image.info[key] for key in _ORIENTATION_IN & image.info.keys()})
+    return same
 
 
 def _rgb(image: Image.Image, deep: bool) -> Image.Image:

@@ -8,7 +8,7 @@ the same contract and names it, so that nobody takes it for another:
 * "(JPEG copies)" has been through JPEG. Such copies look the same and train to other numbers, since
   compression removes the noise and the fine colour that a net can fit: what was decoded from JPEG
   never passes for the original pixels, whatever else is true of it;
-* "subset" has fewer images.
+* "subset" has fewer images, "(other counts)" more of one split than were published.
 
 Sources: Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits", 1998;
 A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
@@ -95,8 +95,9 @@ PUBLISHED = {
 class Source:
     """Identity of a data set as a run prints, stores and shows it in every figure and table.
 
-    name: "MNIST", "MNIST (unknown digest)", "MNIST subset", "MNIST sample" or "synthetic"; the
-        same with "CIFAR-10", and "CIFAR-10 (JPEG copies)" or "CIFAR-10 subset (JPEG copies)".
+    name: "MNIST", "MNIST (unknown digest)", "MNIST subset", "MNIST (other counts)", "MNIST sample"
+        or "synthetic"; the same with "CIFAR-10", and "CIFAR-10 (JPEG copies)" or "CIFAR-10 subset
+        (JPEG copies)".
     source: where the arrays came from, with the directory.
     sha256: `checksum` of the arrays, equal for equal data whatever the source.
     full: True only with as many training and test images as were published.
@@ -123,6 +124,8 @@ class Source:
             return f"{drawn}, {counts}, sha256 {self.sha256[:8]}"
         name = self.name if self.full else self.name.upper()
         of = "" if self.full else f" of {sum(published.counts):,}"
+        if not _is_part((self.train_count, self.test_count), published):
+            of = f", published {published.counts[0]:,} / {published.counts[1]:,}"
         origin = self.source.partition(" in ")[0].removesuffix(" sample")
         return f"{name}, {counts}{of} ({origin}), sha256 {self.sha256[:8]}"
 
@@ -173,10 +176,16 @@ def describe(
     counts = (len(train.labels), len(test.labels))
     full = not name and counts == published.counts
     if not name:
-        part = published.name if full else f"{published.name} subset"
+        kind = "" if full else " subset" if _is_part(counts, published) else " (other counts)"
+        part = published.name + kind
         unproved = f"{part} (unknown digest)" if full else part
         name = {"published": part, "unknown": unproved, "jpeg": f"{part} (JPEG copies)"}[pixels]
     return Source(name, source, *counts, sha256 or checksum(train, test), full, dataset)
+
+
+def _is_part(counts: tuple[int, int], published: Published) -> bool:
+    """Whether as many training and test images can have been taken from the published ones."""
+    return all(count <= most for count, most in zip(counts, published.counts, strict=True))
 
 
 def check_request(dataset: str, source: str, directory: str) -> None:

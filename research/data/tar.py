@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
+from research.data.formats import recognise
 from research.data.provenance import DataError
 
 _BLOCK = 512
@@ -71,10 +72,19 @@ def members(path: Path, max_bytes: int) -> Iterator[Member]:
             pass
 
 
-def _uncompressed(path: Path) -> IO[bytes]:
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    return cast(IO[bytes], gzip.open(path)) if packed else path.open("rb")
+@contextlib.contextmanager
+def _uncompressed(path: Path) -> Iterator[IO[bytes]]:
+    """The bytes of the archive, unpacked by gzip as often as it was packed, twice at most."""
+    with contextlib.ExitStack() as stack:
+        content = stack.enter_context(path.open("rb"))
+        for _ in range(2):
+            if content.peek(2)[:2] == b"\x1f\x8b":
+                content = stack.enter_context(gzip.open(content))
+        start = content.peek(_BLOCK)[:_BLOCK]
+        what = None if start[257:262] == b"ustar" else recognise(start)
+        if what:
+            raise DataError(f"{path}: is {what[0]}, expected a tar file: {what[1]}")
+        yield cast(IO[bytes], content)
 
 
 def _checked_name(path: Path, info: tarfile.TarInfo) -> str:

@@ -197,3 +197,18 @@ def test_six_digests_prove_the_batches_packed_or_not(
     assert cifar10_batches.read(paths)[1]
     monkeypatch.setitem(cifar10_batches.MD5, "data_batch_5", "0" * 32)
     assert not cifar10_batches.read(paths)[1]
+
+
+@pytest.mark.parametrize("above", ["", "cifar/cifar-10-batches-py/"])
+def test_the_archive_may_hold_other_folders_and_not_be_packed(tmp_path: Path, above: str) -> None:
+    files = {f"{above}{name}": content for name, content in batch_files().items()}
+    path = write_tar(tmp_path / "cifar-10-python.tar", files)
+    arrays, _ = cifar10_batches.read(cifar10_batches.find(tmp_path))
+    np.testing.assert_array_equal(arrays["test_images"], some_arrays()["test_images"])
+    write_tar(path, {**files, "old/test_batch": files[f"{above}test_batch"]})
+    with pytest.raises(DataError, match=r"holds .*test_batch and old/test_batch; expected one"):
+        cifar10_batches.read(cifar10_batches.find(tmp_path))
+
+
+def test_a_zip_archive_under_the_name_of_a_batch_is_recognised() -> None:
+    assert "is a zip archive, expected a pickled batch: unpack it" in refusal(b"PK\x03\x04")

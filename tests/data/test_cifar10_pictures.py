@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from data.cifar_files import CLASSES, picture, pictures_of, some_arrays, write_pictures, write_tar
 from research.data import cifar10_pictures as pictures
@@ -44,6 +46,56 @@ def test_the_order_of_the_members_does_not_matter(tmp_path: Path) -> None:
     backwards = dict(sorted(files.items(), reverse=True))
     arrays, _ = pictures.read({"train": write_tar(tmp_path / "train.tar", backwards)}, print)
     np.testing.assert_array_equal(arrays["train_images"], some_arrays()["train_images"])
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("above", ["test", "cifar10/test"])
+def test_a_split_may_lie_in_folders_of_its_own(tmp_path: Path, packed: bool, above: str) -> None:
+    files = {f"{above}/{name}": content for name, content in pictures_of("test").items()}
+    path = tmp_path / ("test.tar" if packed else "test")
+    if packed:
+        write_tar(path, files)
+    else:
+        for name, content in files.items():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (path / name).write_bytes(content)
+    arrays, _ = pictures.read({"test": path}, print)
+    np.testing.assert_array_equal(arrays["test_images"], some_arrays()["test_images"])
+
+
+def test_two_splits_in_one_archive_are_not_mixed(tmp_path: Path) -> None:
+    files = {f"{s}/{name}": PNG for s in ("train", "test") for name in pictures_of("test")}
+    path = write_tar(tmp_path / "train.tar", files)
+    refusal(lambda: pictures.read({"train": path}, print), "holds classes in test and in train")
+
+
+def test_the_folder_that_an_archive_unpacks_to_is_found(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "cifar10")
+    assert pictures.find(tmp_path)["test"] == tmp_path / "cifar10" / "test"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_pictures_without_a_class_folder_are_kaggles_competition(
+    tmp_path: Path, packed: bool
+) -> None:
+    path = tmp_path / ("test.tar" if packed else "test")
+    if packed:
+        write_tar(path, {"test/1.png": PNG})
+    else:
+        path.mkdir()
+        (path / "1.png").write_bytes(PNG)
+    words = ("1.png in no class folder", "trainLabels.csv", "cifar-10-python.tar.gz")
+    refusal(lambda: pictures.read({"test": path}, print), str(path), *words)
+
+
+def test_a_picture_that_viewers_turn_is_refused(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for kind in ("JPEG", "PNG"):
+        stream = io.BytesIO()
+        Image.fromarray(PIXELS).save(stream, kind, exif=exif)
+        path = break_split(write_pictures(tmp_path), "cat/0003.jpg", stream.getvalue(), False)
+        refusal(lambda p=path: pictures.read({"test": p}, print), "0003.jpg: EXIF orientation 6")
 
 
 def test_one_jpeg_among_the_pictures_is_told(tmp_path: Path) -> None:

@@ -87,7 +87,32 @@ def test_images_where_labels_are_expected_are_recognised(tmp_path: Path) -> None
 def test_a_web_page_is_not_an_idx_file(tmp_path: Path) -> None:
     path = tmp_path / "train-images-idx3-ubyte.gz"
     path.write_bytes(b"<!DOCTYPE html><title>404</title>")
-    assert "b'<!DO'" in refusal(path, "images")
+    assert "a web page, expected IDX images" in refusal(path, "images")
+
+
+def test_a_file_that_was_packed_twice_is_read(tmp_path: Path) -> None:
+    labels = np.arange(5, dtype=np.uint8)
+    path = tmp_path / "labels.gz"
+    path.write_bytes(gzip.compress(gzip.compress(idx_bytes(labels))))
+    np.testing.assert_array_equal(idx.read_file(path, "labels"), labels)
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    assert "a gzip file, expected IDX labels" in refusal(path, "labels")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"PK\x03\x04" + bytes(30), "a zip archive, expected IDX labels"),
+        (b"7z\xbc\xaf\x27\x1c" + bytes(30), "unpack it, whatever its name says"),
+        (b"<!DOCTYPE html><title>404</title>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+    ],
+)
+def test_what_a_wrong_file_is_and_what_to_do_is_told(
+    tmp_path: Path, content: bytes, words: str
+) -> None:
+    (tmp_path / "labels.gz").write_bytes(content)
+    assert words in refusal(tmp_path / "labels.gz", "labels")
 
 
 def test_images_of_another_size_are_refused(tmp_path: Path) -> None:
@@ -131,6 +156,16 @@ def test_the_usual_subfolders_and_both_spellings_are_found(tmp_path: Path, folde
         "t10k-images.idx3-ubyte",
         "t10k-labels.idx1-ubyte.gz",
     ]
+
+
+def test_a_folder_for_each_file_is_found(tmp_path: Path) -> None:
+    arrays = some_arrays()
+    for key, name in idx.NAMES.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name.replace("-idx", ".idx")).write_bytes(idx_bytes(arrays[key]))
+    read = idx.read_files(idx.find_files(tmp_path))
+    for key, array in arrays.items():
+        np.testing.assert_array_equal(read[key], array)
 
 
 def test_a_complete_folder_wins_over_an_incomplete_one(tmp_path: Path) -> None:

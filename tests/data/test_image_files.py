@@ -101,9 +101,15 @@ def test_a_png_gives_its_pixels_from_a_file_and_from_bytes(file: Path) -> None:
         np.testing.assert_array_equal(read_image(str(written(file, content))), pixels)
 
 
-def test_an_orientation_does_not_turn_an_image_that_is_data(file: Path) -> None:
-    written(file, png(PIXELS, 2, early=chunk(b"eXIf", exif(6))))
-    np.testing.assert_array_equal(read_image(file, shape=PIXELS.shape), PIXELS)
+def test_an_image_that_is_data_is_refused_if_viewers_turn_it(file: Path) -> None:
+    block = chunk(b"eXIf", exif(6))
+    for content in (png(PIXELS, 2, early=block), png(PIXELS, 2, late=block), SMALL["JPEG"]):
+        written(file, content)
+        with pytest.raises(DataError, match=r"the file.jpg: EXIF orientation 6, by which viewers"):
+            read_image(file, shape=PIXELS.shape)
+    for harmless in (1, 0, 9):
+        written(file, png(PIXELS, 2, late=chunk(b"eXIf", exif(harmless))))
+        np.testing.assert_array_equal(read_image(file, shape=PIXELS.shape), PIXELS)
 
 
 @pytest.mark.parametrize(
@@ -302,6 +308,8 @@ def test_an_orientation_that_makes_no_sense_turns_nothing(file: Path, block: byt
         (b"", "is empty"),
         (b"<html><body>404", "starts with b'<html><b'"),
         (b"II*\0" + bytes(99), "expected a PNG, JPEG, WebP, BMP or GIF picture"),
+        (b"II*\0" + bytes(30), "as a TIFF picture does (save it as PNG or JPEG)"),
+        (b"\0\0\0\x18ftypheic", "as a HEIC picture does"),
         (SIGNATURE, "starts with b'\\x89PNG"),
         (SMALL["JPEG"][:10], "damaged or truncated"),
     ],

@@ -68,6 +68,107 @@ def test_a_cut_of_the_files_is_called_a_subset(tmp_path: Path) -> None:
     )
 
 
+def test_what_has_more_than_was_published_is_no_subset(tmp_path: Path) -> None:
+    arrays = some_arrays()
+    for key in ("test_images", "test_labels"):
+        arrays[key] = np.resize(arrays[key], (10_001, *arrays[key].shape[1:]))
+    source = load_files(write(tmp_path, arrays))[2]
+    assert (source.name, source.full) == ("MNIST (other counts)", False)
+    assert source.caption().startswith(
+        "MNIST (OTHER COUNTS), 14 train / 10,001 test, published 60,000 / 10,000 (IDX files)"
+    )
+
+
+# Other forms of the same arrays
+
+
+def some_arrays() -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(0)
+    arrays: dict[str, np.ndarray] = {}
+    for split, n in (("train", 14), ("test", 3)):
+        arrays[f"{split}_images"] = generator.integers(0, 256, (n, 28, 28), np.uint8)
+        arrays[f"{split}_labels"] = generator.integers(0, 10, n, np.uint8)
+    return arrays
+
+
+def csv_of(images: np.ndarray, labels: np.ndarray | None, head: str) -> str:
+    rows = images.reshape(len(images), -1)
+    rows = rows if labels is None else np.concatenate([labels[:, None], rows], axis=1)
+    return head + "".join(",".join(map(str, row)) + "\n" for row in rows.tolist())
+
+
+def pixel_names(first: str) -> str:
+    return first + ",".join(f"pixel{i}" for i in range(784)) + "\n"
+
+
+def test_every_form_gives_the_arrays_of_the_idx_files(tmp_path: Path) -> None:
+    arrays = some_arrays()
+    expected = load_files(write(tmp_path / "idx", arrays))[2].sha256
+    for name in ("npz", "csv"):
+        (tmp_path / name).mkdir()
+    np.savez(
+        tmp_path / "npz" / "mnist.npz",
+        **{f"{'x' if 'im' in key else 'y'}_{key.split('_')[0]}": arrays[key] for key in arrays},
+    )
+    for split, head in (("train", pixel_names("label,")), ("test", "")):
+        text = csv_of(arrays[f"{split}_images"], arrays[f"{split}_labels"], head)
+        (tmp_path / "csv" / f"mnist_{split}.csv").write_text(text)
+    for name, origin in (("npz", "mnist.npz in "), ("csv", "mnist_train.csv and mnist_test.csv")):
+        source = load_files(tmp_path / name, say=lambda line: None)[2]
+        assert source.sha256 == expected and source.source.startswith(origin)
+        with pytest.raises(DataError, match="none of the MNIST files; expected the four files"):
+            load_files(tmp_path / name, "idx")
+
+
+def test_the_test_images_of_kaggles_competition_come_from_its_labelled_rows(tmp_path: Path) -> None:
+    arrays, said = some_arrays(), list[str]()
+    images, labels = arrays["train_images"], arrays["train_labels"]
+    (tmp_path / "train.csv").write_text(csv_of(images, labels, pixel_names("label,")))
+    (tmp_path / "test.csv").write_text(csv_of(arrays["test_images"], None, pixel_names("")))
+    train, test, source = load_files(tmp_path, say=said.append)
+    np.testing.assert_array_equal(train.images[..., 0], images[:12])
+    np.testing.assert_array_equal(test.images[..., 0], images[12:])
+    assert test.labels.tolist() == labels[12:].tolist() and source.name == "MNIST subset"
+    assert source.source == f"train.csv in {tmp_path}"
+    words = "has no labels: the last 2 of the 14 rows of train.csv are the test set"
+    assert said[1] == f"{tmp_path}/test.csv {words}"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("mnist.npz", b"PK\x03\x04", "mnist.npz: cannot be read"),
+        (
+            "train.csv",
+            b"PK\x03\x04" + bytes(40),
+            "train.csv: is a zip archive, expected CSV: unpack",
+        ),
+        ("train.csv", b"label,a,b\n1,2,3\n", "3 columns, the first b'label'; expected a label and"),
+        ("train.csv", b"1,256\n", "expected whole numbers from 0 to 255"),
+        ("train.csv", b"1,0.5\n", "expected whole numbers from 0 to 255"),
+        ("train.csv", b",".join([b"1"] * 784), "has no column of labels"),
+        ("mnist_train.csv", b",".join([b"1"] * 785), "lacks mnist_test.csv with labels"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_refused_by_name(
+    tmp_path: Path, name: str, content: bytes, words: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError) as error:
+        load_files(tmp_path, say=lambda line: None)
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_float_labels_of_an_archive_are_refused(tmp_path: Path) -> None:
+    images = some_arrays()["train_images"]
+    np.savez(
+        tmp_path / "mnist.npz",
+        x_train=images, x_test=images, y_train=np.full(14, 0.5), y_test=np.zeros(14, int),
+    )  # fmt: skip
+    with pytest.raises(DataError, match="y_train has dtype float64 and shape"):
+        load_files(tmp_path)
+
+
 def test_images_that_were_scaled_already_are_refused(tmp_path: Path) -> None:
     images = np.eye(28, dtype=np.uint8)[None].repeat(3, 0)
     arrays = {k: images if "images" in k else np.zeros(3, np.uint8) for k in idx.NAMES}

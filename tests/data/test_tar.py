@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import tarfile
 from pathlib import Path
@@ -124,10 +125,31 @@ def test_a_member_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path)
     assert "cat/2.png has 700 bytes, expected 600 at most" in refusal(path, 600)
 
 
-@pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html><title>404</title>", b"\x1f\x8bno"])
+@pytest.mark.parametrize("content", [b"", b"no archive", b"\x1f\x8bno"])
 def test_a_file_that_is_no_tar_archive_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.tar").write_bytes(content)
     assert "copy or download it again" in refusal(tmp_path / "a.tar")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"<!DOCTYPE html><title>404</title>", "is a web page, expected a tar file: download"),
+        (b"PK\x03\x04" + bytes(600), "is a zip archive, expected a tar file: unpack it"),
+    ],
+)
+def test_what_is_in_the_place_of_an_archive_is_told(
+    tmp_path: Path, content: bytes, words: str
+) -> None:
+    for packed in (content, gzip.compress(content)):
+        (tmp_path / "a.tar").write_bytes(packed)
+        assert words in refusal(tmp_path / "a.tar")
+
+
+def test_an_archive_that_was_packed_twice_is_read(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", FILES, "w:gz")
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    assert contents(path) == FILES
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

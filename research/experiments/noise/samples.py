@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from research.data.image_files import read_image
+from research.data.image_files import PHOTOGRAPHS, read_image
 from research.experiments.noise.nets import Net
 from research.structs import Config, Dataset, UserError
 
@@ -65,12 +65,13 @@ def take(config: Config, net: Net, test_set: Dataset) -> Sample:
 
 
 def read_picture(config: Config, test_set: Dataset) -> np.ndarray:
-    """The user's picture, PNG or JPEG, [H, W, C] uint8, as large as a test image.
+    """The user's picture, [H, W, C] uint8, as large as a test image.
 
-    Nothing is scaled or converted: what is attacked is what is in the file.
+    No value of a pixel changes: what is attacked is what is in the file.
     """
     height, width, channels = test_set.images.shape[1:]
-    return read_image(config.input, shape=(height, width, channels))
+    shape = (height, width, channels)
+    return read_image(config.input, formats=PHOTOGRAPHS, shape=shape, exact=False)
 
 
 def choose(

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import toy_attack as toy
+from PIL import Image
 
 from research.experiments.noise import samples
 from research.storage import attack_files
@@ -49,6 +50,49 @@ def test_a_picture_of_the_user_has_the_class_that_the_net_says(tmp_path):
     np.testing.assert_array_equal(found.images, image[None])
     assert (found.labels.tolist(), found.numbers.tolist()) == ([1], [0])  # 0 is taken for a 1
     assert found.labels.dtype == np.int32 and found.words == "the picture mine.png"
+
+
+GREY = np.random.default_rng(0).integers(0, 256, (12, 12), np.uint8)
+BINARY = np.where(GREY > 99, 255, 0).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "settings"),
+    [
+        *(("PNG", mode, {}) for mode in ("L", "LA", "RGB", "RGBA", "P")),
+        *((kind, mode, {}) for kind in ("BMP", "GIF") for mode in ("L", "RGB")),
+        ("WEBP", "RGB", {"lossless": True}),
+        ("PNG", "1", {}),
+        ("BMP", "1", {}),
+    ],
+)
+def test_a_picture_that_holds_the_same_pixels_in_another_way_is_taken(
+    tmp_path, kind, mode, settings
+):
+    pixels = BINARY if mode == "1" else GREY
+    path = tmp_path / "mine.png"  # known by its content
+    Image.fromarray(pixels).convert(mode).save(path, kind, **settings)
+    found = samples.read_picture(toy.smoke(input=str(path)), toy.data())
+    np.testing.assert_array_equal(found, pixels[..., None])
+
+
+def lossy(kind):
+    colour = np.stack([GREY, GREY, GREY], axis=-1)
+    if kind == "colour":
+        colour[3, 4, 1] ^= 1
+        return Image.fromarray(colour)
+    if kind == "16 bits":
+        return Image.fromarray(GREY.astype(np.uint16) * 257)
+    picture = Image.fromarray(colour).convert("RGBA")
+    picture.putpixel((4, 3), (*picture.getpixel((4, 3))[:3], 254))
+    return picture
+
+
+@pytest.mark.parametrize("kind", ["colour", "16 bits", "transparency"])
+def test_a_picture_of_which_something_would_be_lost_is_refused(tmp_path, kind):
+    lossy(kind).save(tmp_path / "mine.png")
+    with pytest.raises(UserError, match=r"mine.png: 12 x 12 pixels.* expected .*grey.*convert it"):
+        _ = samples.read_picture(toy.smoke(input=str(tmp_path / "mine.png")), toy.data())
 
 
 @pytest.mark.parametrize(
