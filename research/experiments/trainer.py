@@ -1,6 +1,8 @@
 """Shared by every experiment that trains nets: settings, checkpoints, records, progress."""
 
 import dataclasses
+import hashlib
+import json
 import math
 import resource
 import sys
@@ -14,7 +16,8 @@ import jax
 import numpy as np
 import optax
 
-from research.data import batching, broadcast, datasets
+from research.data import batching, broadcast, datasets, provenance
+from research.data.provenance import PUBLISHED
 from research.runtime import distributed, preemption, profiling, progress
 from research.storage import checkpoint, run_directory
 from research.structs import Config, Dataset, Metrics, PyTree, TrainState, UserError
@@ -60,6 +63,7 @@ def load(
     """The data set `name` from where config.data says.
 
     workdir: of the run; where it has several processes, they share the data through it.
+    Says so if they are as many as were published and nobody knows whether they are the same.
     """
     load_all = partial(
         datasets.load,
@@ -71,13 +75,46 @@ def load(
         say=progress.say,
     )
     if workdir is None or distributed.is_single():
-        return load_all()
-    return broadcast.load(workdir / "data", load_all)
+        loaded = load_all()
+    else:
+        loaded = broadcast.load(workdir / "data", load_all)
+    source = loaded[2]
+    if source.full and provenance.shortfall(describe_data(source)):
+        progress.say(
+            f"data of unknown origin: SHA-256 {source.sha256} is of no {PUBLISHED[name].name} that "
+            "is known, so that this run will judge no claim and cannot be published"
+        )
+    return loaded
 
 
 def describe_data(source: datasets.Source) -> dict[str, Any]:
     """What versions.json and summary.json say of the data."""
     return {**dataclasses.asdict(source), "caption": source.caption()}
+
+
+def origin(
+    config: Mapping[str, Any], versions: Mapping[str, Any], epochs: int, changes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a net was made from, for the records of all that is made with it.
+
+    config, versions: of its run, as its files hold them.  epochs: that it was trained for.
+    changes: {key: value} in which its config differs from the variant that it is called after.
+    Returns {experiment, config_sha256, changes, epochs, epochs_asked, data, git_commit, device}.
+    The digest is over the config without `data`, which have a checksum of their own.
+    """
+    settings = {key: value for key, value in config.items() if key != "data"}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    data = versions.get("data", {})
+    return {
+        "experiment": config["experiment"],
+        "config_sha256": digest,
+        "changes": dict(changes),
+        "epochs": epochs,
+        "epochs_asked": config.get("epochs"),
+        "data": {key: value for key, value in data.items() if key not in ("source", "about")},
+        "git_commit": versions.get("git_commit", ""),
+        "device": versions.get("device", ""),
+    }
 
 
 def train_net(

@@ -34,18 +34,20 @@ def read(results: Path) -> dict[str, dict[str, Any]]:
 def of_run(run: Run) -> dict[str, dict[str, Any]]:
     """{name: facts} of one run of whatever experiment; {} if it judges nothing.
 
-    Raises UserError if it is not of a configuration that is published.
+    Raises UserError if it is not of a configuration that is published, or does not say what its
+    nets were made from.
     """
     name = published.name_of(run)
+    published.check_origins(run)
     return {name: facts(run)} if run.experiment in _FACTS else {}
 
 
 def facts(run: Run) -> dict[str, Any]:
-    """What a run says of its experiment, as plain data, with {"whole", "data", "epochs"} of any.
+    """What a run says of its experiment, as plain data; {"shortfall", "data", "epochs"} of any.
 
-    whole: whether it may judge a claim, see `published.is_whole`.
+    shortfall: why it may judge no claim, see `published.shortfall`.
     """
-    common = {"whole": published.is_whole(run), "data": run.versions["data"]}
+    common = {"shortfall": published.shortfall(run), "data": run.versions["data"]}
     return {**common, "epochs": run.config.get("epochs"), **_FACTS[run.experiment](run)}
 
 

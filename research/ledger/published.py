@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from research.data import provenance
 from research.storage import run_directory
 from research.storage.run_directory import Run
 from research.structs import UserError
@@ -67,6 +68,8 @@ PUBLISHED: dict[str, Published] = {
     "predict-drawn": Published("", files=("**/drawn*-panels.webp",)),
 }
 
+# Of the faces of results/masks-vgg: a digest over the faces as they are cut, of 777 photographs.
+FACES = {"b96586f933ebefb085dd3df836a9874c12f66d3978426c5b1c5d3267b134e448"}
 _PLACES = ("dir", "voc", "json", "folders", "tfds_dir")  # of data: where they lie
 # Keys that may differ from a published configuration, by experiment: they do not change what is
 # measured, or the table shows them.
@@ -129,10 +132,60 @@ def name_of(run: Run) -> str:
     return name
 
 
-def is_whole(run: Run) -> bool:
-    """Whether a run may judge claims: it is of the whole data set, or of photographs of faces."""
+def shortfall(run: Run) -> str:
+    """Why a run may judge no claim and take no place in results/, in words, or "".
+
+    A run is as whole as the least of what it was made from: its data, and those of each net that it
+    attacks.  Some nets of results/ are older than the record of what nets are made from.
+    """
     data = run.versions["data"]
-    return bool(data["full"]) if "full" in data else "about" in data
+    if run.experiment == "masks":
+        if data.get("sha256") in FACES:
+            return ""
+        return f"it is on data of unknown origin: {data.get('caption', 'drawn faces')}"
+    if reason := provenance.shortfall(data):
+        return reason
+    for net, origin in _origins(run).items():
+        if reason := provenance.shortfall(origin["data"]):
+            return f"of its net {net}, {reason}"
+        if origin["data"]["sha256"] != data["sha256"]:
+            return f"its net {net} was trained on other data: {origin['data']['caption']}"
+    return ""
+
+
+def check_origins(run: Run) -> None:
+    """Raise UserError if an attack does not say what its nets were made from."""
+    if run.experiment == "noise" and (unknown := set(run.nets) - set(_origins(run))):
+        raise UserError(
+            f"{run.path}: is of an earlier version, which did not record what the net "
+            f"{min(unknown)} was trained on; make the run again in another --workdir"
+        )
+
+
+def net_commands(run: Run) -> dict[str, str]:
+    """{net: the command that trains it} of the attacked nets that their own variant does not give.
+
+    Their number of epochs alone may differ from it, see `name_of`.
+    """
+    commands: dict[str, str] = {}
+    for spec in (*run.config["nets"], *run.config["baselines"]):
+        file, _, variant = spec.partition(":")
+        net = variant.replace(",", "-")
+        changes = _origins(run).get(net, {}).get("changes", {})
+        if "epochs" in changes:
+            commands[net] = (
+                f"python -m research.main --config=configs/{file}.py:{variant} "
+                f"--config.epochs={changes['epochs']} --config.data.dir=DIR"
+            )
+    return commands
+
+
+def _origins(run: Run) -> dict[str, dict[str, Any]]:
+    """{net: what it was made from} of those attacked nets of which it is recorded."""
+    if run.experiment != "noise":
+        return {}
+    origins = {net: part.summary.get("origin") for net, part in run.nets.items()}
+    return {net: origin for net, origin in origins.items() if origin is not None}
 
 
 def command(run: Run) -> str:
@@ -195,12 +248,18 @@ def _differing(run: Run, published: Published) -> list[str]:
     stated = _get_config(published.config)
     asked = dict(_leaves(run_directory.complete(run.config, stated)))
     free = (*_FREE[run.experiment], *published.free)
-    return [
+    differing = [
         key
         for key, usual in _leaves(stated)
         if asked.get(key) != published.changes.get(key, usual)
         and not any(key == name or key.startswith(f"{name}.") for name in free)
     ]
+    for net, origin in _origins(run).items():
+        others = set(origin["changes"]) - set(_FREE[origin["experiment"]])
+        differing += [f"{key} of the net {net}" for key in sorted(others)]
+        if origin["epochs"] < origin["epochs_asked"]:
+            differing.append(f"the net {net}, trained for {origin['epochs']} epochs of its run")
+    return differing
 
 
 def _get_config(name: str) -> dict[str, Any]:

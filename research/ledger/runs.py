@@ -54,7 +54,7 @@ def missing(book: Book, facts: evidence.Facts) -> list[Run]:
 
 def _is_there(run: Run, facts: evidence.Facts) -> bool:
     content = facts.get(run.name)
-    if content is None or not content["whole"]:
+    if content is None or content["shortfall"]:
         return False
     return all(content[key] == value for key, value in run.requires.items())
 

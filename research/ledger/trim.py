@@ -24,12 +24,14 @@ def trim(run: Run, results: Path) -> str:
 
     Paths of the machine are left out, and of the nets of the depth study over_seeds.json takes the
     place of metrics.jsonl and gradients.npz, which hold every seed.
-    Raises UserError if the run is not of a configuration that is published, or on a part of the
-    data; nothing is changed then.
+    Raises UserError if the run is not of a configuration that is published, or not made from the
+    whole of known data; nothing is changed then.
     """
     name = published.name_of(run)
-    if run.experiment in ("depth", "classifiers", "noise") and not published.is_whole(run):
-        raise UserError(f"{run.path} was not run on the full set: {run.caption}")
+    published.check_origins(run)
+    shows_drawn = run.experiment == "predict" or run.config["data"].get("drawn")  # judge nothing
+    if not shows_drawn and (reason := published.shortfall(run)):
+        raise UserError(f"{run.path} was not run on the full set: {reason}")
     config, versions, summary = published.without_places(run)
     content = {
         f"{part}.json": compact(kept).encode()

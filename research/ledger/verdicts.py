@@ -94,8 +94,8 @@ def why_not_run(claim: Claim, run: Run, facts: evidence.Facts) -> str:
         if name not in facts:
             return "There is no record of the run."
         run_facts = facts[name]
-        if not run_facts["whole"]:
-            return f"The run that there is judges nothing: it is on {run_facts['data']['caption']}."
+        if run_facts["shortfall"]:
+            return f"The run that there is judges nothing: {run_facts['shortfall']}."
         if name != run.name:
             continue
         for key, value in run.requires.items():
@@ -226,8 +226,8 @@ def _hypothesis(book: Book, claim: Claim, name: str, facts: evidence.Facts) -> d
         content = facts[stated.of.partition(":")[0]]
     except KeyError:
         return judgement
-    if not content["whole"]:
-        return judgement | {"reason": f"run on {content['data']['caption']} only"}
+    if content["shortfall"]:
+        return judgement | {"reason": f"not counted: {content['shortfall']}"}
     reported = part.settings["is"] if part.rule == "value" else None
     judgement["ours"] = summary(values, reported, part.unit)
     if reported is None:

@@ -167,6 +167,7 @@ def test_a_damaged_member_is_one_line_with_archive_and_member(tmp_path: Path, ca
 def test_the_whole_of_the_real_pictures_is_read_and_cached(real_cifar10: Path) -> None:
     (train, test, source), lines = load(real_cifar10)
     assert (source.name, source.full) == ("CIFAR-10 (JPEG copies)", True)
+    assert source.sha256 in provenance.PUBLISHED["cifar10"].copies
     assert np.bincount(train.labels).tolist() == [5000] * 10
     assert np.bincount(test.labels).tolist() == [1000] * 10
     means = train.images.reshape(-1, 3).mean(0) / 255

@@ -11,6 +11,8 @@ from data.cifar_files import some_arrays
 from research.data import provenance
 from research.data.provenance import PUBLISHED, DataError, Source, verify
 
+UNKNOWN = "it is on data of unknown origin: these"
+
 
 def small(monkeypatch: pytest.MonkeyPatch, sha256: str = "") -> None:
     """20 training and 10 test images are the whole of CIFAR-10."""
@@ -42,6 +44,32 @@ def test_a_known_checksum_proves_the_pixels(monkeypatch: pytest.MonkeyPatch) -> 
     arrays = some_arrays()
     arrays["test_images"][0, 0, 0, 0] ^= 1
     assert verify("cifar10", arrays, "here")[2].name == "CIFAR-10 (unknown digest)"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name", "sha256", "words"),
+    [
+        ("mnist", "MNIST", provenance.MNIST_SHA256, ""),
+        ("mnist", "MNIST", "0" * 64, UNKNOWN),
+        ("mnist", "MNIST (unknown digest)", "0" * 64, UNKNOWN),
+        ("cifar10", "CIFAR-10", "0" * 64, ""),  # which only the digests of its files give
+        (
+            "cifar10",
+            "CIFAR-10 (unknown digest)",
+            "0" * 64,
+            UNKNOWN,
+        ),
+        ("cifar10", "CIFAR-10 (JPEG copies)", PUBLISHED["cifar10"].copies[0], ""),
+        ("cifar10", "CIFAR-10 (JPEG copies)", "0" * 64, UNKNOWN),
+    ],
+)
+def test_only_known_digests_prove_a_data_set(
+    dataset: str, name: str, sha256: str, words: str
+) -> None:
+    data = {"dataset": dataset, "name": name, "sha256": sha256, "full": True, "caption": "these"}
+    assert provenance.shortfall(data) == words
+    assert provenance.shortfall(data | {"full": False}) == "it is on these"
+    assert provenance.shortfall({}) == "it is on nothing that is recorded"
 
 
 def test_what_was_given_a_name_is_never_full(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
+from research.data import datasets
+from research.data.provenance import MNIST_SHA256
 from research.experiments import trainer
 from research.models.mlp import MLP
 from research.runtime import preemption, progress
@@ -43,6 +45,25 @@ def test_the_last_seed_of_a_run_may_be_the_largest_there_is():
     largest = config(seed=2**32 - 2)
     trainer.check(largest)
     assert list(trainer.seeds_of(largest)) == [2**32 - 2, 2**32 - 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "sha256", "full", "said"),
+    [
+        ("MNIST", MNIST_SHA256, True, ""),
+        ("MNIST (unknown digest)", "0" * 64, True, f"data of unknown origin: SHA-256 {'0' * 64}"),
+        ("MNIST subset", "0" * 64, False, ""),  # its name says so
+    ],
+)
+def test_a_run_on_data_of_unknown_origin_says_so_at_its_start(
+    name, sha256, full, said, monkeypatch, capsys
+):
+    source = datasets.Source(name, "IDX files in here", 60_000, 10_000, sha256, full)
+    monkeypatch.setattr(datasets, "load", lambda *_, **__: (None, None, source))
+    data = {"dir": "here", "source": "auto", "tfds_dir": ""}
+    assert trainer.load(config(data=data), "mnist", download=False)[2] is source
+    err = capsys.readouterr().err
+    assert err.startswith(said) and bool(err) == bool(said)
 
 
 @pytest.mark.parametrize(

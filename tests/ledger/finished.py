@@ -6,12 +6,15 @@ from pathlib import Path
 import numpy as np
 
 from configs import cnn, masks, mlp, noise
+from research.data.provenance import MNIST_SHA256
+from research.ledger import published
 from research.ledger.tables import depth
 from research.storage import run_directory
 
 NUMBERS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 ROOT = Path(__file__).parents[2]
 HOME = "/home/somebody"
+(FACES,) = published.FACES
 
 
 def write(workdir, config, data, summary):
@@ -28,6 +31,9 @@ def write(workdir, config, data, summary):
 def whole(data, **changes):
     """A whole data set, as versions.json describes it."""
     described = {"name": data, "caption": f"{data}, all of it", "full": True}
+    described |= {"dataset": "mnist", "sha256": MNIST_SHA256}
+    if data == "CIFAR-10":
+        described |= {"dataset": "cifar10", "sha256": "c1fa4"}
     return described | {"source": f"files in {HOME}"} | changes
 
 
@@ -101,7 +107,16 @@ def attacked(**changes):
         "gradients": 12_345,
         "epochs": 4,
         "run": f"{HOME}/runs/mnist",
+        "origin": origin(),
     } | changes
+
+
+def origin(data=None, **changes):
+    """What a net was made from that its own variant has trained to its end on all of MNIST."""
+    stated = {"experiment": "classifiers", "changes": {}, "epochs": 4, "epochs_asked": 4}
+    described = whole("MNIST", **data or {})
+    del described["source"]
+    return stated | {"data": described} | changes
 
 
 def attack(workdir, name="mnist", cells=ZEROS, net=None, data=None, summary=None, **changes):
@@ -157,7 +172,7 @@ CURVES = {
 }
 
 
-def mask_classifier(workdir, name="vgg", data=None, **changes):
+def mask_classifier(workdir, name="vgg", data=None, sha256=FACES, **changes):
     """A classifier of faces, of two seeds; its figures are pictures of the least size."""
     config = masks.get_config(name)
     config.update({"seeds": 2} | changes)
@@ -172,7 +187,7 @@ def mask_classifier(workdir, name="vgg", data=None, **changes):
         "parameters": 1234,
         "headline": "a headline",
     }
-    write(workdir, config, {"caption": "Faces, some", "sha256": "ab", "about": ABOUT}, summary)
+    write(workdir, config, {"caption": "Faces, some", "sha256": sha256, "about": ABOUT}, summary)
     for i in range(4):
         row = {"epoch": i + 1} | {key: CURVES[key][i] for key in CURVES}
         run_directory.write_row(workdir, row)

@@ -103,7 +103,8 @@ def records(data=DATA, epochs=4):
     above, below = {"largest": [3.0, 4.0]}, {"largest": [1.0, 2.0]}
     readings = {name: above for name in READINGS}
     others = {name: below for name in READINGS} | {"kernel_abs_last": {"largest": [5.0, 6.0]}}
-    common = {"data": data, "whole": data["full"]}
+    shortfall = "" if data["full"] else f"it is on {data['caption']}"
+    common = {"data": data, "shortfall": shortfall}
     gradients = {"relu-5": readings, "tanh-5": others}
     accuracy = {"relu-5": [0.94, 0.95, 0.97]}
     return {

@@ -58,7 +58,7 @@ def test_the_runs_of_a_directory_are_read_by_name(tmp_path):
 def test_a_run_gives_the_facts_of_its_experiment(tmp_path):
     (made,) = evidence.of_run(load_run(finished.classifier(tmp_path / "b"))).items()
     assert made[0] == "cnn-cifar10" and made[1]["test_accuracy"] == [0.8, 0.7]
-    assert (made[1]["epochs"], made[1]["whole"]) == (50, True)
+    assert (made[1]["epochs"], made[1]["shortfall"]) == (50, "")
     (made,) = evidence.of_run(load_run(finished.mask_classifier(tmp_path / "c"))).items()
     assert made[0] == "masks-vgg" and made[1]["epochs_trained"] == [4, 3]
     assert made[1]["curves"]["val_loss"] == finished.CURVES["val_loss"]
@@ -66,4 +66,16 @@ def test_a_run_gives_the_facts_of_its_experiment(tmp_path):
         tmp_path / "d", method="faithful", data={"name": "CIFAR-10 (JPEG copies)", "full": False}
     )
     (facts,) = evidence.of_run(load_run(jpeg)).values()
-    assert (facts["published"], facts["whole"], facts["epochs"]) == (False, False, 4)
+    assert (facts["published"], facts["epochs"]) == (False, 4)
+    assert facts["shortfall"] == "it is on MNIST, all of it"
+
+
+def test_an_attack_that_does_not_say_what_its_nets_were_made_from_judges_only_from_results(
+    tmp_path,
+):
+    net = finished.attacked()
+    del net["origin"]
+    workdir = finished.attack(tmp_path / "noise-mnist-faithful", method="faithful", net=net)
+    assert evidence.read(tmp_path)["noise-mnist-faithful"]["shortfall"] == ""
+    with pytest.raises(UserError, match="did not record what the net mnist was trained on"):
+        _ = evidence.of_run(load_run(workdir))

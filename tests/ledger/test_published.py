@@ -7,6 +7,15 @@ from research.ledger import published
 from research.storage.run_directory import load_run
 from research.structs import UserError
 
+PART = {"full": False, "caption": "a part"}
+OTHER = {"sha256": "0" * 64, "caption": "other pictures"}
+UNKNOWN = "it is on data of unknown origin: other pictures"
+
+
+def net(**changes):
+    """What a summary says of an attacked net that was made from something else."""
+    return finished.attacked(origin=finished.origin(**changes))
+
 
 def name_of(workdir):
     return published.name_of(load_run(workdir))
@@ -52,6 +61,16 @@ def test_a_run_is_known_by_its_configuration(make, arguments, name, tmp_path):
         (finished.classifier, {"learning_rate": 0.1}, "from cnn-cifar10 differ: learning_rate"),
         (finished.attack, {"seed": 1}, "from noise-mnist differ: seed"),
         (finished.attack, {"faithful": {"dropout": True}}, r"differ: faithful\.dropout"),
+        (
+            finished.attack,
+            {"net": net(changes={"learning_rate": 1, "seeds": 3})},
+            "from noise-mnist differ: learning_rate of the net mnist$",
+        ),
+        (
+            finished.attack,
+            {"net": net(epochs=3)},
+            "from noise-mnist differ: the net mnist, trained for 3 epochs of its run",
+        ),
         (finished.mask_classifier, {"epochs": 3}, "from masks-vgg differ: epochs"),
     ],
 )
@@ -96,15 +115,35 @@ def test_the_command_of_a_run_in_smoke_says_so(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("make", "data", "expected"),
+    ("make", "arguments", "words"),
     [
-        (finished.study, {}, True),
-        (finished.study, {"full": False}, False),
-        (finished.mask_classifier, {}, True),
+        (finished.study, {}, ""),
+        (finished.study, {"data": PART}, "it is on a part"),
+        (finished.study, {"data": OTHER}, UNKNOWN),
+        (finished.classifier, {}, ""),
+        (finished.classifier, {"data": {"name": "CIFAR-10 (JPEG copies)"} | OTHER}, UNKNOWN),
+        (finished.mask_classifier, {}, ""),
+        (finished.mask_classifier, {"sha256": "0"}, "it is on data of unknown origin: Faces, some"),
+        (finished.attack, {}, ""),
+        (finished.attack, {"data": OTHER}, UNKNOWN),
+        (finished.attack, {"net": net(data=PART)}, "of its net mnist, it is on a part"),
+        (finished.attack, {"net": net(data=OTHER)}, f"of its net mnist, {UNKNOWN}"),
+        (
+            finished.attack,
+            {"net": net(data={"dataset": "cifar10", "name": "CIFAR-10", "sha256": "1"})},
+            "its net mnist was trained on other data: MNIST, all of it",
+        ),
     ],
 )
-def test_a_run_on_a_part_of_the_data_is_not_whole(make, data, expected, tmp_path):
-    assert published.is_whole(load_run(make(tmp_path, data=data))) == expected
+def test_a_run_is_as_whole_as_the_least_of_what_it_was_made_from(make, arguments, words, tmp_path):
+    assert published.shortfall(load_run(make(tmp_path, **arguments))) == words
+
+
+def test_a_net_that_its_own_command_gives_only_with_more_epochs_has_that_command(tmp_path):
+    run = load_run(finished.attack(tmp_path, net=net(changes={"epochs": 1, "seeds": 3}), run="x"))
+    assert published.name_of(run) == "noise-mnist"
+    command = "python -m research.main --config=configs/cnn.py:mnist --config.epochs=1"
+    assert published.net_commands(run) == {"mnist": f"{command} --config.data.dir=DIR"}
 
 
 def test_the_committed_runs_are_those_that_their_names_say():

@@ -59,7 +59,7 @@ def test_paths_of_the_machine_are_left_out(tmp_path):
 
 
 def test_a_drawn_picture_is_kept_as_webp(tmp_path):
-    workdir = finished.mask_classifier(tmp_path / "run", data={"drawn": 24})
+    workdir = finished.mask_classifier(tmp_path / "run", data={"drawn": 24}, sha256="drawn")
     (workdir / "figures").mkdir()
     Image.new("RGB", (30, 20), "green").save(workdir / "figures" / "scored.png")
     assert trim(load_run(workdir), tmp_path) == "masks-drawn"
@@ -72,9 +72,19 @@ def test_a_drawn_picture_is_kept_as_webp(tmp_path):
 def test_another_run_takes_the_place_of_what_was_there_and_a_refused_one_does_not(tmp_path):
     (tmp_path / "depth").mkdir()
     (tmp_path / "depth" / "old.json").write_text("")
-    part = finished.study(tmp_path / "part", data={"full": False})
-    with pytest.raises(UserError, match="not run on the full set"):
-        trim(load_run(part), tmp_path)
+    part = {"data": {"full": False}}
+    other = {"data": {"sha256": "0" * 64}}
+    for refused, words in (
+        (finished.study(tmp_path / "a", **part), "not run on the full set: it is on MNIST, all"),
+        (finished.study(tmp_path / "b", **other), "set: it is on data of unknown origin: MNIST"),
+        (finished.mask_classifier(tmp_path / "c", sha256="0"), "data of unknown origin: Faces"),
+        (
+            finished.attack(tmp_path / "d", net=finished.attacked(origin=finished.origin(**part))),
+            "of its net mnist, it is on MNIST, all of it",
+        ),
+    ):
+        with pytest.raises(UserError, match=words):
+            trim(load_run(refused), tmp_path)
     lacking = finished.study(tmp_path / "lacking")
     (lacking / "figures" / "figure_3.png").unlink()
     with pytest.raises(UserError, match=r"figures/figure_3\.png is missing"):

@@ -65,13 +65,22 @@ def test_numbers_of_the_sample_judge_nothing(tmp_path):
         assert (found[name]["verdict"], found[name]["ours"]) == ("NOT RUN", None)
         assert "judges nothing: it is on MNIST sample" in found[name]["reason"]
     (other,) = found["B08"]["hypotheses"]
-    assert other["ours"] is None and "only" in other["reason"]
+    assert other["ours"] is None and "counted: it is on" in other["reason"]
 
 
 def test_a_run_on_the_sample_in_the_place_of_a_record_judges_nothing(tmp_path):
     run = finished.study(tmp_path / "run", data={"name": "MNIST sample", "full": False})
     entries = {one["id"]: one for one in verdicts.judged(ROOT, [run])}
     assert {entries[name]["verdict"] for name in ("B08", "B17", "C03", "D12")} == {"NOT RUN"}
+
+
+def test_other_pictures_under_the_names_and_counts_of_the_set_judge_nothing(tmp_path):
+    run = finished.classifier(
+        tmp_path / "run", "mnist", data=finished.whole("MNIST", sha256="0" * 64), seeds=3
+    )
+    entries = {one["id"]: one for one in verdicts.judged(ROOT, [run])}
+    assert entries["E03"]["verdict"] == "NOT RUN"
+    assert "data of unknown origin: MNIST, all of it" in entries["E03"]["reason"]
 
 
 def test_another_configuration_than_stated_is_not_run(tmp_path):

@@ -88,14 +88,23 @@ def attack(
         "diagnostics": diagnostics.examine(rows, restarted),
     }
     words = _words(summary)
-    caption = f"{source.caption()}. {config.method}, {sample.words}, seed {config.seed}"
+    made_from = net.made_from(source.sha256)
+    words = "; ".join(filter(None, (words, made_from)))
+    caption = ", of a net ".join(filter(None, (source.caption(), made_from)))
+    caption += f". {config.method}, {sample.words}, seed {config.seed}"
     shares, matrix = scores.softmax(logits), summary["success_matrix"]
     run_directory.save_figures(
         into,
         lambda: attack_figures.draw(net.name, into, rows, matrix, shares, sample, classes, caption),
     )
     progress.say(f"{net.name}: {words}")
-    return {**summary, "words": words, "run": str(net.workdir), "epochs": net.epochs}
+    return {
+        **summary,
+        "words": words,
+        "run": str(net.workdir),
+        "epochs": net.epochs,
+        "origin": dict(net.origin),
+    }
 
 
 def clean_file(number: int) -> str:

@@ -2,13 +2,14 @@
 
 import importlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from research.adversarial import generate
@@ -24,6 +25,7 @@ class Net(NamedTuple):
     """A trained net: its first seed's parameters, and apply_fn(params, images) -> logits.
 
     images: [B, H, W, C] float32 in [0, 1].  With `dropout=key` its dropout is on.
+    origin: what it was made from, see `trainer.origin`.
     """
 
     name: str
@@ -31,10 +33,19 @@ class Net(NamedTuple):
     params: PyTree
     workdir: Path
     epochs: int
+    origin: Mapping[str, Any]
 
     def logits(self, images: np.ndarray, batch_size: int) -> np.ndarray:
         """Logits [N, K] float32 of images [N, H, W, C] uint8, all in batches of one size."""
         return generate.logits_of(self.apply_fn, self.params, images, batch_size=batch_size)
+
+    def made_from(self, sha256: str) -> str:
+        """In words what it was trained on, if that is not the data of this checksum, else ""."""
+        data = self.origin["data"]
+        if data.get("sha256") == sha256:
+            return ""
+        what = data.get("caption", "data that its run does not name")
+        return f"trained on {what}"
 
 
 def locate(spec: str, run: str, dataset: str) -> Path | None:
@@ -121,12 +132,11 @@ def _places(spec: str, run: str) -> Sequence[Path]:
 
 
 def _restore(spec: str, workdir: Path, train_set: Dataset, dataset: str) -> Net:
-    begun = _begun(workdir) or {}
+    stated = json.loads(_stated(spec).to_json_best_effort())
     try:
         # Keys that are younger than the run have their stated values.
-        config: Config = ConfigDict(
-            run_directory.complete(begun, json.loads(_stated(spec).to_json()))
-        )
+        begun = run_directory.complete(_begun(workdir) or {}, stated)
+        config: Config = ConfigDict(begun)
         experiment = _EXPERIMENTS[config.experiment]
         task = experiment.make_task(config, len(train_set.images))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -136,7 +146,15 @@ def _restore(spec: str, workdir: Path, train_set: Dataset, dataset: str) -> Net:
     if run_directory.finished_summary(workdir) is None:
         progress.say(f"{workdir}: its training is not finished; going on with epoch {epoch}")
     params = jax.tree.map(lambda leaf: np.asarray(leaf)[0], states.params)
-    return Net(name_of(spec), apply_of(task.model), params, workdir, epoch)
+    usual, own = (flatten_dict(each, sep=".") for each in (stated, begun))
+    changes = {
+        key: value
+        for key, value in own.items()
+        if value != usual.get(key) and not key.startswith("data.")
+    }
+    versions = run_directory.read_json(workdir / "versions.json") or {}
+    origin = trainer.origin(begun, versions, epoch, changes)
+    return Net(name_of(spec), apply_of(task.model), params, workdir, epoch, origin)
 
 
 def _begun(workdir: Path) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from research.ledger.published import command
+from research.ledger.published import command, net_commands
 from research.storage.run_directory import Run
 
 _LEVELS = 255
@@ -21,6 +21,7 @@ def table(runs: Sequence[Run]) -> str:
         summary = run.summary
         lines += [_row(name, summary["method"], net) for name, net in summary["nets"].items()]
         notes.append(f"{summary['sample']}; {run.caption}; `{command(run)}`.")
+        notes += [f"the net {net}: `{words}`." for net, words in net_commands(run).items()]
     versions = runs[0].versions
     notes.append(f"Device: {versions['device']}, jax {versions['packages']['jax']}.")
     return "\n".join([*lines, "", *(f"- {note}" for note in notes)])

@@ -66,6 +66,23 @@ def test_a_net_is_found_where_its_own_command_puts_it_at_its_newest_epoch(elsewh
     np.testing.assert_allclose(logits, np.full((2, 10), 0.5 * 3 * hidden + 0.5), rtol=1e-6)
 
 
+def test_a_net_says_what_it_was_made_from(elsewhere):
+    leave_run(elsewhere / "a", epochs=(2,), seeds=2, learning_rate=0.5)
+    data = {"caption": "600 digits", "sha256": "ab", "full": False}
+    versions = {"data": {**data, "source": "files in /home"}, "git_commit": "abc", "device": "d"}
+    _ = (elsewhere / "a/versions.json").write_text(json.dumps(versions))
+    net = find("a")
+    assert net.origin["data"] == data and net.origin["git_commit"] == "abc"
+    assert net.origin["changes"] == {"width": 3, "seeds": 2, "learning_rate": 0.5}
+    assert (net.origin["epochs"], net.origin["epochs_asked"]) == (2, STATED.epochs)
+    assert (net.made_from("ab"), net.made_from("cd")) == ("", "trained on 600 digits")
+    leave_run(elsewhere / "b", learning_rate=0.25, data={**STATED.data.to_dict(), "dir": "there"})
+    leave_run(elsewhere / "c", learning_rate=0.25)
+    digests = [find(name).origin["config_sha256"] for name in "abc"]
+    assert digests[0] != digests[1] == digests[2]
+    assert find("b").made_from("ab") == "trained on data that its run does not name"
+
+
 @pytest.mark.usefixtures("no_states")
 def test_the_places_of_a_run_are_tried_in_their_order(elsewhere):
     assert nets.locate(SPEC, "", "mnist") is None

@@ -126,6 +126,7 @@ def test_a_summary_says_what_was_done_to_which_images(finished):
     first = summary["nets"]["first"]
     assert (first["run"], first["epochs"], first["cells"]) == ("runs/first", 4, 30)
     assert summary["headline"] == f"first: {first['words']}"
+    assert first["origin"] == toy.ORIGIN and "trained on" not in first["words"]
     assert summary["method"] == "minimal" and summary["data"]["caption"] == toy.SOURCE.caption()
     assert summary["sample"] == (
         "the first 1 correctly classified test images of each of 2 classes, and test image 7"
@@ -189,6 +190,16 @@ def test_transfer_counts_the_images_that_the_judging_net_has_right_without_noise
             assert len(fooled) == (27, 9)[j]  # the second takes images 2 and 7 for a 5
     assert transfer["rates"][0][0] == transfer["rates"][1][1] == 1.0
     assert 0 < transfer["rates"][0][1] <= 1.0
+
+
+def test_a_net_of_other_data_than_the_images_says_so(calls, tmp_path, monkeypatch, capsys):
+    other = {"epochs": 1, "data": {"sha256": "ab", "caption": "MNIST SUBSET, 600 train"}}
+    monkeypatch.setattr(nets, "find", lambda spec, *_: toy.net()._replace(origin=other))
+    summary = study.run(toy.smoke(nets=("cnn:mnist",), baselines=(), pgd__images=0), tmp_path)
+    assert summary["nets"]["first"]["origin"] == other
+    assert summary["headline"].endswith("; trained on MNIST SUBSET, 600 train")
+    said = capsys.readouterr().err
+    assert f"trained on MNIST SUBSET, 600 train, attacked on {toy.SOURCE.caption()}" in said
 
 
 def test_a_share_of_no_image_is_none(calls, tmp_path):
