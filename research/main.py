@@ -23,6 +23,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 try:
+    from research.runtime import startup
+
+    if __name__ == "__main__":
+        startup.prepare()
+
     from absl import app, flags, logging
     from ml_collections import ConfigDict, config_flags
 
@@ -34,6 +39,8 @@ except ModuleNotFoundError as missing:
         f"error: {missing}; install requirements.txt, and start it from the repository's directory "
         "as python -m research.main"
     )
+except (ImportError, MemoryError) as error:
+    sys.exit(f"error: the libraries cannot be loaded, perhaps for lack of memory: {error}")
 
 EXPERIMENTS = {
     "classifiers": "research.experiments.classifiers",
@@ -149,8 +156,8 @@ def run_experiment(
     coordinator, processes, process: see `distributed.initialize`; a description is made by each
     process alone.  Of several processes, one that fails or is stopped does not return.
     """
-    preemption.install()
     again = f"the same command goes on from {workdir}"
+    preemption.install(again)
     try:
         workdir = files.locate(str(workdir))
         if dry_run:
@@ -194,11 +201,15 @@ def run_experiment(
                 f"another process has died or cannot be reached; {again}",
                 distributed.LOST,
             )
-        elif isinstance(error, (UserError, OSError)):  # OSError: a full disk, no permission
+        elif isinstance(error, UserError):
             message, code = f"error: {error}", 2
+        elif isinstance(error, OSError):  # a full disk, no permission
+            message, code = f"error: {error}; when that is mended, {again}", 2
         elif signum := preemption.requested():  # a library has made an error of `Stopped`
             stopped = preemption.Stopped(signum)
             message, code = f"{stopped}; {again}", stopped.exit_code
+        elif isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+            message, code = f"error: out of memory ({_last_line(error)}); {again}", 2
         elif distributed.is_single():
             raise
         else:
@@ -212,7 +223,7 @@ def run_experiment(
 def main(argv: Sequence[str]) -> int:
     """The door: flags to exit code."""
     del argv
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(logging.FATAL)  # Orbax logs the traces of what it also raises
     profiling.install(_PROFILE.value)
     return run_experiment(
         _CONFIG.value,

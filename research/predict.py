@@ -20,6 +20,11 @@ from typing import Any
 
 from absl import flags, logging
 
+from research.runtime import startup
+
+if __name__ == "__main__":
+    startup.prepare()
+
 from research.experiments.predict import annotate
 from research.runtime import preemption, sharding
 from research.storage import export
@@ -113,9 +118,9 @@ def predict(run: Path, given: Sequence[str], out: Path) -> dict[str, Any]:
 def main(argv: Sequence[str]) -> int:
     """Annotate the photographs of the command line.  Returns the exit code."""
     given = parse_flags(argv)
-    logging.set_verbosity(logging.WARNING)
-    preemption.install()
+    logging.set_verbosity(logging.FATAL)  # Orbax logs the traces of what it also raises
     out = Path(_OUT.value)
+    preemption.install(f"what was done lies in {out}")
     try:
         summary = predict(Path(_RUN.value or ""), given, out)
     except (UserError, OSError) as error:  # OSError: a full disk, a directory without permission

@@ -14,6 +14,11 @@ from pathlib import Path
 
 from absl import app, flags
 
+from research.runtime import startup
+
+if __name__ == "__main__":
+    startup.prepare()
+
 from research.ledger import claims, documents, runs, text, verdicts
 from research.ledger.trim import trim
 from research.page import render as page

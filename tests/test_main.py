@@ -107,7 +107,7 @@ def test_an_error_that_a_library_makes_of_a_stop_is_reported_as_the_stop(monkeyp
 
     monkeypatch.setattr(depth, "run", stopped_inside_a_library)
     monkeypatch.setattr(main.sharding, "configure", lambda **_: None)
-    monkeypatch.setattr(main.preemption, "install", lambda: None)
+    monkeypatch.setattr(main.preemption, "install", lambda hint: None)
     monkeypatch.setattr(main.preemption, "requested", lambda: signal.SIGTERM)
     config = mlp.get_config("tanh-5,smoke")
     assert main.run_experiment(config, "runs/x", dry_run=False, cache="") == 143

@@ -164,6 +164,7 @@ def train_net(
                 preemption.raise_if_requested()
 
         def on_steps(number: int, done: int, steps: int) -> None:
+            preemption.mark_unsaved()
             if number:
                 _ = bar.update((number - 1) * steps + done - bar.n)
             if line := trace.between():

@@ -31,6 +31,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from research.runtime import startup
 from research.structs import UserError, one_line
 
 T = TypeVar("T")
@@ -135,9 +136,9 @@ def _has_devices_of_its_own() -> bool:
 def _keep_standard_output() -> None:
     """Send what libraries print to standard error: Gloo reports its connections among the JSON."""
     with contextlib.suppress(OSError, ValueError):
-        own = os.fdopen(os.dup(1), "w")
+        own = os.dup(1)
         _ = os.dup2(2, 1)
-        sys.stdout = own
+        sys.stdout = startup.tolerant(own)
 
 
 def process_count() -> int:

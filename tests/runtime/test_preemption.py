@@ -13,16 +13,26 @@ from runtime.test_distributed import START
 
 @pytest.fixture(autouse=True)
 def handlers():
-    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
-    before, hook = {s: signal.getsignal(s) for s in signals}, sys.unraisablehook
-    preemption._state.update(received=0, deferred=False, stopping=False)
-    preemption.install()
+    before = {s: signal.getsignal(s) for s in (*preemption.SIGNALS, signal.SIGALRM)}
+    hook, state = sys.unraisablehook, dict(preemption._state)
+    preemption._state.update(dict.fromkeys(state, 0))
+    preemption.install("nothing is lost")
     yield
-    preemption._state.update(received=0, deferred=False, stopping=False)
     _ = signal.setitimer(signal.ITIMER_REAL, 0)
+    os.close(signal.set_wakeup_fd(-1))  # ends the thread that watches
+    sys.unraisablehook = hook
+    preemption._state.update(state)
     for signum, handler in before.items():
         _ = signal.signal(signum, handler)
-    sys.unraisablehook = hook
+
+
+@pytest.fixture
+def left(monkeypatch):
+    """The exit codes by which the thread that watches has left the process."""
+    codes = set()
+    monkeypatch.setattr(preemption.os, "_exit", codes.add)
+    monkeypatch.setattr(preemption, "PATIENCE", 0.2)
+    return codes
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -44,7 +54,7 @@ def test_a_signal_in_a_callback_of_the_interpreter_which_loses_it_stops_soon_aft
 
     with pytest.raises(preemption.Stopped, match="SIGTERM"):
         for _ in range(3):
-            Deleted()
+            _ = Deleted()
         time.sleep(20 * preemption.AGAIN)
     assert capfd.readouterr().err == ""
 
@@ -78,10 +88,41 @@ def test_a_deferral_inside_another_does_not_end_it():
     assert done == ["work"]
 
 
-def test_a_second_signal_meets_the_default_of_the_system():
+def test_a_signal_that_the_main_thread_does_not_answer_ends_the_process(left, capsys):
     with contextlib.suppress(preemption.Stopped), preemption.deferred():
         os.kill(os.getpid(), signal.SIGTERM)
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        time.sleep(0.6)  # as it would in a long call of a library
+    assert left == {143} and "stopped by SIGTERM; nothing is lost\n" in capsys.readouterr().err
+
+
+def test_what_is_not_saved_yet_is_waited_for(left):
+    with contextlib.suppress(preemption.Stopped), preemption.deferred():
+        preemption.mark_unsaved()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.6)
+    assert not left
+
+
+def test_a_second_signal_ends_the_process_at_once(left, monkeypatch):
+    monkeypatch.setattr(preemption, "TOGETHER", 0.1)
+    with contextlib.suppress(preemption.Stopped), preemption.deferred():
+        preemption.mark_unsaved()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.3)
+    assert left == {143}
+
+
+def test_two_signals_at_once_are_one_stop(capsys):
+    _ = signal.pthread_sigmask(signal.SIG_BLOCK, preemption.SIGNALS)
+    for signum in preemption.SIGNALS:
+        os.kill(os.getpid(), signum)
+    with pytest.raises(preemption.Stopped):
+        _ = signal.pthread_sigmask(signal.SIG_UNBLOCK, preemption.SIGNALS)
+    for _ in range(1000):  # a second handler would run here
+        pass
+    assert capsys.readouterr().err == ""
 
 
 def test_a_signal_that_comes_when_another_process_has_stopped_this_one_cuts_nothing(monkeypatch):
@@ -93,7 +134,6 @@ def test_a_signal_that_comes_when_another_process_has_stopped_this_one_cuts_noth
         preemption.raise_if_requested()
     os.kill(os.getpid(), signal.SIGTERM)
     assert caught.value.exit_code == 143
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 EPOCHS = """

@@ -73,6 +73,7 @@ def attack(
                 outcome = jax.tree.map(lambda leaf: np.asarray(leaf), outcome)
             rows = list(_write_cases(config, net, sample, chosen, outcome, into))
             log.write(rows)
+            preemption.mark_unsaved()  # a later call takes as long as the first, less compiling
             _ = bar.update(len(chosen))
             won = sum(row["success"] for row in rows)
             progress.say(f"{net.name}: {won:,} of the last {len(rows):,} cells won")

@@ -213,6 +213,7 @@ def run(
                         continue
                     draw(photograph, image, faces[photograph])
                     log.add(photograph, image, faces[photograph], classifier)
+                    preemption.mark_unsaved()
                     preemption.raise_if_requested()
         finally:
             log.save()
