@@ -27,6 +27,17 @@ RENAMED = {
     "data.score": "data.test (what was data.test is data.val)",
 }
 
+# Directories of data.
+LOCATIONS = ("data.dir", "data.voc", "data.json", "data.folders", "data.tfds_dir")
+# Keys that say where to look and what a machine has. They are no part of what a run is: not of the
+# name of its directory, and a run goes on, is attacked and evaluated under other values of them.
+# Which bytes the data are is told by their checksum, which is compared instead.
+OF_THE_MACHINE = (
+    *LOCATIONS,
+    *("data.source", "data.download"),
+    *("cpu_devices", "cpu_threads", "data_devices"),
+)
+
 
 def begin(experiment: str, arg: str, variants: Sequence[str]) -> tuple[Config, str, bool]:
     """A config with the keys `experiment` and `name`, the variant, and whether it is to be smoke.

@@ -31,7 +31,7 @@ try:
     from absl import app, flags, logging
     from ml_collections import ConfigDict, config_flags
 
-    from configs.common import RENAMED
+    from configs.common import OF_THE_MACHINE, RENAMED
     from research.runtime import distributed, files, preemption, profiling, sharding
     from research.structs import Config, UserError
 except ModuleNotFoundError as missing:
@@ -131,11 +131,13 @@ def _last_line(error: Exception) -> str:
 def default_workdir() -> Path:
     """runs/<config file>/<variant>, with the overridden keys, so that two configs rarely share one.
 
-    Where they do, the second is refused by `run_directory.begin`.
+    Where they do, the second is refused by `run_directory.begin`.  Without the keys that do not
+    tell runs apart (`configs.common.OF_THE_MACHINE`), and `mode`: what is evaluated lies where it
+    was trained, whatever the data.
     """
     overrides = dict(config_flags.get_override_values(flags.FLAGS["config"]))
-    _ = overrides.pop("mode", None)  # what is evaluated lies where it was trained
-    words = [_CONFIG.value.name, *(f"{key}={value}" for key, value in sorted(overrides.items()))]
+    telling = sorted(overrides.keys() - {"mode", *OF_THE_MACHINE})
+    words = [_CONFIG.value.name, *(f"{key}={overrides[key]}" for key in telling)]
     name = ",".join(re.sub(r"[^\w.=+-]+", "_", word).replace("=.._", "=") for word in words)
     file = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0]
     return Path("runs") / Path(file).stem / name[:200]

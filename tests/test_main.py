@@ -18,6 +18,7 @@ import several
 from configs import mlp
 from research import main
 from research.experiments import depth
+from research.experiments.noise import nets
 from research.runtime import distributed
 from research.storage import run_directory
 
@@ -115,7 +116,7 @@ def test_an_error_that_a_library_makes_of_a_stop_is_reported_as_the_stop(monkeyp
     assert capsys.readouterr().err == said
 
 
-def test_the_default_work_directory_tells_two_configs_apart(tmp_path):
+def test_the_default_work_directory_tells_two_configs_apart_but_not_two_machines():
     code = """
 import sys
 from research import main
@@ -130,12 +131,17 @@ print(main.default_workdir())
         )
         return made.stdout.strip()
 
-    assert directory("--config=configs/mlp.py:tanh-40") == "runs/mlp/tanh-40"
-    assert directory(NET, "--config.seeds=5", "--config.data.dir=../a/b") == (
-        "runs/mlp/tanh-5-smoke,data.dir=a_b,seeds=5"
+    words = ("--config.data.dir=../a/b", "--config.data.download=False", "--config.cpu_threads=2")
+    assert directory("--config=configs/cnn.py:mnist", *words) == str(
+        nets._places("cnn:mnist", "")[0]
     )
-    words = ("--config=configs/cnn.py:mnist", "--config.seeds=5", "--config.mode=evaluate")
-    assert directory(*words) == "runs/cnn/mnist,seeds=5"  # where the same command trained
+    assert directory(NET, "--config.seeds=5", "--config.nets=('relu-5',)", *words) == (
+        "runs/mlp/tanh-5-smoke,nets=_relu-5_,seeds=5"
+    )
+    words = ("--config.mode=evaluate", "--config.data.source=sample")
+    assert directory("--config=configs/cnn.py:mnist", "--config.seeds=5", *words) == (
+        "runs/cnn/mnist,seeds=5"  # where the same command trained
+    )
 
 
 def final_state(workdir):

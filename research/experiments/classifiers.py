@@ -32,10 +32,7 @@ MODES = ("train", "evaluate")
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 MISTAKES = 20  # in the picture of the most confident ones
 # What may differ between a run and the command that evaluates it.
-_OWN_KEYS = (
-    *("mode", "data", "eval_batch_size", "steps_per_dispatch"),
-    *("cpu_devices", "cpu_threads", "data_devices"),
-)
+_OWN_KEYS = ("mode", "data", "eval_batch_size", "steps_per_dispatch")
 
 
 def run(config: Config, workdir: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from configs.common import LOCATIONS, OF_THE_MACHINE
 from research.data import provenance
 from research.storage import run_directory
 from research.storage.run_directory import Run
@@ -70,20 +71,17 @@ PUBLISHED: dict[str, Published] = {
 
 # Of the faces of results/masks-vgg: a digest over the faces as they are cut, of 777 photographs.
 FACES = {"b96586f933ebefb085dd3df836a9874c12f66d3978426c5b1c5d3267b134e448"}
-_PLACES = ("dir", "voc", "json", "folders", "tfds_dir")  # of data: where they lie
+_PLACES = [key.removeprefix("data.") for key in LOCATIONS]
 # Keys that may differ from a published configuration, by experiment: they do not change what is
 # measured, or the table shows them.
-_EVERY = (
-    *("seeds", "eval_batch_size", "steps_per_dispatch", "matmul_precision"),
-    *("cpu_devices", "cpu_threads", "data_devices"),
-)
+_EVERY = ("seeds", "eval_batch_size", "steps_per_dispatch", "matmul_precision", *OF_THE_MACHINE)
 _FREE = {
     "depth": (*_EVERY, "data"),
     "classifiers": (*_EVERY, "data", "epochs"),
     "noise": (*_EVERY, "data", "run", "batch"),
-    "masks": (*_EVERY, *(f"data.{key}" for key in _PLACES)),
+    "masks": _EVERY,
 }
-_SILENT = {*_EVERY[1:], "run", "batch"}  # not in a command
+_SILENT = {*_EVERY[1:], "run", "batch"} - {"data.source"}  # not in a command
 
 
 def read(results: Path) -> dict[str, Run]:
@@ -195,8 +193,7 @@ def command(run: Run) -> str:
     words = [f"python -m research.main --config=configs/{file}.py:{variant}"]
     asked = dict(_leaves(run_directory.complete(run.config, stated)))
     for key, usual in _leaves(stated):
-        place = key.removeprefix("data.") in _PLACES
-        if asked.get(key, usual) == usual or place or key in _SILENT:
+        if asked.get(key, usual) == usual or key in _SILENT:
             continue
         words.append(quoted(f"--config.{key}={_written(asked[key])}"))
     if run.experiment == "masks":

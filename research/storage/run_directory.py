@@ -47,7 +47,7 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
 
-from configs.common import RENAMED
+from configs.common import OF_THE_MACHINE, RENAMED
 from research.runtime import distributed, files
 from research.storage import attack_files
 from research.structs import UserError, one_line
@@ -122,8 +122,8 @@ def begin(
 
     resuming: whether something will be computed, so that other versions than before are noted.
 
-    Raises UserError naming every key that differs from the config the directory was begun with,
-    or the data if they are not the same.
+    Raises UserError naming every key that differs from the config the directory was begun with, of
+    those that say which run it is (`identity`), or the data if they are not the same.
     """
     distributed.broadcast_from_first(lambda: _begin(workdir, config, versions, resuming))
 
@@ -133,7 +133,7 @@ def _begin(workdir: Path, config: ConfigDict, versions: Mapping[str, Any], resum
     path = workdir / "config.json"
     if path.exists():
         begun = complete(_read_config(path), asked)
-        differences = _differences(begun, asked)
+        differences = _differences(identity(begun), identity(asked))
         if differences:
             raise UserError(
                 f"{workdir} was begun with another config: {'; '.join(differences)}. "
@@ -143,7 +143,8 @@ def _begin(workdir: Path, config: ConfigDict, versions: Mapping[str, Any], resum
         if before["data"]["sha256"] != versions["data"]["sha256"]:
             raise UserError(
                 f"{workdir} was begun on other data: {before['data']['caption']} then, "
-                f"{versions['data']['caption']} now. Give another --workdir"
+                f"{versions['data']['caption']} now. Give another --workdir, such as "
+                f"{workdir},data={versions['data']['sha256'][:8]}"
             )
         earlier = before.pop("resumed_with", [])
         if resuming and dict(versions) != (earlier[-1] if earlier else before):
@@ -158,7 +159,7 @@ def _begin(workdir: Path, config: ConfigDict, versions: Mapping[str, Any], resum
 def check_same(workdir: Path, config: ConfigDict, *, but: Sequence[str]) -> None:
     """Raise UserError naming every key in which the run in `workdir` differs from `config`.
 
-    but: keys of the top level that may differ.
+    but: keys of the top level that may differ, beside those that do not say which run it is.
     """
     asked = json.loads(config.to_json_best_effort())
     begun = complete(
@@ -167,11 +168,20 @@ def check_same(workdir: Path, config: ConfigDict, *, but: Sequence[str]) -> None
     for key in but:
         begun.pop(key, None)
         asked.pop(key, None)
-    if differences := _differences(begun, asked):
+    if differences := _differences(identity(begun), identity(asked)):
         raise UserError(
             f"{workdir} holds another net: {'; '.join(differences)}. Give the config it was begun "
             "with, or another --workdir"
         )
+
+
+def identity(config: Mapping[str, Any], section: str = "") -> dict[str, Any]:
+    """The part of a config that says which run it is: without `configs.common.OF_THE_MACHINE`."""
+    return {
+        key: identity(value, f"{section}{key}.") if isinstance(value, Mapping) else value
+        for key, value in config.items()
+        if f"{section}{key}" not in OF_THE_MACHINE
+    }
 
 
 def complete(begun: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:

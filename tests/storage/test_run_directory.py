@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 from tensorboardX.proto.event_pb2 import Event
 
-from configs import cnn, noise
+from configs import cnn, masks, noise
 from configs import mlp as configs
 from research.storage import attack_files, run_directory
 from research.structs import UserError
@@ -46,13 +46,34 @@ def test_config_and_versions_are_written_before_anything_else(tmp_path):
 
 def test_another_config_is_refused_with_every_difference(tmp_path):
     run_directory.begin(tmp_path, config(), VERSIONS)
-    other = config(epochs=7)
-    other.data.dir = "elsewhere"
+    other = config(epochs=7, nets=("tanh-20",))
     with pytest.raises(UserError) as caught:
         run_directory.begin(tmp_path, other, VERSIONS)
     assert "epochs: begun with 2, asked for 7" in str(caught.value)
-    assert "data.dir: begun with '', asked for 'elsewhere'" in str(caught.value)
+    assert "nets: begun with ['tanh-5'], asked for ['tanh-20']" in str(caught.value)
     assert "batch_size" not in str(caught.value)
+
+
+def test_where_the_data_lie_and_what_the_machine_has_are_no_other_run(tmp_path):
+    """But other bytes are, wherever they lie."""
+    run_directory.begin(tmp_path, config(), VERSIONS)
+    other = config(cpu_devices=3, cpu_threads=5, data_devices=2)
+    other.data = {"dir": "elsewhere", "source": "idx", "tfds_dir": "there", "download": True}
+    run_directory.begin(tmp_path, other, VERSIONS)
+    run_directory.check_same(tmp_path, other, but=())
+    changed = {**VERSIONS, "data": {"sha256": "b" * 64, "caption": "OTHERS"}}
+    with pytest.raises(UserError, match=f"--workdir, such as {tmp_path},data=bbbbbbbb"):
+        run_directory.begin(tmp_path, other, changed)
+
+
+def test_faces_in_another_directory_are_no_other_run_but_other_faces_are(tmp_path):
+    begun = masks.get_config("smoke")
+    run_directory.begin(tmp_path, begun, VERSIONS)
+    begun.data.update({"voc": "a", "json": "b", "folders": "c", "tfds_dir": "d"})
+    run_directory.check_same(tmp_path, begun, but=())
+    begun.data.update({"size": 30, "seed": 2})
+    with pytest.raises(UserError, match=r"data\.size: begun with 100, .*; data\.seed: "):
+        run_directory.check_same(tmp_path, begun, but=())
 
 
 def test_other_data_are_refused_by_name(tmp_path):
@@ -136,11 +157,10 @@ def test_arrays_are_replaced_in_one_move(tmp_path):
 
 def test_a_net_is_the_same_but_for_the_keys_that_may_differ(tmp_path):
     run_directory.begin(tmp_path, config(), VERSIONS)
-    other = config(epochs=7, cpu_threads=5)
-    other.data.dir = "elsewhere"
-    run_directory.check_same(tmp_path, other, but=("epochs", "cpu_threads", "data"))
+    other = config(epochs=7, width=5)
+    run_directory.check_same(tmp_path, other, but=("epochs", "width"))
     with pytest.raises(UserError) as caught:
-        run_directory.check_same(tmp_path, other, but=("cpu_threads", "data"))
+        run_directory.check_same(tmp_path, other, but=("width",))
     assert f"{tmp_path} holds another net: epochs: begun with 2, asked for 7." in str(caught.value)
 
 

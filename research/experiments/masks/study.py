@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from configs.common import LOCATIONS
 from research.data import batching
 from research.experiments import classifiers, trainer
 from research.experiments.masks import evaluation, faces
@@ -145,7 +146,7 @@ def _train_and_evaluate(
     first = jax.tree.map(lambda leaf: np.asarray(leaf)[0], params)
     settings = json.loads(config.to_json_best_effort())
     # An export is given to others: it must not disclose the directories of the photographs.
-    settings["data"] |= {key: "" for key in ("voc", "json", "folders", "tfds_dir")}
+    settings["data"] |= {key: "" for key in settings["data"] if f"data.{key}" in LOCATIONS}
     export.write(
         workdir / "export",
         model=task.model,
