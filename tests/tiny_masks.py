@@ -15,6 +15,7 @@ from research.storage import export
 LABELS = ("with_mask", "without_mask")
 SIZE = 20
 GREY = 128
+ORIGIN = {"data": {"caption": "drawn squares", "sha256": "ab"}, "epochs": 3}
 
 
 def make_config(**changes):
@@ -49,7 +50,15 @@ def make_params():
 def write(folder, **changes):
     config, model = make_config(**changes)
     params = make_params()
-    export.write(folder, model=model, params=params, config=config, labels=LABELS, card="# A card")
+    export.write(
+        folder,
+        model=model,
+        params=params,
+        config=config,
+        labels=LABELS,
+        origin=ORIGIN,
+        card="# A card",
+    )
     return model, params, config
 
 

@@ -196,7 +196,8 @@ def make_model(config: Config, classes: int) -> nn.Module:
 
 def _evaluate_run(config: Config, workdir: Path) -> dict[str, Any]:
     """Evaluate the net in `workdir` on the test images of the data that `config` names."""
-    if run_directory.read_json(workdir / "config.json") is None:
+    begun = run_directory.read_json(workdir / "config.json")
+    if begun is None:
         raise UserError(
             f"{workdir} holds no run to evaluate; train one with the same command without "
             "--config.mode, or name the directory of one with --workdir"
@@ -214,11 +215,16 @@ def _evaluate_run(config: Config, workdir: Path) -> dict[str, Any]:
         name = re.sub(r"[^a-z0-9]+", "-", source.name.lower()).strip("-")
         into = workdir / "evaluations" / f"{name}-{source.sha256[:8]}"
         files.make_folder(into)
+        versions = run_directory.read_json(workdir / "versions.json") or {}
+        origin = trainer.origin(begun, versions, epoch)
+        if trained_on := trainer.trained_on(origin, source):
+            progress.say(f"{config.name}: {trained_on}, evaluated on {source.caption()}")
         summary = {
             "net": task.name,
             "epoch": epoch,
             "seeds": list(trainer.seeds_of(config)),
-            **_evaluate(task, states.params, config, test_set, into, source),
+            **_evaluate(task, states.params, config, test_set, into, source, trained_on),
+            "origin": origin,
             "data": trainer.describe_data(source),
             "device": run_directory.describe_device(),
         }
@@ -234,14 +240,18 @@ def _evaluate(
     test_set: Dataset,
     into: Path,
     source: datasets.Source,
+    trained_on: str = "",
 ) -> dict[str, Any]:
-    """Write predictions and figures into `into`; returns what the summary says of them."""
+    """Write predictions and figures into `into`; returns what the summary says of them.
+
+    trained_on: what other data the net was trained on, in words.
+    """
     logits = predict_all(task.model, params, test_set.images, task.loop, seeds=config.seeds)
     labels = np.asarray(test_set.labels)
     run_directory.write_arrays(into / "predictions.npz", {"logits": logits, "labels": labels})
     names = datasets.CLASSES[config.dataset]
     results = [scores.summary(each, labels, names) for each in logits]
-    caption = _caption(config, source)
+    caption = ", of a net ".join(filter(None, (_caption(config, source), trained_on)))
     run_directory.save_figures(into, lambda: _draw(task.name, logits, test_set, names, caption))
     accuracies = trainer.plain(np.array([each["accuracy"] for each in results]))
     return {

@@ -92,29 +92,34 @@ def describe_data(source: datasets.Source) -> dict[str, Any]:
     return {**dataclasses.asdict(source), "caption": source.caption()}
 
 
-def origin(
-    config: Mapping[str, Any], versions: Mapping[str, Any], epochs: int, changes: Mapping[str, Any]
-) -> dict[str, Any]:
+def origin(config: Mapping[str, Any], versions: Mapping[str, Any], epochs: int) -> dict[str, Any]:
     """What a net was made from, for the records of all that is made with it.
 
     config, versions: of its run, as its files hold them.  epochs: that it was trained for.
-    changes: {key: value} in which its config differs from the variant that it is called after.
-    Returns {experiment, config_sha256, changes, epochs, epochs_asked, data, git_commit, device}.
-    The digest is over the config without `data`, which have a checksum of their own.
+    Returns {experiment, name, config_sha256, epochs, epochs_asked, data, git_commit, device}.  The
+    digest is over the config without `data`, which have a checksum of their own.
     """
     settings = {key: value for key, value in config.items() if key != "data"}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     data = versions.get("data", {})
     return {
         "experiment": config["experiment"],
+        "name": config["name"],
         "config_sha256": digest,
-        "changes": dict(changes),
         "epochs": epochs,
         "epochs_asked": config.get("epochs"),
         "data": {key: value for key, value in data.items() if key not in ("source", "about")},
         "git_commit": versions.get("git_commit", ""),
         "device": versions.get("device", ""),
     }
+
+
+def trained_on(origin: Mapping[str, Any], source: datasets.Source) -> str:
+    """In words what a net was trained on, if that is another data set than `source`, else ""."""
+    data = origin["data"]
+    if data.get("sha256") == source.sha256:
+        return ""
+    return f"trained on {data.get('caption', 'data that its run does not name')}"
 
 
 def train_net(

@@ -53,6 +53,8 @@ NETS = {
     ),
 }
 
+SHA256 = {name: net.sha256 for name, net in NETS.items()}
+
 
 def load() -> dict[str, Params]:
     """{"pnet", "rnet", "onet"} -> {layer: {"kernel", "bias"[, "slope"]}}, the params of the modules

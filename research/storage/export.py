@@ -2,6 +2,7 @@
 
 README.md           the model card
 config.json         the resolved config of the run
+origin.json         what the net was made from: data, epochs, digest of the config, commit
 labels.json         the names of the classes, in the order of the outputs
 model.safetensors   the parameters, under keys such as "conv_0/kernel"
 checkpoint/         the parameters again, for Orbax
@@ -25,6 +26,7 @@ place in a program for any. Products are rounded as the key
     probabilities = program.call(images)
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -51,6 +53,7 @@ from research.training.step import as_input
 PLATFORMS = ("cpu", "cuda", "tpu")
 WEIGHTS, PROGRAM = "model.safetensors", "model.jaxexport"
 CONFIG, LABELS, CARD = "config.json", "labels.json", "README.md"
+ORIGIN = "origin.json"
 CHECKPOINT, DIGESTS = "checkpoint", "SHA256SUMS"
 
 
@@ -58,11 +61,14 @@ class Exported(NamedTuple):
     """A net as `load` reads it.
 
     params: tree of float32 NumPy arrays.  config: of the run.  labels: names of the classes.
+    origin: what the net was made from, with the digest of its parameters, "weights_sha256"; the
+    digest alone of an export of before it was recorded.
     """
 
     params: PyTree
     config: dict[str, Any]
     labels: tuple[str, ...]
+    origin: dict[str, Any]
 
 
 def write(
@@ -72,27 +78,39 @@ def write(
     params: PyTree,
     config: Mapping[str, Any],
     labels: Sequence[str],
+    origin: Mapping[str, Any],
     card: str,
 ) -> None:
     """Write one net into `folder`, in place of what was exported there before.
 
     params: of one net, without a seed axis.  config: resolved, as JSON has it; `data.size` is the
-    side of the images and `matmul_precision` what its name says.  card: the text of README.md.
+    side of the images and `matmul_precision` what its name says.  origin: what the net was made
+    from.  card: the text of README.md.
     The folder appears in one move, when everything in it is on the disk.  In an object store an
     earlier export is deleted first, and the digests appear last: a folder without them is not read.
     The first of several processes writes, the others wait for it.
     """
+
+    write_to = functools.partial(
+        _write,
+        model=model,
+        params=params,
+        config=config,
+        labels=labels,
+        origin=origin,
+        card=card,
+    )
 
     def everything() -> None:
         if not files.stored(folder):
             fresh = folder.with_name(f".{folder.name}.tmp")
             shutil.rmtree(fresh, ignore_errors=True)
             fresh.mkdir(parents=True)
-            _write(fresh, model=model, params=params, config=config, labels=labels, card=card)
+            write_to(fresh)
             _move(fresh, folder)
             return
         with tempfile.TemporaryDirectory() as here:
-            _write(Path(here), model=model, params=params, config=config, labels=labels, card=card)
+            write_to(Path(here))
             files.remove(folder)
             digests = (Path(here) / DIGESTS).read_bytes()
             (Path(here) / DIGESTS).unlink()
@@ -109,6 +127,7 @@ def _write(
     params: PyTree,
     config: Mapping[str, Any],
     labels: Sequence[str],
+    origin: Mapping[str, Any],
     card: str,
 ) -> None:
     """Write the files of a net into an empty folder of this machine."""
@@ -122,6 +141,7 @@ def _write(
         PROGRAM: bytes(program.serialize()),
         CONFIG: _as_json(dict(config)),
         LABELS: _as_json(list(labels)),
+        ORIGIN: _as_json(dict(origin)),
     }
     sums = "".join(f"{_digest(content)}  {name}\n" for name, content in contents.items())
     for name, content in {**contents, DIGESTS: sums.encode(), CARD: card.encode()}.items():
@@ -160,11 +180,16 @@ def load(folder: Path) -> Exported:
     config = _read_json(folder, CONFIG, dict)
     labels = _read_json(folder, LABELS, list)
     path = folder / WEIGHTS
+    recorded = ORIGIN in (folder / DIGESTS).read_text()
+    origin = _read_json(folder, ORIGIN, dict) if recorded else {}
+    content = _read(folder, WEIGHTS)
     try:
-        flat = safetensors.numpy.load(_read(folder, WEIGHTS))
+        flat = safetensors.numpy.load(content)
     except safetensors.SafetensorError as error:
         raise UserError(f"{path}: no safetensors file ({error}); export the net again") from None
-    return Exported(flax.traverse_util.unflatten_dict(flat, sep="/"), config, tuple(labels))
+    params = flax.traverse_util.unflatten_dict(flat, sep="/")
+    origin["weights_sha256"] = _digest(content)
+    return Exported(params, config, tuple(labels), origin)
 
 
 def load_program(folder: Path) -> jax_export.Exported:

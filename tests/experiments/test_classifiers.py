@@ -145,7 +145,7 @@ def test_an_evaluation_finds_the_logits_of_the_training_and_leaves_the_run_as_it
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_a_net_can_be_judged_on_other_data(study):
+def test_a_net_can_be_judged_on_other_data(study, capsys):
     config = evaluating()
     config.data.source = "sample"
     summary = classifiers.run(config, study[1])
@@ -153,6 +153,8 @@ def test_a_net_can_be_judged_on_other_data(study):
     logits, labels = predictions(directory)
     assert (logits.shape, summary["data"]["name"]) == ((2, 1000, 10), "MNIST sample")
     assert summary["test_accuracy"] == (logits.argmax(-1) == labels).mean(-1).tolist()
+    assert summary["origin"]["data"]["sha256"] == study[0]["data"]["sha256"]
+    assert "trained on SYNTHETIC DIGITS, not MNIST, 512" in capsys.readouterr().err
 
 
 def test_a_directory_without_a_run_is_not_evaluated(tmp_path):

@@ -20,7 +20,7 @@ from research.experiments.classifiers import make_model
 from research.storage import export
 from research.structs import UserError
 
-FILES = (export.CONFIG, export.LABELS, export.WEIGHTS, export.PROGRAM)
+FILES = (export.CONFIG, export.LABELS, export.ORIGIN, export.WEIGHTS, export.PROGRAM)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,16 @@ def test_what_is_read_is_what_was_written_to_the_bit(written):
     chex.assert_trees_all_equal(exported.params, params)
     assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(exported.params))
     assert (exported.config, exported.labels) == (config, tiny.LABELS)
+    digest = hashlib.sha256((folder / export.WEIGHTS).read_bytes()).hexdigest()
+    assert exported.origin == {**tiny.ORIGIN, "weights_sha256": digest}
     assert (folder / "README.md").read_text() == "# A card"
+
+
+def test_an_export_of_before_its_origin_was_recorded_is_read(copy):
+    (copy / export.ORIGIN).unlink()
+    lines = (copy / export.DIGESTS).read_text().splitlines(keepends=True)
+    (copy / export.DIGESTS).write_text("".join(lines[:-1]))  # the last is of the origin
+    assert list(export.load(copy).origin) == ["weights_sha256"]
 
 
 def test_a_store_holds_the_same_files_and_nothing_of_before(written, tmp_path, monkeypatch):
@@ -64,7 +73,7 @@ def test_a_store_holds_the_same_files_and_nothing_of_before(written, tmp_path, m
     monkeypatch.setattr(
         export, "_write", lambda fresh, **_: shutil.copytree(written[0], fresh, dirs_exist_ok=True)
     )
-    export.write(store, model=written[1], params={}, config={}, labels=(), card="")
+    export.write(store, model=written[1], params={}, config={}, labels=(), origin={}, card="")
     assert not (store / "checkpoint/before").exists()
     for name in (*FILES, export.DIGESTS, export.CARD):
         assert (store / name).read_bytes() == (written[0] / name).read_bytes()
@@ -87,7 +96,7 @@ def test_others_find_the_parameters_under_their_paths_and_in_an_orbax_checkpoint
     sums = (folder / export.DIGESTS).read_text().splitlines()
     assert sums == [
         f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}"
-        for name in (export.WEIGHTS, export.PROGRAM, export.CONFIG, export.LABELS)
+        for name in (export.WEIGHTS, export.PROGRAM, export.CONFIG, export.LABELS, export.ORIGIN)
     ]
 
 

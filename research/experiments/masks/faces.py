@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from research.data.cache import cache_folder
-from research.faces import annotations, dataset, detection, drawing, ingest, splits
+from research.faces import annotations, dataset, detection, drawing, ingest, mtcnn_weights, splits
 from research.runtime import distributed, files, progress
 from research.structs import Config, UserError
 
@@ -136,6 +136,9 @@ def caption(masks: dataset.Masks) -> str:
 def describe_data(masks: dataset.Masks) -> dict[str, Any]:
     """The entry "data" of versions.json and summary.json."""
     about = {key: value for key, value in masks.about.items() if key not in ("request", "sha256")}
+    request = masks.about["request"]
+    if "folders" in request["directories"]:  # whose faces the detector has found
+        about["detector"] = {**request["detector"], "weights_sha256": mtcnn_weights.SHA256}
     return {"caption": caption(masks), "sha256": masks.about["sha256"], "about": about}
 
 

@@ -153,6 +153,7 @@ def _train_and_evaluate(
         params=first,
         config=settings,
         labels=masks.names,
+        origin=trainer.origin(settings, versions, summary["epochs_trained"][0]),
         card=card(summary, settings),
     )
     run_directory.write_json(workdir / "summary.json", summary)

@@ -14,6 +14,7 @@ import numpy as np
 from research.adversarial import diagnostics, distances, generate
 from research.adversarial.loop import Method, Progress
 from research.data import datasets
+from research.experiments import trainer
 from research.experiments.noise import attack_figures
 from research.experiments.noise.nets import Net
 from research.experiments.noise.samples import Sample
@@ -89,9 +90,9 @@ def attack(
         "diagnostics": diagnostics.examine(rows, restarted),
     }
     words = _words(summary)
-    made_from = net.made_from(source.sha256)
-    words = "; ".join(filter(None, (words, made_from)))
-    caption = ", of a net ".join(filter(None, (source.caption(), made_from)))
+    trained_on = trainer.trained_on(net.origin, source)
+    words = "; ".join(filter(None, (words, trained_on)))
+    caption = ", of a net ".join(filter(None, (source.caption(), trained_on)))
     caption += f". {config.method}, {sample.words}, seed {config.seed}"
     shares, matrix = scores.softmax(logits), summary["success_matrix"]
     run_directory.save_figures(

@@ -25,7 +25,8 @@ class Net(NamedTuple):
     """A trained net: its first seed's parameters, and apply_fn(params, images) -> logits.
 
     images: [B, H, W, C] float32 in [0, 1].  With `dropout=key` its dropout is on.
-    origin: what it was made from, see `trainer.origin`.
+    origin: see `trainer.origin`; {"changes": {key: value}} as well, in which the config of its run
+    differs from the variant that it is called after.
     """
 
     name: str
@@ -38,14 +39,6 @@ class Net(NamedTuple):
     def logits(self, images: np.ndarray, batch_size: int) -> np.ndarray:
         """Logits [N, K] float32 of images [N, H, W, C] uint8, all in batches of one size."""
         return generate.logits_of(self.apply_fn, self.params, images, batch_size=batch_size)
-
-    def made_from(self, sha256: str) -> str:
-        """In words what it was trained on, if that is not the data of this checksum, else ""."""
-        data = self.origin["data"]
-        if data.get("sha256") == sha256:
-            return ""
-        what = data.get("caption", "data that its run does not name")
-        return f"trained on {what}"
 
 
 def locate(spec: str, run: str, dataset: str) -> Path | None:
@@ -153,7 +146,7 @@ def _restore(spec: str, workdir: Path, train_set: Dataset, dataset: str) -> Net:
         if value != usual.get(key) and not key.startswith("data.")
     }
     versions = run_directory.read_json(workdir / "versions.json") or {}
-    origin = trainer.origin(begun, versions, epoch, changes)
+    origin = {**trainer.origin(begun, versions, epoch), "changes": changes}
     return Net(name_of(spec), apply_of(task.model), params, workdir, epoch, origin)
 
 

@@ -51,8 +51,8 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
         with preemption.deferred():
             opened = _open_nets(config, train_set)
             for net in opened:
-                if made_from := net.made_from(source.sha256):
-                    progress.say(f"{net.name}: {made_from}, attacked on {source.caption()}")
+                if trained_on := trainer.trained_on(net.origin, source):
+                    progress.say(f"{net.name}: {trained_on}, attacked on {source.caption()}")
             first = opened[0]
             by_place = {workdir if net is first else workdir / net.name: net for net in opened}
             sample = samples.take(config, first, test_set)
@@ -67,8 +67,8 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
                 compared["robust_accuracy"] = comparison.robust_accuracy(config, by_place, test_set)
             if len(opened) > 1:
                 compared["transfer"] = comparison.transfer(config, by_place, sample)
-            made_from = dict.fromkeys(net.made_from(source.sha256) for net in opened)
-            caption = ", of nets ".join(filter(None, (source.caption(), *made_from)))
+            trained_on = dict.fromkeys(trainer.trained_on(net.origin, source) for net in opened)
+            caption = ", of nets ".join(filter(None, (source.caption(), *trained_on)))
             caption += f". {config.name}, seed {config.seed}"
             run_directory.save_figures(
                 workdir, lambda: attack_figures.draw_compared(compared, caption)

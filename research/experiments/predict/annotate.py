@@ -40,7 +40,7 @@ from research.experiments.predict.photographs import (
     find_photographs,
     open_out,
 )
-from research.faces import crops, detection, ingest
+from research.faces import crops, detection, ingest, mtcnn_weights
 from research.faces.annotations import Box, Problem
 from research.figures import masks as figures
 from research.runtime import files, preemption, progress, sharding
@@ -180,6 +180,7 @@ def run(
     began = time.monotonic()
     classifier = make_classifier(exported)
     photographs, problems = find_photographs(given, out)
+    weights = {} if find_faces else mtcnn_weights.SHA256
     find_faces = find_faces or detection.make_detector(min_face_px=min_face_px)
     open_out(out)
     progress.say(
@@ -220,7 +221,9 @@ def run(
     summary = {
         **log.counts(classifier.labels),
         "net": str(exported.config["name"]) if "name" in exported.config else "",
+        "origin": exported.origin,
         "min_face_px": min_face_px,
+        "detector": {"weights_sha256": weights},
         "seconds": round(time.monotonic() - began, 3),
         "device": run_directory.describe_device(),
         "out": str(out),

@@ -11,7 +11,7 @@ import pytest
 from configs import masks as configs
 from research.experiments import trainer
 from research.experiments.masks import faces, study
-from research.faces import splits
+from research.faces import mtcnn_weights, splits
 from research.storage import run_directory
 from research.structs import UserError
 from research.training.evaluate import predict_all
@@ -71,6 +71,9 @@ def test_a_run_leaves_its_documented_files_and_pictures(finished):
         assert (workdir / name).exists()
     for name in ("model.safetensors", "model.jaxexport", "labels.json", "README.md"):
         assert (workdir / "export" / name).exists()
+    origin = json.loads((workdir / "export" / "origin.json").read_text())
+    assert (origin["name"], origin["epochs"]) == (summary["net"], 2)
+    assert origin["data"] == {key: summary["data"][key] for key in ("caption", "sha256")}
     drawn = {path.stem: path for path in (workdir / "figures").iterdir()}
     expected = {"samples", "balance", "learning_curves", "confusion_val", "confusion_test"}
     assert set(drawn) - {"mistakes"} == expected | {"roc", "scored"}
@@ -102,6 +105,7 @@ def test_every_face_of_the_corpus_is_in_a_split(finished):
     shared = [about["splits"][split].values() for split in splits.SPLITS]
     assert usable == sum(sum(labels.values()) for counts in shared for labels in counts)
     assert (usable, about["problems"]) == (annotated - incorrect, 0)
+    assert about["detector"]["weights_sha256"] == mtcnn_weights.SHA256
 
 
 def test_the_last_step_trains_on_the_validation_faces_and_is_evaluated_on_the_test_faces(

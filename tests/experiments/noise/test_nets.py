@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import jax
@@ -6,6 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import mlp
+from research.data import datasets
 from research.experiments import depth, trainer
 from research.experiments.noise import nets
 from research.storage import checkpoint
@@ -75,12 +77,16 @@ def test_a_net_says_what_it_was_made_from(elsewhere):
     assert net.origin["data"] == data and net.origin["git_commit"] == "abc"
     assert net.origin["changes"] == {"width": 3, "seeds": 2, "learning_rate": 0.5}
     assert (net.origin["epochs"], net.origin["epochs_asked"]) == (2, STATED.epochs)
-    assert (net.made_from("ab"), net.made_from("cd")) == ("", "trained on 600 digits")
+    source = datasets.Source("MNIST", "here", 600, 100, "ab", False)
+    assert trainer.trained_on(net.origin, source) == ""
+    other = dataclasses.replace(source, sha256="cd")
+    assert trainer.trained_on(net.origin, other) == "trained on 600 digits"
     leave_run(elsewhere / "b", learning_rate=0.25, data={**STATED.data.to_dict(), "dir": "there"})
     leave_run(elsewhere / "c", learning_rate=0.25)
     digests = [find(name).origin["config_sha256"] for name in "abc"]
     assert digests[0] != digests[1] == digests[2]
-    assert find("b").made_from("ab") == "trained on data that its run does not name"
+    unnamed = trainer.trained_on(find("b").origin, source)
+    assert unnamed == "trained on data that its run does not name"
 
 
 @pytest.mark.usefixtures("no_states")

@@ -82,6 +82,7 @@ def test_every_face_has_its_box_its_class_and_its_line(here, exported, capsys):
     assert (summary["photographs"], summary["faces"], summary["without_faces"]) == (3, 4, 1)
     assert (summary["net"], summary["min_face_px"], summary["unreadable"]) == ("smoke", 20, [])
     assert summary["headline"] == "4 faces (2 with_mask, 2 without_mask) in 3 photographs"
+    assert summary["origin"]["data"] == tiny.ORIGIN["data"]
     lines_shown = capsys.readouterr().err.splitlines()[1:]
     assert lines_shown == [
         "1/3 one.png: 1 face: with_mask 88%",
