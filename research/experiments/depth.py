@@ -31,7 +31,9 @@ from research.structs import Array, Config, Dataset, PyTree, UserError
 from research.training import optim, probes
 from research.training.step import Loop, Probe, init_state
 
+REPORT_DEPTHS = (5, 20, 40)  # hidden layers, in figures 1, 2 and 3, and all of them in 4 and 5
 REPORT_EPOCHS = (0, 1, 2, 3)  # the report trains Part C for three epochs; 0 is initialisation
+_NO_GRADIENTS = "no gradients are recorded with probe=False"
 
 
 def run(config: Config, workdir: Path) -> dict[str, Any]:
@@ -115,7 +117,8 @@ def check(config: Config) -> None:
 def make_model(config: Config, net: str) -> MLP:
     """The net named "activation-depth".  Raises UserError if there is no such net."""
     activation, _, depth = net.partition("-")
-    if not depth.isdecimal() or int(depth) < 1 or activation not in ACTIVATIONS:
+    is_plain = depth.isdecimal() and depth == str(int(depth)) != "0"  # one name for one net
+    if not is_plain or activation not in ACTIVATIONS:
         names = ", ".join(ACTIVATIONS)
         raise UserError(f"nets: {net!r} is not an activation ({names}), a hyphen and a depth")
     return MLP(int(depth), config.width, activation, config.init)
@@ -171,6 +174,8 @@ def _run_net(
             drawn = {"learning_curves": curves}
             if gradients := run_directory.gradients(workdir):
                 drawn["gradients"] = draw_net_gradients(gradients, label=net, caption=caption)
+            else:
+                progress.say(f"figure gradients is not drawn: {_NO_GRADIENTS}")
             return drawn
 
         run_directory.save_figures(workdir, draw)
@@ -189,34 +194,60 @@ def _run_net(
 
 
 def _draw_study(workdir: Path, rows: Mapping[str, Any], caption: str) -> Mapping[str, Any]:
-    """Figures 1-5 of the report, as far as the nets of this run allow."""
+    """Figures 1-5 of the report, as far as the nets of this run allow; a line says what is not.
+
+    A depth that none of them shows gets its learning curves and gradients in figures of its own.
+    """
     gradients = {net: run_directory.gradients(workdir / net) for net in rows}
     gradients = {net: arrays_ for net, arrays_ in gradients.items() if arrays_}
     drawn: dict[str, Any] = {}
-    for number, depth in enumerate((5, 20, 40), start=1):
-        chosen = _chosen(gradients, ("relu", "tanh", "sigmoid"), (depth,))
-        if chosen:
-            for suffix, statistic, words in (
-                ("", "kernel_abs_max", ""),
-                ("_signal", "signal_abs_max", ", back-propagated signal"),
-            ):
-                drawn[f"figure_{number}{suffix}"] = draw_gradient_maxima(
-                    chosen,
-                    epochs=REPORT_EPOCHS,
-                    statistic=statistic,
-                    title=f"Figure {number}: {depth} hidden layers{words}",
-                    caption=caption,
-                )
-    pair = ("lecun", "tanh")
-    if curves := _chosen(rows, pair, (5, 20, 40)):
+
+    def draw_maxima(name: str, chosen: Mapping[str, Any], title: str) -> None:
+        for suffix, statistic, words in (
+            ("", "kernel_abs_max", ""),
+            ("_signal", "signal_abs_max", ", back-propagated signal"),
+        ):
+            drawn[f"{name}{suffix}"] = draw_gradient_maxima(
+                chosen,
+                epochs=REPORT_EPOCHS,
+                statistic=statistic,
+                title=f"{title}{words}",
+                caption=caption,
+            )
+
+    three, pair = ("relu", "tanh", "sigmoid"), ("lecun", "tanh")
+    for number, depth in enumerate(REPORT_DEPTHS, start=1):
+        if chosen := _chosen(gradients, three, (depth,)):
+            draw_maxima(f"figure_{number}", chosen, f"Figure {number}: {depth} hidden layers")
+    if curves := _chosen(rows, pair, REPORT_DEPTHS):
         title = "Figure 4: learning curves, LeCun against tanh"
         drawn["figure_4"] = draw_learning_curves(curves, title=title, caption=caption)
-    if chosen := _chosen(gradients, pair, (5, 20, 40)):
+    if chosen := _chosen(gradients, pair, REPORT_DEPTHS):
         title = "Figure 5: gradient maxima, LeCun against tanh"
         drawn["figure_5"] = draw_gradient_comparison(
             chosen, epochs=REPORT_EPOCHS, title=title, caption=caption
         )
+    shown = {*curves, *_chosen(gradients, three, REPORT_DEPTHS)}
+    for depth in sorted({_depth(net) for net in rows} - {_depth(net) for net in shown}):
+        title = f"{depth} hidden layers"
+        nets = [net for net in rows if _depth(net) == depth]
+        drawn[f"learning_curves_{depth}"] = draw_learning_curves(
+            {net: rows[net] for net in nets}, title=title, caption=caption
+        )
+        if chosen := {net: gradients[net] for net in nets if net in gradients}:
+            draw_maxima(f"gradients_{depth}", chosen, title)
+    needed = {str(n): (three, (depth,)) for n, depth in enumerate(REPORT_DEPTHS, start=1)}
+    needed |= {"4": (pair, REPORT_DEPTHS), "5": (pair, REPORT_DEPTHS)}
+    no_nets = [n for n, (names, depths) in needed.items() if not _chosen(rows, names, depths)]
+    no_gradients = [n for n in needed if f"figure_{n}" not in drawn and n not in no_nets]
+    reasons = {"this run has none of their nets": no_nets, _NO_GRADIENTS: no_gradients}
+    if lines := [f"{', '.join(numbers)} ({why})" for why, numbers in reasons.items() if numbers]:
+        progress.say(f"figures of the report that are not drawn: {'; '.join(lines)}")
     return drawn
+
+
+def _depth(net: str) -> int:
+    return int(net.partition("-")[2])
 
 
 def _chosen(

@@ -46,6 +46,52 @@ def test_a_study_runs_its_nets_and_draws_figures_1_to_5(study, request):
     assert json.loads((workdir / "summary.json").read_text()) == summary
 
 
+def figures_of(nets, workdir, monkeypatch, gradients=True):
+    """The names of the figures of a study whose nets have been trained, and what is told."""
+    said, row = [], {"train_accuracy": 0.5, "test_accuracy": 0.5, "train_loss": 1, "test_loss": 1}
+    rows = {net: [{"epoch": 1, **row}] for net in nets}
+    record = {
+        net: {
+            "epochs": np.arange(2),
+            "layers": np.array([*map(str, range(int(net.split("-")[1]))), "output"]),
+            "kernel_abs_max": np.ones((2, 1, int(net.split("-")[1]) + 1)),
+            "signal_abs_max": np.ones((2, 1, int(net.split("-")[1]) + 1)),
+        }
+        for net in nets
+    }
+    read = lambda path: record[path.name] if gradients else {}  # noqa: E731
+    monkeypatch.setattr(run_directory, "gradients", read)
+    monkeypatch.setattr(depth.progress, "say", said.append)
+    return set(depth._draw_study(workdir, rows, "data")), said
+
+
+def test_nets_of_other_depths_are_drawn_in_figures_of_their_own(tmp_path, monkeypatch):
+    drawn, said = figures_of(("relu-3", "lecun-3", "tanh-20"), tmp_path, monkeypatch)
+    assert drawn == {
+        *("figure_2", "figure_2_signal", "figure_4", "figure_5"),
+        *("learning_curves_3", "gradients_3", "gradients_3_signal"),
+    }
+    none = "figures of the report that are not drawn: "
+    assert said == [f"{none}1, 3 (this run has none of their nets)"]
+    every = [f"{name}-{layers}" for name in ("relu", "lecun") for layers in (5, 20, 40)]
+    assert figures_of(every, tmp_path, monkeypatch)[1] == []
+
+
+def test_without_the_probe_a_study_has_its_curves_and_says_what_it_lacks(tmp_path, monkeypatch):
+    nets = ("relu-3", "relu-5", "tanh-20")
+    drawn, said = figures_of(nets, tmp_path, monkeypatch, gradients=False)
+    assert drawn == {"figure_4", "learning_curves_3", "learning_curves_5"}
+    assert said == [
+        "figures of the report that are not drawn: 3 (this run has none of their nets); "
+        "1, 2, 5 (no gradients are recorded with probe=False)"
+    ]
+
+
+def test_a_net_has_one_name():
+    with pytest.raises(UserError, match="nets: 'relu-05' is not an activation"):
+        depth.check(smoke("relu-5", nets=("relu-5", "relu-05")))
+
+
 def test_every_net_leaves_a_complete_record(study):
     summary, workdir = study
     for net, result in summary["nets"].items():
@@ -112,9 +158,10 @@ def test_figures_are_captioned_with_data_and_settings(tmp_path, monkeypatch):
         assert sum(word in " ".join(text.split()) for text in captions) == 2
 
 
-def test_without_the_probe_there_are_metrics_but_no_gradients(tmp_path):
+def test_without_the_probe_there_are_metrics_but_no_gradients(tmp_path, capsys):
     _ = depth.run(smoke("relu-5", epochs=1, probe=False), tmp_path)
     assert len(run_directory.rows(tmp_path)) == 1
+    assert "figure gradients is not drawn: no gradients" in capsys.readouterr().err
     assert not (tmp_path / "gradients.npz").exists()
 
 
