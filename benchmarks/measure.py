@@ -219,6 +219,9 @@ def begin(
             raise flags.Error(f"unexpected argument {rest[1]!r}; flags start with --")
     except flags.Error as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
+    for name, value in values.flag_values_dict().items():
+        if isinstance(value, str) and value.startswith("~"):  # only paths begin so
+            setattr(values, name, os.path.expanduser(value))
     output = Path(values.output)
     if values.table:
         print(table(read(output)))

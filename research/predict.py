@@ -26,7 +26,7 @@ if __name__ == "__main__":
     startup.prepare()
 
 from research.experiments.predict import annotate
-from research.runtime import preemption, sharding
+from research.runtime import files, preemption, sharding
 from research.storage import export
 from research.structs import UserError
 
@@ -120,9 +120,12 @@ def main(argv: Sequence[str]) -> int:
     given = parse_flags(argv)
     logging.set_verbosity(logging.FATAL)  # Orbax logs the traces of what it also raises
     out = Path(_OUT.value)
-    preemption.install(f"what was done lies in {out}")
     try:
-        summary = predict(Path(_RUN.value or ""), given, out)
+        out = files.locate(_OUT.value)
+        if files.stored(out):
+            raise UserError(f"--out: {out}: expected a folder on a disk")
+        preemption.install(f"what was done lies in {out}")
+        summary = predict(files.locate(_RUN.value or ""), given, out)
     except (UserError, OSError) as error:  # OSError: a full disk, a directory without permission
         print(f"error: {error}", file=sys.stderr)
         return 2

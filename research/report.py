@@ -69,7 +69,7 @@ def _act() -> int:
         print(verdicts.to_json(entries) if _JSON.value else text.terminal(entries))
         return 0
     if _HTML.value is not None:
-        page.write(Path(_HTML.value), ROOT)
+        page.write(files.locate(_HTML.value), ROOT)
         print(f"the page is in {_HTML.value}; open it in a browser", file=sys.stderr)
         return 0
     for directory in _COLLECT.value:

@@ -61,7 +61,7 @@ def test_a_mistake_in_the_flags_is_one_line(words, stderr, capsys):
 @pytest.fixture
 def quiet(monkeypatch):
     """What belongs to the whole process is left alone."""
-    monkeypatch.setattr(predict.preemption, "install", lambda: None)
+    monkeypatch.setattr(predict.preemption, "install", lambda left: None)
     monkeypatch.setattr(predict.sharding, "configure", lambda **settings: None)
     monkeypatch.setattr(predict.sharding, "cache_programs", lambda directory: None)
 
@@ -118,6 +118,14 @@ def test_flags_are_passed_on_and_the_exit_code_is_2_if_nothing_was_read(trained,
     out, stderr = capsys.readouterr()
     assert json.loads(out) == {"photographs": 3, "headline": "so many faces"}
     assert stderr == "so many faces; results in o\n"
+
+
+def test_a_leading_tilde_is_the_home(trained, asked, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(trained.parent))
+    assert predict.main(["predict", f"--run=~/{trained.name}", "--out=~/o", "a.png"]) == 2
+    assert asked["out"] == trained.parent / "o"
+    _ = capsys.readouterr()
+    assert "gs://bucket" in mistake(capsys, f"--run={trained}", "--out=gs://bucket/o", "a.png")[0]
 
 
 def test_a_config_of_another_experiment_is_refused(tmp_path, asked, capsys):

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from research.runtime import files
 from research.structs import Dataset, UserError
 
 Arrays = Mapping[str, np.ndarray]  # {train,test}_{images,labels}
@@ -235,8 +236,11 @@ def check_request(dataset: str, source: str, directory: str) -> None:
 
 
 def existing_directory(directory: str | Path, expected: str) -> Path:
-    """`directory` with "~" expanded. Raises DataError if it is none, with what was expected."""
-    root = Path(directory).expanduser()
+    """`directory` as a path, see `files.locate`.  Raises DataError if it is no directory.
+
+    expected: what it should hold, in words.
+    """
+    root = files.locate(str(directory))
     # os.path says False where pathlib raises: for folders that one may not enter.
     if not os.path.isdir(root):
         state = "is not a directory" if os.path.exists(root) else "does not exist"

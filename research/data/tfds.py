@@ -27,6 +27,7 @@ from PIL import Image
 
 from research.data import cache, cifar10, cifar10_batches, idx, image_files
 from research.data.provenance import PUBLISHED, Arrays, DataError, Loaded, Unavailable, verify
+from research.runtime import files
 from research.structs import one_line
 
 VERSIONS = {"mnist": "3.0.1", "cifar10": "3.0.2"}
@@ -68,8 +69,7 @@ def load(
     Raises Unavailable if there is no way to have them, DataError if they are not what they
     should be.
     """
-    root = Path(tfds_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
-    root = root.expanduser()
+    root = files.locate(tfds_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
     version = root / dataset / VERSIONS[dataset]
     if not os.path.isdir(version):
         directory = directory or str(_obtain(dataset, root, download, say))

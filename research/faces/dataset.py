@@ -40,7 +40,7 @@ from research.data.lazy_images import LazyImages
 from research.data.provenance import DataError
 from research.faces import annotations, crops, ingest, splits
 from research.faces.annotations import Face, Problem
-from research.runtime import progress
+from research.runtime import files, progress
 from research.structs import Dataset
 
 VERSION = "2.0.0"
@@ -144,7 +144,7 @@ def prepare(
     be written, and UserError for parts that cannot be had (`splits.split_by_image`).  A preparation
     that was killed goes on; of two processes the second waits for the first.
     """
-    root = Path(tfds_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    root = files.locate(tfds_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
     directories = {layout: _absolute(given) for layout, given in request.directories.items()}
     request = dataclasses.replace(request, directories=directories)
     home = root.absolute() / "masks"
@@ -178,7 +178,7 @@ def load(folder: Path, say: Callable[[str], None]) -> Masks:
 
 
 def _absolute(directory: str) -> str:
-    return os.path.abspath(os.path.expanduser(directory))
+    return os.path.abspath(files.locate(directory))
 
 
 def _files(directory: str) -> list[str]:

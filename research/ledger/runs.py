@@ -14,6 +14,7 @@ from research.ledger import evidence
 from research.ledger.claims import Book, Run
 from research.ledger.text import duration
 from research.ledger.trim import trim
+from research.runtime import files
 from research.storage import run_directory
 from research.structs import UserError
 
@@ -39,9 +40,10 @@ def data_directories(given: Sequence[str]) -> dict[str, str]:
         name, equals, directory = word.partition("=")
         if not equals or not directory:
             raise UserError(f"--data: {word!r} is not NAME=DIR, as mnist=path/to/idx/files")
-        if not Path(directory).is_dir():
+        path = files.locate(directory)
+        if not path.is_dir():
             raise UserError(f"--data: {directory} is not a directory")
-        directories[name] = directory
+        directories[name] = str(path)
     return directories
 
 

@@ -25,6 +25,7 @@ from research.ledger import text, verdicts
 from research.ledger.published import command
 from research.ledger.tables import depth
 from research.page import content, drawings
+from research.runtime import files
 from research.storage import attack_files
 from research.storage.run_directory import Run, load_run
 from research.structs import UserError
@@ -109,7 +110,7 @@ def load(place: str, experiment: str) -> Run:
 
     Raises UserError if there is none, or if it is of another experiment.
     """
-    run = load_run(ROOT / place)
+    run = load_run(ROOT / files.locate(place))
     if run.experiment != experiment:
         raise UserError(
             f"{place} is a run of {run.experiment!r}, expected one of {experiment!r}; the notebook "

@@ -30,17 +30,21 @@ _LOOKS = 5  # of `check_shared`, a second apart
 
 
 def locate(text: str) -> Path:
-    """The directory that a user names: a path of this machine, or the URL of one in a bucket.
+    """What a user names as a path: one of this machine, or the URL of one in a bucket.
 
-    A URL gives an `epath.Path`, of which only what both kinds of path have may be used.  Raises
-    UserError for another kind of URL, and if the package that the object store needs is missing.
+    A leading "~" is the user's home, as in a shell.  A URL gives an `epath.Path`, of which only
+    what both kinds of path have may be used.  Raises UserError for another kind of URL, if the
+    package that the object store needs is missing, and for a home that is not known.
     """
     scheme, mark, rest = text.partition("://")
     if not mark:
-        return Path(text)
+        try:
+            return Path(text).expanduser()
+        except RuntimeError:
+            raise UserError(f"{text}: that home directory is not known; write it out") from None
     if scheme not in STORES or not rest.strip("/"):
         stores = ", ".join(f"{known}://bucket/path" for known in STORES)
-        raise UserError(f"{text}: not a directory, nor one of {stores}")
+        raise UserError(f"{text}: not a path, nor one of {stores}")
     try:
         _ = fsspec.get_filesystem_class(scheme)
     except ImportError:

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from research.runtime import distributed
+from research.runtime import distributed, files
 from research.structs import Array, PyTree, UserError
 
 INDEPENDENT, DATA = "independent", "data"  # the axes of the mesh
@@ -296,8 +296,8 @@ def fetch(tree: PyTree) -> PyTree:
 
 
 def cache_programs(directory: str) -> None:
-    """Keep every compiled program in `directory`, for the next start."""
-    jax.config.update("jax_compilation_cache_dir", directory)
+    """Keep every compiled program in `directory`, as a user names it, for the next start."""
+    jax.config.update("jax_compilation_cache_dir", str(files.locate(directory)))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 

@@ -9,13 +9,24 @@ import time
 from pathlib import Path
 
 import fsspec
+import jax
+import numpy as np
 import object_store
 import pytest
 from etils import epath
+from ml_collections import ConfigDict
+from PIL import Image
 
-from research.runtime import files
+from benchmarks import measure
+from research.data import tfds
+from research.data.provenance import existing_directory
+from research.experiments.noise import samples
+from research.faces import dataset, ingest
+from research.ledger import runs
+from research.page import viewer
+from research.runtime import files, sharding
 from research.storage import run_directory
-from research.structs import UserError
+from research.structs import Dataset, UserError
 
 
 @pytest.fixture
@@ -78,8 +89,47 @@ def test_a_directory_is_of_this_machine_or_of_a_store(store):
     assert files.stored(store) and str(store) == "s3://bucket/runs/one"
     assert files.stored(files.locate("gs://bucket/x") / "y")
     for wrong in ("http://host/x", "gs://", "gs:///"):
-        with pytest.raises(UserError, match="not a directory, nor one of gs://bucket/path, s3://"):
+        with pytest.raises(UserError, match="not a path, nor one of gs://bucket/path, s3://"):
             _ = files.locate(wrong)
+
+
+def test_a_leading_tilde_is_the_home_wherever_a_path_is_typed(tmp_path, monkeypatch):
+    """In flags, keys of the config, notebooks and benchmarks; and no directory "~" appears."""
+    home, here = tmp_path / "home", tmp_path / "here"
+    for each in (home / "data", here):
+        each.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("TFDS_DATA_DIR", "~/tfds")
+    monkeypatch.chdir(here)
+    assert files.locate("~/a/b") == home / "a/b" and files.locate("a~/~b") == Path("a~/~b")
+    with pytest.raises(UserError, match="~no-such-user/a: that home directory is not known"):
+        _ = files.locate("~no-such-user/a")
+    assert existing_directory("~/data", "anything") == home / "data"
+    assert runs.data_directories(["mnist=~/data"]) == {"mnist": str(home / "data")}
+    before = jax.config.jax_compilation_cache_dir
+    sharding.cache_programs("~/compiled")
+    assert jax.config.jax_compilation_cache_dir == str(home / "compiled")
+    jax.config.update("jax_compilation_cache_dir", before)
+    digits = Dataset(np.zeros((1, 4, 4, 1), np.uint8), np.zeros(1, np.int32))
+    Image.fromarray(np.full((4, 4), 7, np.uint8)).save(home / "seven.png")
+    assert (samples.read_picture(ConfigDict({"input": "~/seven.png"}), digits) == 7).all()
+    for typed in (
+        lambda: tfds.load("mnist", "", "", False, print),
+        lambda: viewer.load("~/run", "depth"),
+        lambda: dataset.prepare(request("~/data"), "~", print, print),
+    ):
+        with pytest.raises(UserError, match=str(home)):
+            typed()
+    values = measure.make_flags("depth")
+    given = ["", "--data_dir=~/data", "--output=~/x.json"]
+    assert measure.begin(values, given, "", str) == home / "x.json"
+    assert values.data_dir == str(home / "data")
+    assert list(here.iterdir()) == []
+
+
+def request(directory):
+    cut = ingest.Cut(0.0, 8, 1)
+    return dataset.Request({"voc": directory}, False, cut, 0.1, 0.1, 1.0, 0, {})
 
 
 def test_a_store_whose_package_is_missing_says_what_to_install(monkeypatch):

@@ -39,7 +39,7 @@ def check(config: Config) -> None:
     if data.drawn and data.drawn < drawing.FEWEST:
         raise UserError(f"data.drawn: {data.drawn} is below {drawing.FEWEST}")
     for layout in given:
-        if not os.path.isdir(os.path.expanduser(data[layout])):
+        if not os.path.isdir(files.locate(data[layout])):
             raise UserError(f"data.{layout}: {data[layout]} is no directory")
     for key, least in (("size", 8), ("min_side", 1), ("margin", 0), ("balance", 0)):
         if not data[key] >= least:

@@ -8,6 +8,7 @@ import numpy as np
 
 from research.data.image_files import PHOTOGRAPHS, read_image
 from research.experiments.noise.nets import Net
+from research.runtime import files
 from research.structs import Config, Dataset, UserError
 
 
@@ -71,7 +72,7 @@ def read_picture(config: Config, test_set: Dataset) -> np.ndarray:
     """
     height, width, channels = test_set.images.shape[1:]
     shape = (height, width, channels)
-    return read_image(config.input, formats=PHOTOGRAPHS, shape=shape, exact=False)
+    return read_image(files.locate(config.input), formats=PHOTOGRAPHS, shape=shape, exact=False)
 
 
 def choose(
