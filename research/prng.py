@@ -11,9 +11,10 @@ def stream(seed: Array | int, name: str, *counters: Array | int) -> jax.Array:
     """Key of the stream `name` of a run, at the given counters (an epoch, a step).
 
     seed: [] uint32 or int.  The key depends on nothing else, so that a run which resumes at any
-    epoch draws what the uninterrupted run would have drawn.
+    epoch draws what the uninterrupted run would have drawn.  The generator is Threefry, whatever
+    `JAX_DEFAULT_PRNG_IMPL` says.
     """
-    return after(jax.random.key(seed), name, *counters)
+    return after(jax.random.key(seed, impl="threefry2x32"), name, *counters)
 
 
 def after(key: jax.Array, name: str, *counters: Array | int) -> jax.Array:

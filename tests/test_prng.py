@@ -31,3 +31,9 @@ def test_streams_that_begin_at_different_keys_or_count_otherwise_differ():
 def test_a_key_depends_on_its_own_words_only_and_not_on_being_traced():
     traced = jax.jit(lambda seed, epoch: jax.random.key_data(prng.stream(seed, "order", epoch)))
     assert tuple(traced(np.uint32(7), 3).tolist()) == bits(7, "order", 3)
+
+
+def test_a_key_is_the_same_whatever_generator_is_the_default():
+    expected = bits(7, "order", 3)
+    with jax.default_prng_impl("rbg"):
+        assert bits(7, "order", 3) == expected

@@ -24,10 +24,23 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from research.runtime import distributed, files
-from research.structs import Array, PyTree, UserError
+from research.structs import Array, PyTree, UserError, one_line
 
 INDEPENDENT, DATA = "independent", "data"  # the axes of the mesh
 PRECISIONS = ("default", "high", "highest")
+# Settings of JAX that decide what is computed; they are JAX's own, whatever the environment says.
+_PINNED = {
+    "jax_enable_x64": False,
+    "jax_threefry_partitionable": True,
+    "jax_random_seed_offset": 0,
+}
+# Variables of the environment under which the same program may add up in another order.
+_COMPILING = (
+    *("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "JAX_DISABLE_JIT"),
+    *("JAX_DISABLE_MOST_OPTIMIZATIONS", "JAX_OPTIMIZATION_LEVEL", "JAX_COMPILER_ENABLE_REMAT_PASS"),
+    *("JAX_EXEC_TIME_OPTIMIZATION_EFFORT", "JAX_MEMORY_FITTING_EFFORT", "JAX_MEMORY_FITTING_LEVEL"),
+    *("JAX_USE_DIRECT_LINEARIZE", "JAX_SOFTMAX_CUSTOM_JVP", "JAX_ALLOW_F16_REDUCTIONS"),
+)
 # Each device that waits in a collective holds a thread of XLA's pool, for every step under way: a
 # pool that is too small can hang.
 _THREADS_TO_WAIT = 16
@@ -42,7 +55,7 @@ def configure(
     data_devices: int = 0,
     matmul_precision: str = "highest",
 ) -> None:
-    """Set up the devices; call before the first array is made.
+    """Set up the devices, and JAX's settings that decide bits; call before the first array is made.
 
     cpu_devices: number of virtual devices of this process, 0 for one per core but no more than
     its share of the seeds.
@@ -53,8 +66,8 @@ def configure(
     data_devices: as in `make_mesh`.
     matmul_precision: of accelerators, whose default rounds the factors of a product of float32 to
     fewer bits; one of PRECISIONS.  The CPU always computes in float32.
-    Raises UserError for a negative number or an unknown precision, and if processes have different
-    numbers of devices.
+    Raises UserError for a negative number or an unknown precision, if there is no device of the
+    platform that JAX_PLATFORMS names, and if processes have different numbers of devices.
     """
     numbers = {"cpu_devices": cpu_devices, "cpu_threads": cpu_threads, "data_devices": data_devices}
     for key, value in numbers.items():
@@ -72,13 +85,26 @@ def configure(
         os.environ["NPROC"] = str(max(_THREADS_TO_WAIT, 2 * devices, cpu_threads))
     elif cpu_threads:
         os.environ["NPROC"] = str(cpu_threads)
-    if jax.default_backend() != "cpu":
-        jax.config.update("jax_default_matmul_precision", matmul_precision)
+    for name, value in _PINNED.items():
+        jax.config.update(name, value)
+    try:
+        on_cpu = jax.default_backend() == "cpu"
+    except (RuntimeError, AssertionError) as error:  # the latter for a platform that is not there
+        raise UserError(
+            f"JAX_PLATFORMS: JAX can use no device of {jax.config.jax_platforms!r} "
+            f"({one_line(error)}); leave it empty to take what is there"
+        ) from error
+    jax.config.update("jax_default_matmul_precision", None if on_cpu else matmul_precision)
     if jax.device_count() != distributed.process_count() * jax.local_device_count():
         raise UserError(
             f"cpu_devices: this process has {jax.local_device_count()} of {jax.device_count()} "
             f"devices, but all {distributed.process_count()} processes need the same number; set it"
         )
+
+
+def environment() -> dict[str, str]:
+    """Those variables of the environment that are set and may change the bits of a program."""
+    return {name: os.environ[name] for name in _COMPILING if name in os.environ}
 
 
 def make_mesh(independent: int, *, data_devices: int = 0) -> Mesh:

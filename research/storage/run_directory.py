@@ -48,7 +48,7 @@ from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
 
 from configs.common import OF_THE_MACHINE, RENAMED
-from research.runtime import distributed, files
+from research.runtime import distributed, files, progress, sharding
 from research.storage import attack_files
 from research.structs import UserError, one_line
 
@@ -93,11 +93,12 @@ def locked(workdir: Path) -> Iterator[None]:
 
 
 def describe_versions(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Packages, Python, device, git commit, and the data as given."""
+    """Packages, Python, device, settings of the compiler, git commit, and the data as given."""
     return {
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "device": describe_device(),
+        "environment": sharding.environment(),
         "git_commit": _git_commit(),
         "data": dict(data),
     }
@@ -120,7 +121,8 @@ def begin(
 ) -> None:
     """Write config.json and versions.json, or check that they are those of this run.
 
-    resuming: whether something will be computed, so that other versions than before are noted.
+    resuming: whether something will be computed, so that other versions than before are noted and
+    told.
 
     Raises UserError naming every key that differs from the config the directory was begun with, of
     those that say which run it is (`identity`), or the data if they are not the same.
@@ -147,8 +149,14 @@ def _begin(workdir: Path, config: ConfigDict, versions: Mapping[str, Any], resum
                 f"{workdir},data={versions['data']['sha256'][:8]}"
             )
         earlier = before.pop("resumed_with", [])
-        if resuming and dict(versions) != (earlier[-1] if earlier else before):
+        last = earlier[-1] if earlier else before
+        if resuming and dict(versions) != last:
             # Bits are promised for the same versions on the same device only; keep all of them.
+            if changed := _differences({**last, "data": versions["data"]}, versions):
+                progress.say(
+                    f"{workdir}: going on in other circumstances, so that the last digits may be "
+                    f"others than those of a run without a stop: {'; '.join(changed)}"
+                )
             resumed = {**before, "resumed_with": [*earlier, dict(versions)]}
             write_json(workdir / "versions.json", resumed)
         return

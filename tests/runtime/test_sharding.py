@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from research import prng
 from research.models import costs
 from research.models.conv_cpu import correlate
 from research.runtime import distributed, sharding
@@ -160,6 +161,44 @@ def test_an_unknown_precision_is_refused_with_the_valid_ones():
         sharding.configure(cpu_devices=1, cpu_threads=1, seeds=1, matmul_precision="best")
 
 
+@pytest.mark.parametrize("error", [AssertionError(), RuntimeError("Unable to initialize\nTrace")])
+def test_a_platform_without_a_device_is_named(error, monkeypatch):
+    def backend():
+        raise error
+
+    monkeypatch.setenv("NPROC", os.environ["NPROC"])
+    monkeypatch.setattr(jax, "default_backend", backend)
+    with pytest.raises(UserError, match=r"JAX_PLATFORMS: .* of 'cpu' \((Asser|Unable)[\w ]+\);"):
+        sharding.configure(cpu_devices=8, cpu_threads=16, seeds=1)
+
+
+def test_no_setting_of_jax_changes_what_is_drawn_and_in_which_precision(monkeypatch):
+    """As the variables JAX_THREEFRY_PARTITIONABLE, JAX_RANDOM_SEED_OFFSET and so on would."""
+
+    def drawn():
+        bits = jax.random.bits(prng.stream(3, "order"), (7,))
+        return (
+            *np.asarray(bits).tolist(),
+            jnp.arange(3).dtype,
+            jax.config.jax_default_matmul_precision,
+        )
+
+    def configured():
+        sharding.configure(cpu_devices=8, cpu_threads=16, seeds=1)
+        return drawn()
+
+    monkeypatch.setenv("NPROC", os.environ["NPROC"])
+    expected = drawn()
+    for name, value in (
+        ("jax_threefry_partitionable", False),
+        ("jax_random_seed_offset", 7),
+        ("jax_enable_x64", True),
+        ("jax_default_matmul_precision", "bfloat16"),
+    ):
+        jax.config.update(name, value)
+        assert drawn() != expected and configured() == expected, name
+
+
 def test_there_are_several_devices_to_test_with():
     assert len(jax.devices()) == 8
 
@@ -176,7 +215,12 @@ def test_a_process_has_no_more_devices_than_its_share_of_the_seeds(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(4))
     monkeypatch.setenv("NPROC", "")
     asked = []
-    monkeypatch.setattr(jax.config, "update", lambda key, value: asked.append(value))
+
+    def update(key, value):
+        if key == "jax_num_cpu_devices":
+            asked.append(value)
+
+    monkeypatch.setattr(jax.config, "update", update)
     for seeds, count, cpu_devices in ((9, 1, 0), (3, 1, 0), (3, 2, 0), (1, 2, 0), (1, 2, 3)):
         sharding.configure(cpu_devices=cpu_devices, cpu_threads=1, seeds=seeds, processes=count)
     assert asked == [4, 3, 2, 1, 3]

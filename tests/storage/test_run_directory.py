@@ -83,13 +83,16 @@ def test_other_data_are_refused_by_name(tmp_path):
         run_directory.begin(tmp_path, config(), other)
 
 
-def test_other_packages_are_kept_beside_the_first(tmp_path):
+def test_other_packages_are_kept_beside_the_first_and_told(tmp_path, capsys):
     run_directory.begin(tmp_path, config(), VERSIONS)
+    assert capsys.readouterr().err == ""
     run_directory.begin(tmp_path, config(), {**VERSIONS, "packages": {"jax": "2"}})
     for version in ("2", "3", "3", "1"):
         run_directory.begin(tmp_path, config(), {**VERSIONS, "packages": {"jax": version}})
     kept = json.loads((tmp_path / "versions.json").read_text())
     assert kept["packages"]["jax"] == "1"
+    first, *others = capsys.readouterr().err.splitlines()
+    assert first.endswith(": packages.jax: begun with '1', asked for '2'") and len(others) == 2
     assert [each["packages"]["jax"] for each in kept["resumed_with"]] == ["2", "3", "1"]
 
 
@@ -317,11 +320,14 @@ def test_a_work_directory_that_cannot_be_made_is_named(tmp_path):
         pass
 
 
-def test_versions_name_packages_device_data_and_commit():
+def test_versions_name_packages_device_data_commit_and_settings_that_change_bits(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/home/of/somebody")
     found = run_directory.describe_versions({"sha256": "a"})
     assert set(found["packages"]) == set(run_directory.PACKAGES)
     assert found["device"].startswith("CPU ") and found["device"].endswith(" cores")
     assert found["data"] == {"sha256": "a"}
+    assert found["environment"] == {"XLA_FLAGS": "--xla_cpu_enable_fast_math=true"}
     assert found["git_commit"] == "" or len(found["git_commit"].removesuffix("+changes")) == 40
 
 
