@@ -51,20 +51,27 @@ def key_of(files: Iterable[str | Path]) -> str:
 def locked(lock: Path, what: str, say: Callable[[str], None]) -> Iterator[None]:
     """Lets one process at a time make `what`; the file `lock` stays behind, empty.
 
-    The lock dies with its process. A read-only directory is not locked: nobody writes there.
+    The lock dies with its process. A read-only directory is not locked: nobody writes there. Where
+    there can be no lock, as on some network file systems, it is made without; `say` gets a line.
     """
     with contextlib.suppress(OSError):
         lock.parent.mkdir(parents=True, exist_ok=True)
     if not (os.path.isdir(lock.parent) and os.access(lock.parent, os.W_OK)):
         yield
         return
-    file_lock = FileLock(lock)
-    try:
-        held = file_lock.acquire(blocking=False)
-    except Timeout:
-        say(f"waiting for another process that prepares {what} in {lock.parent}")
-        held = file_lock.acquire()
-    with held:
+    file_lock = FileLock(lock, fallback_to_soft=False)
+    with contextlib.ExitStack() as held:
+        try:
+            try:
+                _ = held.enter_context(file_lock.acquire(blocking=False))
+            except Timeout:
+                say(f"waiting for another process that prepares {what} in {lock.parent}")
+                _ = held.enter_context(file_lock.acquire())
+        except OSError as error:
+            say(
+                f"{lock.parent} cannot be locked ({error.strerror}): take care that no other "
+                f"process prepares {what} there"
+            )
         yield
 
 

@@ -10,6 +10,7 @@ the first do nothing and do not wait: to read what the first has just written, w
 """
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -25,7 +26,10 @@ from etils import epath
 from research.runtime import distributed
 from research.structs import UserError, one_line
 
+# Of a file system that has no locks.
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 STORES = {"gs": "gcsfs", "s3": "s3fs"}  # scheme of the URL: package that it needs
+_held: list[tuple[Path, tuple[int, int] | None]] = []  # locks of this process, see `guarded`
 _LOOKS = 5  # of `check_shared`, a second apart
 
 
@@ -111,6 +115,41 @@ def check_shared(folder: Path) -> None:
         )
 
 
+@contextlib.contextmanager
+def guarded(lock: Path) -> Iterator[None]:
+    """For the process that holds `lock`, a file of the directory that the lock is for.
+
+    While this lasts, a write anywhere in the directory raises UserError, before anything is
+    written, once the file has been removed or replaced: then others may hold a lock there as well.
+    """
+    entry = (lock, _identity(lock))
+    _held.append(entry)
+    try:
+        yield
+    finally:
+        _held.remove(entry)
+
+
+def check_held(path: Path) -> None:
+    """Raise UserError if `path` is in a directory whose lock has been lost, see `guarded`."""
+    for lock, identity in _held:
+        if path.is_relative_to(lock.parent) and _identity(lock) != identity:
+            raise UserError(
+                f"{lock} was removed or replaced while this run held it, and another run may be "
+                f"writing to {lock.parent}: this one has stopped and wrote nothing since; start it "
+                "again when no other is running there"
+            )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file from others, None if there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def make_folder(path: Path) -> None:
     """Make a directory and those above it, unless it is there."""
     if distributed.is_first() and not stored(path):
@@ -129,6 +168,7 @@ def replace(path: Path, content: str | bytes) -> None:
         with _as_oserror(path):
             _ = path.write_bytes(content)
         return
+    check_held(path)
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("wb") as file:
         _ = file.write(content)
@@ -149,6 +189,7 @@ def append(path: Path, content: str) -> None:
             before = path.read_bytes() if path.exists() else b""
         replace(path, before + content.encode())
         return
+    check_held(path)
     with Path(path).open("a") as file:
         _ = file.write(content)
         file.flush()
@@ -176,6 +217,7 @@ def remove(path: Path) -> None:
     if not distributed.is_first():
         return
     if not stored(path):
+        check_held(path)
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from research.runtime import distributed, files
+from research.runtime import distributed, files, progress
 from research.structs import Array, PyTree, UserError, one_line
 
 INDEPENDENT, DATA = "independent", "data"  # the axes of the mesh
@@ -322,8 +322,17 @@ def fetch(tree: PyTree) -> PyTree:
 
 
 def cache_programs(directory: str) -> None:
-    """Keep every compiled program in `directory`, as a user names it, for the next start."""
-    jax.config.update("jax_compilation_cache_dir", str(files.locate(directory)))
+    """Keep every compiled program in `directory`, as a user names it, for the next start.
+
+    A line says so if nothing can be written there; then none is kept.
+    """
+    path = files.locate(directory)
+    if not files.stored(path):
+        above = next(each for each in (path, *path.absolute().parents) if each.exists())
+        if not (above.is_dir() and os.access(above, os.W_OK)):
+            progress.say(f"{path}: cannot be written; compiled programs are not kept")
+            return
+    jax.config.update("jax_compilation_cache_dir", str(path))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 

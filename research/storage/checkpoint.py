@@ -116,6 +116,7 @@ class Checkpoints:
         distributed.broadcast_from_first(lambda: self._save(epoch, state))
 
     def _open(self) -> None:
+        files.check_held(self._shown)
         # A state is renamed into the trash before it is deleted, since a kill in the middle of
         # deleting would leave a half that is still listed; Orbax never empties the trash.
         shutil.rmtree(self._directory / _TRASH, ignore_errors=True)
@@ -140,6 +141,7 @@ class Checkpoints:
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state), digest=ocp.args.JsonSave(digests(state))
         )
+        files.check_held(self._shown)
         try:
             # A later epoch can only be one that was passed over as damaged, or was cut back.
             for later in [step for step in self._writer.all_steps() if step >= epoch]:

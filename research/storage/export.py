@@ -103,6 +103,7 @@ def write(
 
     def everything() -> None:
         if not files.stored(folder):
+            files.check_held(folder)
             fresh = folder.with_name(f".{folder.name}.tmp")
             shutil.rmtree(fresh, ignore_errors=True)
             fresh.mkdir(parents=True)

@@ -50,7 +50,7 @@ from tensorboardX import SummaryWriter
 from configs.common import OF_THE_MACHINE, RENAMED
 from research.runtime import distributed, files, progress, sharding
 from research.storage import attack_files
-from research.structs import UserError, one_line
+from research.structs import UserError
 
 PACKAGES = (
     "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets",
@@ -522,26 +522,27 @@ def _lock(workdir: Path) -> Iterator[None]:
         files.make_folder(workdir)
         _ = lock.acquire()
     except Timeout:
-        holder = path.read_text().partition("\n")[0] or "another process"
+        holder = ""
+        with contextlib.suppress(OSError):
+            holder = path.read_text().partition("\n")[0]
+        holder = holder or "another process"
         raise UserError(
             f"{workdir} is in use by {holder}; wait for it or give another --workdir"
         ) from None
-    except (OSError, NotImplementedError) as error:
+    except OSError as error:
+        if error.errno in files.NO_LOCKS:
+            raise UserError(
+                f"{workdir}: its file system has no locks ({error.strerror}), and two runs could "
+                "write there at once; give a --workdir on a file system that has"
+            ) from error
         raise UserError(
-            f"{workdir}: cannot be used as a work directory: {one_line(error)}; give a --workdir "
-            "that can be written, on a file system that has locks"
+            f"{workdir}: cannot be used as a work directory: {error.strerror or error}; give a "
+            "--workdir that can be written"
         ) from error
     try:
         _ = path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
-        inode = path.stat().st_ino
-        yield
-        if not path.exists() or path.stat().st_ino != inode:
-            print(
-                f"{path} was removed while this run held it: another run may have written to "
-                f"{workdir} at the same time",
-                file=sys.stderr,
-                flush=True,
-            )
+        with files.guarded(path):
+            yield
     finally:
         lock.release()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import fcntl
 import os
 import threading
 import time
@@ -111,6 +113,21 @@ def test_a_folder_that_cannot_be_written_is_said_and_no_error(
         assert cached(tmp_path / "file" / "a.npz", make, said)[2].train_count == 20
     assert make.calls == 2 and len(said) == 2
     assert "CIFAR-10 is not cached" in said[0] and "the next start will read it again" in said[0]
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_where_there_are_no_locks_it_is_cached_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(number, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    make, said = _Maker(), []
+    for _ in range(2):
+        assert cached(tmp_path / "a.npz", make, said)[2].train_count == 20
+    assert make.calls == 1 and len(said) == 1
+    assert f"{tmp_path} cannot be locked (No locks available)" in said[0]
 
 
 def test_one_process_makes_it_and_the_other_waits_and_reads(tmp_path: Path) -> None:

@@ -281,3 +281,11 @@ def test_only_programs_with_convolutions_get_the_options(monkeypatch):
     assert float(plain(*arguments).sum()) == -3.0
     with pytest.raises(jax.errors.JaxRuntimeError, match="no_such"):
         _ = convolutional(*arguments)
+
+
+def test_programs_are_not_kept_where_nothing_can_be_written(tmp_path, capsys):
+    (tmp_path / "file").touch()  # nobody can make a folder below it, root neither
+    before = jax.config.jax_compilation_cache_dir
+    sharding.cache_programs(str(tmp_path / "file" / "compiled"))
+    assert jax.config.jax_compilation_cache_dir == before
+    assert "compiled: cannot be written; compiled programs are not kept" in capsys.readouterr().err

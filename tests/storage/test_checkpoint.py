@@ -10,6 +10,7 @@ import object_store
 import pytest
 from several import run
 
+from research.runtime import files
 from research.storage import checkpoint
 from research.structs import UserError
 
@@ -193,6 +194,19 @@ def test_a_state_of_another_shape_is_not_taken(copy):
         )
 
 
+def test_no_state_is_saved_once_the_lock_of_the_directory_is_lost(copy):
+    lock = copy.parent / ".lock"
+    lock.touch()
+    with files.guarded(lock), checkpoint.Checkpoints(copy) as checkpoints:
+        lock.unlink()
+        before = contents(copy)
+        with pytest.raises(UserError, match="was removed or replaced"):
+            checkpoints.save(5, state(5))
+        with pytest.raises(UserError, match="was removed or replaced"):
+            _ = checkpoint.Checkpoints(copy)
+    assert contents(copy) == before
+
+
 def test_digests_see_values_shapes_and_types():
     one = {"x": np.zeros((2, 3), np.float32)}
     others = [np.zeros((3, 2), np.float32), np.zeros((2, 3), np.int32), np.eye(2, 3, dtype="f4")]
@@ -249,6 +263,7 @@ import json, sys
 from pathlib import Path
 import jax, numpy as np
 given = dict(word[2:].split("=") for word in sys.argv[1:])
+from research.runtime import files
 from research.storage import checkpoint
 from research.runtime import distributed
 from research.storage import run_directory as record

@@ -288,24 +288,37 @@ def test_a_second_process_is_refused_and_the_error_names_the_holder(tmp_path):
     assert again.returncode == 0, again.stderr
 
 
-def test_a_lock_that_was_removed_while_it_was_held_is_reported(tmp_path, capsys):
-    with run_directory.locked(tmp_path):
-        (tmp_path / ".lock").unlink()
-        with run_directory.locked(tmp_path):
-            pass
-    assert capsys.readouterr().err.count("was removed while this run held it") == 1
-    with run_directory.locked(tmp_path):
-        pass
-    assert capsys.readouterr().err == ""
+@pytest.mark.parametrize("replaced", [False, True])
+def test_nothing_is_written_once_the_lock_is_removed_or_replaced(tmp_path, replaced):
+    workdir, other = tmp_path / "run", tmp_path / "other"
+    run_directory.files.make_folder(other)
+    with run_directory.locked(workdir), run_directory.locked(workdir / "net"):
+        logged(workdir / "net", [0, 1])
+        (workdir / ".lock").rename(tmp_path / "lock")
+        if replaced:
+            (workdir / ".lock").write_text("process 1 on another")
+        before = {path: path.read_bytes() for path in workdir.rglob("*.*") if path.is_file()}
+        for write in (
+            lambda: run_directory.begin(workdir, config(), VERSIONS),
+            lambda: run_directory.files.append(workdir / "net/metrics.jsonl", "{}"),
+            lambda: run_directory.files.remove(workdir / "net/metrics.jsonl"),
+            lambda: attack_files.write_png(workdir / "a.png", np.zeros((2, 2, 1), np.uint8)),
+        ):
+            with pytest.raises(UserError, match=r"run/\.lock was removed or replaced while"):
+                write()
+        run_directory.write_json(other / "config.json", {})
+        assert before == {path: path.read_bytes() for path in before}
+    run_directory.write_json(workdir / "config.json", {})  # as any run that has the lock
 
 
-def test_a_file_system_without_locks_is_one_line_with_a_remedy(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_one_line_with_a_remedy(tmp_path, monkeypatch, number):
     def flock(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
+        raise OSError(number, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", flock)
     with (
-        pytest.raises(UserError, match="No locks available; give a --workdir"),
+        pytest.raises(UserError, match=r"its file system has no locks .*; give a --workdir"),
         run_directory.locked(tmp_path),
     ):
         pass
