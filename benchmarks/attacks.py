@@ -30,6 +30,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks import cnn, contest, judge, measure
+from research.runtime import commands
 
 _FLAGS = measure.make_flags("attacks", peers=True)
 _RUN = flags.DEFINE_string(
@@ -333,14 +334,14 @@ def find_missing(python: str) -> list[str]:
     try:
         found = measure.run([python, "-c", code])
     except OSError as error:
-        sys.exit(f"error: --peer_python: {python} cannot be run ({error.strerror})")
+        commands.fail(f"--peer_python: {python} cannot be run ({error.strerror})")
     if found.returncode:
-        sys.exit(f"error: --peer_python: {python}: {measure.last_line(found.errors)}")
+        commands.fail(f"--peer_python: {python}: {measure.last_line(found.errors)}")
     lacking = set(json.loads(found.output))
     missing = [name for name, one in CONTESTANTS.items() if lacking & set(one.packages)]
     if len(missing) == sum(bool(one.packages) for one in CONTESTANTS.values()):
-        sys.exit(
-            f"error: {python} lacks {', '.join(sorted(lacking))}; install "
+        commands.fail(
+            f"{python} lacks {', '.join(sorted(lacking))}; install "
             "benchmarks/requirements.txt into an environment of its own and name its Python with "
             "--peer_python"
         )
@@ -356,7 +357,7 @@ def choose_images(right: np.ndarray, labels: np.ndarray, first: int, count: int)
     for digit in DIGITS:
         found = np.flatnonzero(right & (labels == digit))[first : first + count]
         if len(found) < count:
-            sys.exit(f"error: --images: too few of digit {digit} among {len(labels)} are right")
+            commands.fail(f"--images: too few of digit {digit} among {len(labels)} are right")
         chosen.append(found)
     return np.concatenate(chosen)
 
@@ -499,7 +500,7 @@ def compete(
     chosen = {**FIXED, **tuning["chosen"], "loop": {"epochs": _EPOCHS.value}}
     lacking = [name for name in LABELS if name not in missing and name not in chosen]
     if lacking:
-        sys.exit(f"error: {_TUNING.value} has no settings of {', '.join(lacking)}; --tune again")
+        commands.fail(f"{_TUNING.value} has no settings of {', '.join(lacking)}; --tune again")
     prepared = prepare(directory, 0, _IMAGES.value)
     twice = ["ddn"] if chosen.get("ddn") == chosen["ddn_100"] else []
     settings = {n: [chosen[n]] for n in LABELS if n not in [*missing, *twice]}
@@ -521,8 +522,9 @@ def compete(
 
 def main(argv: Sequence[str]) -> int:
     output = measure.begin(_FLAGS, argv, __doc__ or "", table)
+    commands.check_together(_FLAGS, (), {"min_success": "tune"})
     if not _RUN.value:
-        sys.exit("error: --run: name the work directory of a run of configs/cnn.py:mnist")
+        commands.fail("--run: name the work directory of a run of configs/cnn.py:mnist")
     contest.check_digits(_FLAGS.data_dir)
     missing = find_missing(_FLAGS.peer_python)
     path = Path(_TUNING.value)
@@ -541,7 +543,7 @@ def read_tuning(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        sys.exit(f"error: --tuning: {path} cannot be read ({error}); choose settings with --tune")
+        commands.fail(f"--tuning: {path} cannot be read ({error}); choose settings with --tune")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from absl import flags
 
 from benchmarks import contest, measure
 from configs import cnn
+from research.runtime import commands
 
 _FLAGS = measure.make_flags("cnn", peers=True)
 _STEPS = flags.DEFINE_list(
@@ -174,7 +175,7 @@ def parse_numbers(flag: str, texts: Sequence[str]) -> list[int]:
     """The numbers of a flag.  Exits with one line if they are not one for every comparison."""
     numbers = [int(text) for text in texts if text.isdecimal() and int(text)]
     if len(numbers) != len(texts) or len(numbers) != len(WORKS):
-        sys.exit(f"error: --{flag}: expected a positive number for each of {', '.join(WORKS)}")
+        commands.fail(f"--{flag}: expected a positive number for each of {', '.join(WORKS)}")
     return numbers
 
 

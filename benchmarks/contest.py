@@ -74,10 +74,11 @@ def find(data_dir: str, name: str) -> str:
 
 
 def check_digits(data_dir: str) -> None:
-    """Exit with one line if the directory lacks a file of MNIST."""
+    """Exit with one line and code 2 if the directory lacks a file of MNIST."""
     lacking = [name for name in FILES if not find(data_dir, name)]
     if lacking:
-        sys.exit(f"error: --data_dir: {data_dir!r} lacks {', '.join(lacking)}")
+        print(f"error: --data_dir: {data_dir!r} lacks {', '.join(lacking)}", file=sys.stderr)
+        sys.exit(2)
 
 
 def read_digits(data_dir: str) -> list[np.ndarray]:

@@ -17,6 +17,7 @@ from typing import Any
 from absl import flags
 
 from benchmarks import measure, scenes
+from research.runtime import commands
 
 _FLAGS = measure.make_flags("detect", data=False, peers=True)
 _ROUNDS = flags.DEFINE_integer(
@@ -81,14 +82,14 @@ def find_missing(python: str) -> list[str]:
     try:
         found = measure.run([python, "-c", code])
     except OSError as error:
-        sys.exit(f"error: --peer_python: {python} cannot be run ({error.strerror})")
+        commands.fail(f"--peer_python: {python} cannot be run ({error.strerror})")
     if found.returncode:
-        sys.exit(f"error: --peer_python: {python}: {measure.last_line(found.errors)}")
+        commands.fail(f"--peer_python: {python}: {measure.last_line(found.errors)}")
     lacking = json.loads(found.output)
     missing = [name for name, packages in _PACKAGES.items() if {*packages} & {*lacking}]
     if len(missing) == len(_PACKAGES):
-        sys.exit(
-            f"error: --peer_python: {python} lacks {', '.join(lacking)}; see benchmarks/README.md"
+        commands.fail(
+            f"--peer_python: {python} lacks {', '.join(lacking)}; see benchmarks/README.md"
         )
     return missing
 
@@ -149,7 +150,7 @@ def main(argv: Sequence[str]) -> int:
     output = measure.begin(_FLAGS, argv, __doc__ or "", table)
     unknown = [name for name in _WORKS.value if name not in scenes.WORKS]
     if unknown or not _WORKS.value:
-        sys.exit(f"error: --works: expected some of {', '.join(scenes.WORKS)}")
+        commands.fail(f"--works: expected some of {', '.join(scenes.WORKS)}")
     missing = find_missing(_FLAGS.peer_python)
     measure.finish(compete(_WORKS.value, missing, _ROUNDS.value), output, table)
     return 0

@@ -31,7 +31,7 @@ from jax import lax
 from benchmarks import contest, measure, ours
 from configs import cnn, masks
 from research.models import conv
-from research.runtime import sharding
+from research.runtime import commands, sharding
 from research.structs import Config
 
 _FLAGS = measure.make_flags("layers_cnn", data=False, peers=True)
@@ -248,7 +248,7 @@ def main(argv: list[str]) -> int:
     missing = [name for name in measure.find_missing(_FLAGS.peer_python) if name == "torch"]
     sharding.configure(cpu_devices=1, cpu_threads=0, seeds=1)
     if wrong := sorted(set(_NETS.value) - set(NETS)):
-        sys.exit(f"error: nets: {', '.join(wrong)} unknown; valid: {', '.join(NETS)}")
+        commands.fail(f"nets: {', '.join(wrong)} unknown; valid: {', '.join(NETS)}")
     configs: dict[str, Config] = {
         net: masks.get_config("vgg") if net == "masks" else cnn.get_config(net)
         for net in _NETS.value

@@ -24,6 +24,8 @@ from typing import Any
 
 from absl import flags
 
+from research.runtime import commands
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 _DROPPED = ("JAX_COMPILATION_CACHE_DIR", "XLA_FLAGS", "NPROC", "OMP_NUM_THREADS")
@@ -208,17 +210,9 @@ def begin(
 ) -> Path:
     """Parse argv with absl; returns the file of the results.
 
-    --help and --table print and leave; a mistake is one line.
+    --help and --table print and leave; a mistake is one line and exit code 2.
     """
-    if "--help" in argv or "-h" in argv:
-        print(f"{help_text.strip()}\n\nFlags:\n{values.get_help()}")
-        sys.exit(0)
-    try:
-        rest = values(list(argv))
-        if len(rest) > 1:
-            raise flags.Error(f"unexpected argument {rest[1]!r}; flags start with --")
-    except flags.Error as error:
-        sys.exit(f"error: {' '.join(str(error).split())}")
+    _ = commands.parse(values, argv, help_text)
     for name, value in values.flag_values_dict().items():
         if isinstance(value, str) and value.startswith("~"):  # only paths begin so
             setattr(values, name, os.path.expanduser(value))
@@ -238,13 +232,13 @@ def find_missing(python: str) -> list[str]:
     try:
         found = run([python, "-c", code])
     except OSError as error:
-        sys.exit(f"error: --peer_python: {python} cannot be run ({error.strerror})")
+        commands.fail(f"--peer_python: {python} cannot be run ({error.strerror})")
     if found.returncode:
-        sys.exit(f"error: --peer_python: {python}: {last_line(found.errors)}")
+        commands.fail(f"--peer_python: {python}: {last_line(found.errors)}")
     missing = json.loads(found.output)
     if len(missing) == len(_PACKAGES):
-        sys.exit(
-            f"error: {python} has neither tensorflow nor torch; install benchmarks/requirements.txt"
+        commands.fail(
+            f"{python} has neither tensorflow nor torch; install benchmarks/requirements.txt"
             " into an environment of its own and name its Python with --peer_python"
         )
     return missing
@@ -283,7 +277,7 @@ def read(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        sys.exit(f"error: {path} cannot be read ({error}); measure first, without --table")
+        commands.fail(f"{path} cannot be read ({error}); measure first, without --table")
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], *notes: str) -> str:

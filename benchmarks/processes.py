@@ -24,7 +24,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks import measure
-from research.runtime import distributed
+from research.runtime import commands, distributed
 
 _FLAGS = measure.make_flags("processes", data=False)
 _COUNTS = flags.DEFINE_multi_integer(
@@ -351,7 +351,7 @@ def main(argv: list[str]) -> int:
     output = measure.begin(_FLAGS, argv, __doc__ or "", table)
     counts, epochs, images = _COUNTS.value, _EPOCHS.value, _IMAGES.value
     if min(counts) < 2:
-        sys.exit(f"error: --counts: {min(counts)} is not several processes")
+        commands.fail(f"--counts: {min(counts)} is not several processes")
     seeds = max(counts)
     versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib")}
     results: dict[str, Any] = {**measure.describe(), "versions": versions, "seeds": seeds}

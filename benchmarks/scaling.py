@@ -30,7 +30,7 @@ from research.data import datasets
 from research.experiments import classifiers, depth, trainer
 from research.experiments.noise import nets
 from research.models import costs
-from research.runtime import sharding
+from research.runtime import commands, sharding
 from research.structs import Config, Dataset, UserError
 from research.training.epoch import make_steps
 from research.training.step import as_input
@@ -119,10 +119,10 @@ def _moved(found: Mapping[str, int]) -> str:
 def set_up(work: Work, devices: int) -> None:
     """Pin this process to so many cores and give it so many devices; call before any array."""
     if not hasattr(os, "sched_setaffinity"):
-        sys.exit("error: this system cannot pin a process to cores; Linux can")
+        commands.fail("this system cannot pin a process to cores; Linux can")
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < devices:
-        sys.exit(f"error: {devices} devices need as many cores, and there are {len(cores)}")
+        commands.fail(f"{devices} devices need as many cores, and there are {len(cores)}")
     os.sched_setaffinity(0, cores[:devices])
     together = devices if work.together else 1
     sharding.configure(

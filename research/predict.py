@@ -26,7 +26,7 @@ if __name__ == "__main__":
     startup.prepare()
 
 from research.experiments.predict import annotate
-from research.runtime import files, preemption, sharding
+from research.runtime import commands, files, preemption, sharding
 from research.storage import export
 from research.structs import UserError
 
@@ -50,25 +50,19 @@ _CACHE = flags.DEFINE_string(
     *("compilation_cache", "runs/.compiled", 'Where compiled programs are kept; "" for nowhere.'),
     flag_values=_FLAGS,
 )
-_HELP = flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=_FLAGS)
 
 _TRAIN = "python -m research.main --config=configs/masks.py:best --config.data.voc=DIR"
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """The photographs and folders named.  A mistake ends the process with one line."""
-    try:
-        given = _FLAGS(list(argv))[1:]
-    except flags.Error as error:
-        sys.exit(f"error: {' '.join(str(error).split())}")
-    if _HELP.value:
-        modules = [name for name in _FLAGS.flags_by_module_dict() if not name.startswith("absl.")]
-        print(__doc__, *map(_FLAGS.module_help, modules), sep="\n")
-        sys.exit(0)
+    given = commands.parse(
+        _FLAGS, argv, __doc__ or "", words=True, may_be_empty=("compilation_cache",)
+    )
     if not _RUN.value:
-        sys.exit(f"error: no --run given{_known_runs()}; a net is trained by {_TRAIN}")
+        commands.fail(f"no --run given{_known_runs()}; a net is trained by {_TRAIN}")
     if not given:
-        sys.exit("error: no photograph given; name files or folders after the flags")
+        commands.fail("no photograph given; name files or folders after the flags")
     return given
 
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags, logging
 
 from research.runtime import startup
 
@@ -22,32 +22,57 @@ if __name__ == "__main__":
 from research.ledger import claims, documents, runs, text, verdicts
 from research.ledger.trim import trim
 from research.page import render as page
-from research.runtime import files
+from research.runtime import commands, files
 from research.storage.run_directory import load_run
 from research.structs import UserError
 
+# Not in absl's global flags, which hold those of every command that a process imports.
+_FLAGS = flags.FlagValues()
 _COLLECT = flags.DEFINE_multi_string(
-    "collect", [], "Run directory that is trimmed into results/; may be given several times."
+    "collect",
+    [],
+    "Run directory that is trimmed into results/; may be given several times.",
+    flag_values=_FLAGS,
 )
-_CHECK = flags.DEFINE_bool("check", False, "Change nothing; fail if a document is out of date.")
-_LEDGER = flags.DEFINE_bool("ledger", False, "Print the ledger and change nothing.")
+_CHECK = flags.DEFINE_bool(
+    "check", False, "Change nothing; fail if a document is out of date.", flag_values=_FLAGS
+)
+_LEDGER = flags.DEFINE_bool(
+    "ledger", False, "Print the ledger and change nothing.", flag_values=_FLAGS
+)
 _FROM = flags.DEFINE_multi_string(
-    "from", [], "With --ledger: run directory that is judged in the place of that in results/."
+    "from",
+    [],
+    "With --ledger: run directory that is judged in the place of that in results/.",
+    flag_values=_FLAGS,
 )
-_JSON = flags.DEFINE_bool("json", False, "With --ledger: print it as JSON.")
-_RUN = flags.DEFINE_bool("run", False, "Run what the ledger lacks, and trim it into results/.")
-_BUDGET = flags.DEFINE_string("budget", "", "With --run: time, as 30m or 2h; no run begins beyond.")
+_JSON = flags.DEFINE_bool("json", False, "With --ledger: print it as JSON.", flag_values=_FLAGS)
+_RUN = flags.DEFINE_bool(
+    "run", False, "Run what the ledger lacks, and trim it into results/.", flag_values=_FLAGS
+)
+_BUDGET = flags.DEFINE_string(
+    "budget", "", "With --run: time, as 30m or 2h; no run begins beyond.", flag_values=_FLAGS
+)
 _DATA = flags.DEFINE_multi_string(
-    "data", [], "With --run: NAME=DIR of a data set (mnist, cifar10, voc, folders)."
+    "data",
+    [],
+    "With --run: NAME=DIR of a data set (mnist, cifar10, voc, folders).",
+    flag_values=_FLAGS,
 )
-_HTML = flags.DEFINE_string("html", None, "Write the ledger as one self-contained page, and stop.")
+_HTML = flags.DEFINE_string(
+    "html", None, "Write the ledger as one self-contained page, and stop.", flag_values=_FLAGS
+)
+_MODES = ("run", "ledger", "html", "collect", "check")
+_NEEDS = {"from": "ledger", "json": "ledger", "budget": "run", "data": "run"}
 
 ROOT = Path(__file__).parents[1]
 
 
 def main(argv: Sequence[str]) -> int:
     """The door: flags to exit code."""
-    del argv
+    _ = commands.parse(_FLAGS, argv, __doc__ or "")
+    commands.check_together(_FLAGS, _MODES, _NEEDS)
+    logging.set_verbosity(logging.WARNING)
     try:
         return _act()
     except (UserError, OSError) as error:
@@ -56,13 +81,20 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _act() -> int:
+    if not (ROOT / "results").is_dir():
+        raise UserError(
+            f"{ROOT / 'results'} is missing: the ledger is judged by the runs in it, which an "
+            "installed package does not have; start python -m research.report in a clone of the "
+            "repository"
+        )
     if _RUN.value:
+        book = claims.read()
         return runs.execute(
-            claims.read(),
+            book,
             ROOT / "results",
             Path("runs/ledger"),
             budget=runs.budget_seconds(_BUDGET.value),
-            data=runs.data_directories(_DATA.value),
+            data=runs.data_directories(_DATA.value, book),
         )
     if _LEDGER.value:
         entries = verdicts.judged(ROOT, [files.locate(directory) for directory in _FROM.value])
@@ -94,4 +126,4 @@ def _act() -> int:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    sys.exit(main(sys.argv))

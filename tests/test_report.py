@@ -3,17 +3,17 @@ import subprocess
 import sys
 
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 
 from research import report
 
 
 def act(*words):
-    """The exit code of the command with these flags, in this process."""
-    with flagsaver.flagsaver():
-        _ = flags.FLAGS(["report", *words])
-        return report.main([])
+    """The exit code of the command with these words, in this process."""
+    report._FLAGS.unparse_flags()
+    try:
+        return report.main(["report", *words])
+    except SystemExit as ended:
+        return ended.code
 
 
 def test_the_ledger_is_printed_as_text_or_as_json(capsys):
@@ -40,12 +40,39 @@ def test_without_time_nothing_is_run_and_what_is_left_is_told(capsys):
             "error: nowhere/summary.json is missing",
         ),
         (["--collect=nowhere"], "error: nowhere/summary.json is missing"),
+        (["check"], "error: unexpected argument 'check'; did you mean --check?"),
+        (["ledgr"], "error: unexpected argument 'ledgr'; did you mean --ledger?"),
+        (["--check", "now"], "error: unexpected argument 'now'; flags start with --"),
+        (["--chek"], "error: Unknown command line flag 'chek'. Did you mean: check ?"),
+        (["--from=runs/mlp/all"], "error: --from needs --ledger"),
+        (["--json", "--check"], "error: --json needs --ledger"),
+        (["--budget=30m"], "error: --budget needs --run"),
+        (["--check", "--ledger"], "error: --ledger and --check exclude each other"),
+        (["--check", "--collect=runs/mlp/all"], "error: --collect and --check exclude each other"),
+        (["--html="], "error: --html: empty"),
+        (["--ledger", "--from="], "error: --from: empty"),
+        (
+            ["--run", "--data=mnits=."],
+            "error: --data: 'mnits' is no data set of the ledger;",
+        ),
+        (["--run", "--data=kaggle-voc=."], "error: --data: 'kaggle-voc' is no data set of the"),
     ],
 )
-def test_a_mistake_is_one_line(words, said, capsys):
+def test_a_mistake_is_one_line_and_changes_nothing(words, said, capsys, monkeypatch):
+    for module, name in ((report.documents, "stale_documents"), (report.runs, "execute")):
+        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("something is done"))
     assert act(*words) == 2
     found = capsys.readouterr()
     assert found.err.startswith(said) and found.err.count("\n") == 1 and not found.out
+
+
+@pytest.mark.parametrize("words", [[], ["--ledger"], ["--check"], ["--run"], ["--html=x.html"]])
+def test_without_results_the_command_says_where_they_are(words, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    assert act(*words) == 2
+    found = capsys.readouterr()
+    assert found.err.startswith(f"error: {tmp_path}/results is missing: the ledger is judged by")
+    assert not found.out and list(tmp_path.iterdir()) == []
 
 
 def test_every_document_agrees_with_results():

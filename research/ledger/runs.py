@@ -1,5 +1,6 @@
 """Run what the ledger still lacks: cheapest first, within a budget of time, resumable."""
 
+import difflib
 import json
 import re
 import shlex
@@ -33,13 +34,24 @@ def budget_seconds(text: str) -> float:
     return float(match[1]) * _UNITS[match[2]]
 
 
-def data_directories(given: Sequence[str]) -> dict[str, str]:
-    """{name of a data set: directory} of words such as "mnist=DIR".  Raises UserError else."""
+def data_directories(given: Sequence[str], book: Book) -> dict[str, str]:
+    """{name of a data set: directory} of words such as "mnist=DIR".  Raises UserError else.
+
+    A data set has the name that the runs of the book have for it.
+    """
+    known = {name for run in book.runs.values() if not run.by_hand for name in run.data.values()}
     directories: dict[str, str] = {}
     for word in given:
         name, equals, directory = word.partition("=")
         if not equals or not directory:
             raise UserError(f"--data: {word!r} is not NAME=DIR, as mnist=path/to/idx/files")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise UserError(
+                f"--data: {name!r} is no data set of the ledger; {hint}known: "
+                f"{', '.join(sorted(known))}"
+            )
         path = files.locate(directory)
         if not path.is_dir():
             raise UserError(f"--data: {directory} is not a directory")

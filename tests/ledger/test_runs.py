@@ -30,10 +30,15 @@ def test_another_budget_is_refused(text):
 
 
 def test_directories_of_data_are_given_by_name(tmp_path):
-    assert runs.data_directories([f"mnist={tmp_path}"]) == {"mnist": str(tmp_path)}
-    for word, said in ((str(tmp_path), "NAME=DIR"), ("mnist=nowhere", "not a directory")):
+    book = small.book(tmp_path)
+    assert runs.data_directories([f"mnist={tmp_path}"], book) == {"mnist": str(tmp_path)}
+    for word, said in (
+        (str(tmp_path), "NAME=DIR"),
+        ("mnist=nowhere", "not a directory"),
+        (f"mnits={tmp_path}", "'mnits' is no data set of the ledger; did you mean mnist"),
+    ):
         with pytest.raises(UserError, match=said):
-            _ = runs.data_directories([word])
+            _ = runs.data_directories([word], book)
 
 
 def test_what_has_no_record_that_counts_is_missing(tmp_path):
