@@ -56,6 +56,7 @@ PACKAGES = (
     "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets",
     "matplotlib", "ml_collections", "chex", "dm-pix",
 )  # fmt: skip
+_DISTRIBUTION = "small-net-laboratory"  # in pyproject.toml
 EXPERIMENTS = ("depth", "classifiers", "noise", "masks", "predict")
 _DPI = 160
 _MISSING = "(absent)"
@@ -99,7 +100,7 @@ def describe_versions(data: Mapping[str, Any]) -> dict[str, Any]:
         "python": platform.python_version(),
         "device": describe_device(),
         "environment": sharding.environment(),
-        "git_commit": _git_commit(),
+        "git_commit": code_version(Path(__file__)),
         "data": dict(data),
     }
 
@@ -611,18 +612,31 @@ def _differences(begun: Any, asked: Any, key: str = "") -> list[str]:
     return [] if begun == asked else [f"{key}: begun with {begun!r}, asked for {asked!r}"]
 
 
-def _git_commit() -> str:
-    """Commit of the code, with "+changes" if the tree is not clean; "" outside git."""
-    folder = Path(__file__).parent
+def code_version(file: Path) -> str:
+    """Which code a module is of: the commit, with "+changes" if the tree is not clean.
+
+    file: the module, research/storage/run_directory.py.
+    Only a repository that has it there and tracks it tells: the one around an environment is
+    somebody else's.  Of an installed package it is its name and version, else "unknown".
+    """
+    root = file.resolve().parents[2]
 
     def git(*words: str) -> str:
         done = subprocess.run(
-            ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True
+            ["git", "-C", str(root), *words], capture_output=True, text=True, check=True
         )
         return done.stdout.strip()
 
     try:
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+        _ = git("ls-files", "--error-unmatch", str(file.resolve()))
+        if Path(git("rev-parse", "--show-toplevel")).resolve() == root:
+            changed = git("status", "--porcelain", "--untracked-files=no")
+            return git("rev-parse", "HEAD") + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
-        return ""
+        pass
+    try:
+        installed = importlib.metadata.distribution(_DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+    own = Path(str(installed.locate_file(""))).resolve() == root
+    return f"{_DISTRIBUTION} {installed.version}" if own else "unknown"

@@ -341,7 +341,7 @@ def test_versions_name_packages_device_data_commit_and_settings_that_change_bits
     assert found["device"].startswith("CPU ") and found["device"].endswith(" cores")
     assert found["data"] == {"sha256": "a"}
     assert found["environment"] == {"XLA_FLAGS": "--xla_cpu_enable_fast_math=true"}
-    assert found["git_commit"] == "" or len(found["git_commit"].removesuffix("+changes")) == 40
+    assert found["git_commit"]
 
 
 def finished(workdir, experiment="depth", summary=None, **config):
@@ -416,3 +416,45 @@ def test_a_run_that_cannot_be_loaded_is_one_line_that_names_the_file(tmp_path):
         _ = run.metrics
     with pytest.raises(UserError, match=r"gradients\.npz cannot be read"):
         _ = run.gradients
+
+
+MODULE = "research/storage/run_directory.py"
+
+
+def git(folder, *words):
+    who = ("-c", "user.name=A", "-c", "user.email=a@b.c")
+    done = subprocess.run(
+        ["git", "-C", folder, *who, *words], check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("place", "tracked", "installed", "expected"),
+    [
+        ("", True, False, "{commit}"),
+        (".venv/lib/site-packages", False, True, "small-net-laboratory 1.2"),
+        (".venv/lib/site-packages", False, False, "unknown"),
+        ("third_party", True, False, "unknown"),
+    ],
+)
+def test_a_commit_is_that_of_the_repository_that_has_the_code_and_of_no_other(
+    tmp_path, monkeypatch, place, tracked, installed, expected
+):
+    module = tmp_path / place / MODULE
+    module.parent.mkdir(parents=True)
+    module.write_text("")
+    (tmp_path / "README.md").write_text("")
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "." if tracked else "README.md")
+    git(tmp_path, "commit", "-q", "-m", "all")
+    monkeypatch.syspath_prepend(tmp_path / place)
+    if installed:
+        about = tmp_path / place / "small_net_laboratory-1.2.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text("Name: small-net-laboratory\nVersion: 1.2\n")
+    expected = expected.format(commit=git(tmp_path, "rev-parse", "HEAD"))
+    assert run_directory.code_version(module) == expected
+    if not place:
+        module.write_text("changed")
+        assert run_directory.code_version(module) == f"{expected}+changes"

@@ -188,13 +188,12 @@ def _training(summary: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     ]
     versions = run_directory.describe_versions({})
     packages = ", ".join(f"{name} {version}" for name, version in versions["packages"].items())
-    commit = f", commit {versions['git_commit']}" if versions["git_commit"] else ""
     return (
         f"## Training\n\nSeeds {_plain(summary['seeds'])}; epochs "
         f"{_plain(summary['epochs_trained'])}, lowest validation loss after epoch "
         f"{_plain(summary['best_epoch'])}; {summary['seconds']:.0f} s on {summary['device']}.\n\n"
         f"{', '.join(settings)}; {', '.join(data)}. All of it: `config.json`.\n\n"
-        f"Written with Python {versions['python']}, {packages}{commit}."
+        f"Written with Python {versions['python']}, {packages}, code {versions['git_commit']}."
     )
 
 
