@@ -6,6 +6,7 @@ python -m research.report --run --budget=30m      # runs what the ledger lacks, 
 python -m research.report --collect=runs/mlp/all  # run directories -> results/, then as the first
 python -m research.report --check                 # fails if a document differs from results/
 python -m research.report --html=report.html      # the ledger as one page to read
+python -m research.report --verify=runs/mlp/all   # whether a run's files are what was written
 """
 
 import sys
@@ -23,7 +24,8 @@ from research.ledger import claims, documents, runs, text, verdicts
 from research.ledger.trim import trim
 from research.page import render as page
 from research.runtime import commands, files
-from research.storage.run_directory import load_run
+from research.storage.records import DIGESTS
+from research.storage.run_directory import load_run, verify
 from research.structs import UserError
 
 # Not in absl's global flags, which hold those of every command that a process imports.
@@ -62,7 +64,13 @@ _DATA = flags.DEFINE_multi_string(
 _HTML = flags.DEFINE_string(
     "html", None, "Write the ledger as one self-contained page, and stop.", flag_values=_FLAGS
 )
-_MODES = ("run", "ledger", "html", "collect", "check")
+_VERIFY = flags.DEFINE_multi_string(
+    "verify",
+    [],
+    "Run directory whose files are compared with what was written; changes nothing.",
+    flag_values=_FLAGS,
+)
+_MODES = ("run", "ledger", "html", "collect", "check", "verify")
 _NEEDS = {"from": "ledger", "json": "ledger", "budget": "run", "data": "run"}
 
 ROOT = Path(__file__).parents[1]
@@ -81,6 +89,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _act() -> int:
+    if _VERIFY.value:
+        return _verify([files.locate(directory) for directory in _VERIFY.value])
     if not (ROOT / "results").is_dir():
         raise UserError(
             f"{ROOT / 'results'} is missing: the ledger is judged by the runs in it, which an "
@@ -123,6 +133,19 @@ def _act() -> int:
     print(text.terminal(verdicts.judged(ROOT)))
     print(f"made anew: {names or 'nothing, all agrees with results/'}", file=sys.stderr)
     return 0
+
+
+def _verify(paths: Sequence[Path]) -> int:
+    """Print the faults of some runs, a line each; the exit code, 1 if there are any."""
+    faults = {path: verify(path) for path in paths}
+    for path, lines in faults.items():
+        for line in lines:
+            print(f"error: {line}", file=sys.stderr)
+        if not lines:
+            finished = (path / DIGESTS).exists()
+            state = "what was written" if finished else "whole, of a run that is not finished"
+            print(f"{path}: all files are {state}", file=sys.stderr)
+    return int(any(faults.values()))
 
 
 if __name__ == "__main__":

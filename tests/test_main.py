@@ -182,7 +182,7 @@ def uninterrupted(whole):
 def test_a_run_prints_its_summary_and_last_its_headline_and_directory(whole):
     done, workdir = whole
     summary = json.loads(done.stdout)
-    assert summary == json.loads((workdir / "summary.json").read_text())
+    assert summary == run_directory.read_json(workdir / "summary.json")
     lines = done.stderr.splitlines()
     assert lines[0].startswith("data: SYNTHETIC DIGITS")
     assert lines[-1] == f"{summary['headline']}; results in {workdir}"
@@ -321,7 +321,7 @@ def test_several_processes_end_as_one_and_only_the_first_speaks(
     workdir = tmp_path / "run"
     first, *others = several.run(count, (*TOGETHER, f"--workdir={workdir}", cache))
     assert {each.code for each in (first, *others)} == {0}, first.err
-    assert json.loads(first.out) == json.loads((workdir / "summary.json").read_text())
+    assert json.loads(first.out) == run_directory.read_json(workdir / "summary.json")
     assert first.err.splitlines()[-1].endswith(f"results in {workdir}")
     for other in others:
         assert other.out == "" and "epoch" not in other.err and "error" not in other.err

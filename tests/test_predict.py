@@ -12,6 +12,7 @@ from PIL import Image
 from research import predict
 from research.faces import drawing
 from research.faces.mtcnn_weights import find as find_weights
+from research.storage import records, run_directory
 from research.structs import UserError
 
 RUN = (sys.executable, "-m", "research.predict")
@@ -130,11 +131,9 @@ def test_a_leading_tilde_is_the_home(trained, asked, capsys, monkeypatch):
 
 def test_a_config_of_another_experiment_is_refused(tmp_path, asked, capsys):
     _ = tiny.write(tmp_path / "export", matmul_precision="highest")
-    sums = (tmp_path / "export/SHA256SUMS").read_text()
-    digest = predict.export._digest(b"{}")
-    lines = [f"{digest}  config.json" if "config" in line else line for line in sums.splitlines()]
-    (tmp_path / "export/SHA256SUMS").write_text("\n".join(lines))
     (tmp_path / "export/config.json").write_text("{}")
+    sums = records.read_digests(tmp_path / "export", remedy="")
+    records.write_digests(tmp_path / "export", records.digests(tmp_path / "export", sums))
     line, code = mistake(capsys, f"--run={tmp_path}", "a.png")
     assert code == 2 and "its config is none of configs/masks.py (KeyError('data'))" in line
 
@@ -162,7 +161,7 @@ def test_a_photograph_is_marked_from_end_to_end(trained, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
-    assert summary == json.loads((tmp_path / "out/summary.json").read_text())
+    assert summary == run_directory.read_json(tmp_path / "out/summary.json")
     assert (summary["photographs"], summary["faces"], len(summary["unreadable"])) == (1, 1, 1)
     (row,) = map(json.loads, (tmp_path / "out/faces.jsonl").read_text().splitlines())
     with Image.open(tmp_path / "out" / row["annotated"]) as copy, Image.open(photo) as original:

@@ -78,7 +78,7 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
             "data": versions["data"],
             "device": versions["device"],
         }
-        run_directory.write_json(workdir / "summary.json", summary)
+        run_directory.finish(workdir, summary)
         return summary
 
 
@@ -228,7 +228,7 @@ def _evaluate_run(config: Config, workdir: Path) -> dict[str, Any]:
             "data": trainer.describe_data(source),
             "device": run_directory.describe_device(),
         }
-        run_directory.write_json(into / "summary.json", summary)
+        run_directory.finish(into, summary)
         progress.say(f"figures and numbers of this evaluation are in {into}")
         return summary
 

@@ -68,7 +68,7 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
             f"{len(results)} nets, {config.seeds} seed(s) each, on {source.caption()}; "
             f"best: {results[best]['headline']}"
         )
-        run_directory.write_json(workdir / "summary.json", summary)
+        run_directory.finish(workdir, summary)
         return summary
 
 
@@ -189,7 +189,7 @@ def _run_net(
             "device": versions["device"],
             "headline": f"{net}: test accuracy {accuracy}",
         }
-        run_directory.write_json(workdir / "summary.json", summary)
+        run_directory.finish(workdir, summary)
         return summary
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from research.ledger import published
 from research.ledger.tables import depth
 from research.runtime import files
+from research.storage import records
 from research.storage.run_directory import Run
 from research.structs import UserError
 
@@ -24,8 +25,8 @@ def trim(run: Run, results: Path) -> str:
 
     Paths of the machine are left out, and of the nets of the depth study over_seeds.json takes the
     place of metrics.jsonl and gradients.npz, which hold every seed.
-    Raises UserError if the run is not of a configuration that is published, or not made from the
-    whole of known data; nothing is changed then.
+    Raises UserError if the run is not of a configuration that is published, not made from the whole
+    of known data, or not what was written; nothing is changed then.
     """
     name = published.name_of(run)
     published.check_origins(run)
@@ -43,16 +44,19 @@ def trim(run: Run, results: Path) -> str:
             content[f"{net}/over_seeds.json"] = compact(kept).encode()
     for pattern in published.PUBLISHED[name].files:
         for path in _matching(run.path, pattern):
-            kept = path.read_bytes()
             target = path.relative_to(run.path)
+            kept = records.read_listed(
+                run.path, target.as_posix(), run.digests, bytes, remedy="make the run again"
+            )
             if pattern.endswith(".webp") and path.suffix != ".webp":
                 kept, target = _to_webp(kept), target.with_suffix(".webp")
             content[str(target)] = kept
     folder = results / name
     shutil.rmtree(folder, ignore_errors=True)
     for target, kept in content.items():
-        (folder / target).parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder((folder / target).parent)
         files.replace(folder / target, kept)
+    records.write_digests(folder, records.digests(folder, content))
     return name
 
 

@@ -15,9 +15,9 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import fsspec
 import fsspec.config
@@ -25,6 +25,8 @@ from etils import epath
 
 from research.runtime import distributed
 from research.structs import UserError, one_line
+
+T = TypeVar("T")
 
 # Of a file system that has no locks.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -150,15 +152,48 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+def read(path: Path, parse: Callable[[bytes], T], *, remedy: str) -> T:
+    """What `parse` makes of the content of a file.
+
+    Raises UserError naming the file, what is wrong with it and the remedy, whatever `parse` raises:
+    damage surfaces as any type, such as NotImplementedError for the method of an entry of a zip.
+    """
+    try:
+        return parse(path.read_bytes())
+    except Exception as error:
+        errno_text = error.strerror if isinstance(error, OSError) else None
+        raise UserError(
+            f"{path}: cannot be read ({errno_text or one_line(error)}); {remedy}"
+        ) from error
+
+
 def make_folder(path: Path) -> None:
-    """Make a directory and those above it, unless it is there."""
-    if distributed.is_first() and not stored(path):
-        Path(path).mkdir(parents=True, exist_ok=True)
+    """Make a directory and those above it, unless it is there; it is on the disk then."""
+    if not distributed.is_first() or stored(path) or path.is_dir():
+        return
+    make_folder(path.parent)
+    Path(path).mkdir(exist_ok=True)
+    sync_folder(path.parent)
 
 
-def replace(path: Path, content: str | bytes) -> None:
+def sync_folder(path: Path) -> None:
+    """Bring what was made, renamed or removed in a directory onto the disk; in a bucket it is."""
+    if stored(path):
+        return
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems have none
+            raise
+    finally:
+        os.close(number)
+
+
+def replace(path: Path, content: str | bytes, *, named: bool = True) -> None:
     """Write a file in one move; it is on the disk or in the bucket when this returns.
 
+    named: whether its name is, too; if not, `sync_folder` has to follow: for many files at once.
     Raises OSError if that fails.
     """
     if not distributed.is_first():
@@ -175,6 +210,8 @@ def replace(path: Path, content: str | bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+    if named:
+        sync_folder(path.parent)
 
 
 def append(path: Path, content: str) -> None:
@@ -190,7 +227,10 @@ def append(path: Path, content: str) -> None:
         replace(path, before + content.encode())
         return
     check_held(path)
+    is_new = not path.exists()
     with Path(path).open("a") as file:
+        if is_new:
+            sync_folder(path.parent)
         _ = file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -3,8 +3,9 @@
 cells.jsonl     one line per cell, K cells per image    appended, all cells of an image at once
 *.png           8 bits, grey or RGB                     each in one move
 
-Pictures are written before the rows that name them. A run that is killed in between and started
-again finds those images unfinished and makes them anew, in files of the same names. Of several
+Pictures are written before the rows that name them, each with the SHA-256 of its picture. A run
+that is killed in between, or whose rows or pictures are not what was written, finds those images
+unfinished when it is started again and makes them anew, in files of the same names. Of several
 processes the first alone writes, and all of them read.
 """
 
@@ -20,6 +21,7 @@ from PIL import Image
 
 from research.data.image_files import read_image
 from research.runtime import distributed, files
+from research.storage import records
 
 _KEYS = ("image", "target")
 
@@ -27,6 +29,7 @@ _KEYS = ("image", "target")
 def write_png(path: Path, image: np.ndarray) -> None:
     """Write an image [H, W, C] uint8 in one move, grey (C = 1) or RGB (3), making its folder.
 
+    Its name is on the disk when the row of `CellLog.write` is that names it.
     Raises ValueError for another shape or type.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
@@ -36,7 +39,7 @@ def write_png(path: Path, image: np.ndarray) -> None:
     stream = io.BytesIO()
     Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(stream, "PNG")
     files.make_folder(path.parent)
-    files.replace(path, stream.getvalue())
+    files.replace(path, stream.getvalue(), named=False)
 
 
 def read_png(path: Path) -> np.ndarray:
@@ -73,21 +76,21 @@ class CellLog:
     def __init__(self, workdir: Path, *, cells: int) -> None:
         """Continue the log in `workdir`, or begin it; `cells` is K, the rows of an image.
 
-        Lines that a kill has cut short and rows of images that lack some are dropped from the file,
-        in one move.
+        Lines that are cut short or changed, rows of changed pictures and of images that lack some
+        are dropped from the file, in one move.
         """
         self._path, self._cells = workdir / "cells.jsonl", cells
         with distributed.first_process_first():
             content = self._path.read_bytes() if self._path.exists() else b""
-            found = [
-                (row, line)
-                for line in content.splitlines(keepends=True)
-                if (row := _row_of(line)) is not None
-            ]
-            self._rows = self._complete(row for row, _ in found)
-            kept = b"".join(line for row, line in found if row["image"] in self._rows)
-            if kept != content:
-                files.replace(self._path, kept)
+            whole = [row for row in records.whole_rows(content) if row is not None]
+            whole = [row for row in whole if all(isinstance(row.get(key), int) for key in _KEYS)]
+            named = {row["file"] for row in whole if "file" in row}
+            pictures = records.digests(workdir, named)
+            whole = [row for row in whole if pictures.get(row.get("file", "")) == row.get("sha256")]
+            self._rows = self._complete(whole)
+            lines, self._check = records.lines([row for row in whole if row["image"] in self._rows])
+            if lines.encode() != content:
+                files.replace(self._path, lines)
 
     def finished(self, images: Iterable[int]) -> set[int]:
         """Those of `images` that have all their cells."""
@@ -101,14 +104,20 @@ class CellLog:
         Raises ValueError, and writes nothing, if an image has not one row for each of K targets or
         is finished already, or if JSON cannot hold a number (infinity, NaN).
         """
-        lines = [json.dumps(dict(row), allow_nan=False) + "\n" for row in rows]
-        read = [json.loads(line) for line in lines]
+        read = [json.loads(json.dumps(dict(row), allow_nan=False)) for row in rows]
         added = self._complete(read)
         for image in {row["image"] for row in read}:
             if image not in added or image in self._rows:
                 fault = "lacks or repeats a cell" if image not in added else "is finished already"
                 raise ValueError(f"image {image} {fault}; expected {self._cells} new cells")
-        files.append(self._path, "".join(lines))
+        if distributed.is_first():
+            names = {row["file"] for row in read if "file" in row}
+            for folder in {(self._path.parent / name).parent for name in names}:
+                files.sync_folder(folder)
+            sums = records.digests(self._path.parent, names)
+            listed = [row | {"sha256": sums[row["file"]]} if "file" in row else row for row in read]
+            lines, self._check = records.lines(listed, self._check)
+            files.append(self._path, lines)
         distributed.barrier("cells")
         self._rows |= added
 
@@ -120,19 +129,10 @@ class CellLog:
         """{image: its rows by target} of the images that have one row for each of K targets."""
         grouped: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
         for row in rows:
-            grouped[row["image"]].append(row)
+            kept = {key: value for key, value in row.items() if key != "sha256"}
+            grouped[row["image"]].append(kept)
         return {
             image: sorted(group, key=lambda row: row["target"])
             for image, group in grouped.items()
             if len(group) == len({row["target"] for row in group}) == self._cells
         }
-
-
-def _row_of(line: bytes) -> dict[str, Any] | None:
-    """The row of a line; None if the line is not whole."""
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return None
-    whole = line.endswith(b"\n") and isinstance(row, dict)
-    return row if whole and all(isinstance(row.get(key), int) for key in _KEYS) else None

@@ -27,14 +27,13 @@ place in a program for any. Products are rounded as the key
 """
 
 import functools
-import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import flax.linen as nn
 import flax.traverse_util
@@ -46,15 +45,18 @@ import safetensors.numpy
 from jax import export as jax_export
 
 from research.runtime import distributed, files
-from research.storage import checkpoint
-from research.structs import PyTree, UserError, one_line
+from research.storage import checkpoint, records
+from research.structs import PyTree, UserError
 from research.training.step import as_input
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 WEIGHTS, PROGRAM = "model.safetensors", "model.jaxexport"
 CONFIG, LABELS, CARD = "config.json", "labels.json", "README.md"
 ORIGIN = "origin.json"
-CHECKPOINT, DIGESTS = "checkpoint", "SHA256SUMS"
+CHECKPOINT, DIGESTS = "checkpoint", records.DIGESTS
+_REMEDY = "export the net again"
+
+T = TypeVar("T")
 
 
 class Exported(NamedTuple):
@@ -106,7 +108,7 @@ def write(
             files.check_held(folder)
             fresh = folder.with_name(f".{folder.name}.tmp")
             shutil.rmtree(fresh, ignore_errors=True)
-            fresh.mkdir(parents=True)
+            files.make_folder(fresh)
             write_to(fresh)
             _move(fresh, folder)
             return
@@ -144,9 +146,10 @@ def _write(
         LABELS: _as_json(list(labels)),
         ORIGIN: _as_json(dict(origin)),
     }
-    sums = "".join(f"{_digest(content)}  {name}\n" for name, content in contents.items())
-    for name, content in {**contents, DIGESTS: sums.encode(), CARD: card.encode()}.items():
+    for name, content in {**contents, CARD: card.encode()}.items():
         files.replace(fresh / name, content)
+    sums = {name: records.digest(content) for name, content in contents.items()}
+    records.write_digests(fresh, sums)
     with ocp.StandardCheckpointer(multiprocessing_options=checkpoint.by_itself()) as checkpointer:
         checkpointer.save((fresh / CHECKPOINT).absolute(), params)
 
@@ -176,21 +179,21 @@ def apply(model: nn.Module, params: PyTree, images: jax.Array) -> jax.Array:
 def load(folder: Path) -> Exported:
     """Read what `write` wrote, parameters bit for bit.
 
-    Raises UserError naming the file that is missing, damaged or not the one that was written.
+    Raises UserError naming the file that is missing, damaged or not the one that was written, or
+    the array that holds a number that is not finite.
     """
-    config = _read_json(folder, CONFIG, dict)
-    labels = _read_json(folder, LABELS, list)
-    path = folder / WEIGHTS
-    recorded = ORIGIN in (folder / DIGESTS).read_text()
-    origin = _read_json(folder, ORIGIN, dict) if recorded else {}
-    content = _read(folder, WEIGHTS)
-    try:
-        flat = safetensors.numpy.load(content)
-    except safetensors.SafetensorError as error:
-        raise UserError(f"{path}: no safetensors file ({error}); export the net again") from None
-    params = flax.traverse_util.unflatten_dict(flat, sep="/")
-    origin["weights_sha256"] = _digest(content)
-    return Exported(params, config, tuple(labels), origin)
+    config = _read(folder, CONFIG, records.parse_json)
+    labels = _read(folder, LABELS, _parse_labels)
+    sums = records.read_digests(folder, remedy=_REMEDY)
+    origin = _read(folder, ORIGIN, records.parse_json) if ORIGIN in sums else {}
+    flat = _read(folder, WEIGHTS, safetensors.numpy.load)
+    origin["weights_sha256"] = sums[WEIGHTS]
+    for name, array in flat.items():
+        if not np.isfinite(array).all():
+            raise UserError(
+                f"{folder / WEIGHTS}: {name} holds a number that is not finite; {_REMEDY}"
+            )
+    return Exported(flax.traverse_util.unflatten_dict(flat, sep="/"), config, labels, origin)
 
 
 def load_program(folder: Path) -> jax_export.Exported:
@@ -199,42 +202,22 @@ def load_program(folder: Path) -> jax_export.Exported:
     Raises UserError naming the file if it is missing, damaged, or of a version of JAX that this one
     does not understand.
     """
-    content = _read(folder, PROGRAM)
-    try:
-        return jax_export.deserialize(bytearray(content))
-    except Exception as error:  # JAX has no class for what it does not understand
-        raise UserError(
-            f"{folder / PROGRAM}: JAX {jax.__version__} cannot read it ({one_line(error)}); "
-            "export the net again"
-        ) from None
+    return _read(folder, PROGRAM, lambda content: jax_export.deserialize(bytearray(content)))
 
 
-def _read(folder: Path, name: str) -> bytes:
-    """The content of a file, checked against its digest."""
-    path = folder / name
-    try:
-        content = path.read_bytes()
-        lines = (folder / DIGESTS).read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        missing = folder / DIGESTS if path.exists() else path
-        reason = error.strerror if isinstance(error, OSError) else "no text"
-        raise UserError(f"{missing}: cannot be read ({reason}); export the net again") from None
-    if f"{_digest(content)}  {name}" not in lines:
-        raise UserError(
-            f"{path}: damaged or changed, its SHA-256 is not the one in {DIGESTS}; export the net "
-            "again"
-        )
-    return content
+def _read(folder: Path, name: str, parse: Callable[[bytes], T]) -> T:
+    """What `parse` makes of a file, which has to be the listed one."""
+    sums = records.read_digests(folder, remedy=_REMEDY)
+    if name not in sums:
+        raise UserError(f"{folder / DIGESTS}: lists no {name}; {_REMEDY}")
+    return records.read_listed(folder, name, sums, parse, remedy=_REMEDY)
 
 
-def _read_json(folder: Path, name: str, kind: type) -> Any:
-    try:
-        content = json.loads(_read(folder, name))
-    except ValueError as error:
-        raise UserError(f"{folder / name}: no JSON ({error}); export the net again") from None
-    if not isinstance(content, kind):
-        raise UserError(f"{folder / name}: holds no {kind.__name__}; export the net again")
-    return content
+def _parse_labels(content: bytes) -> tuple[str, ...]:
+    labels = json.loads(content)
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise ValueError("expected a list of names")
+    return tuple(labels)
 
 
 def _move(fresh: Path, folder: Path) -> None:
@@ -244,11 +227,8 @@ def _move(fresh: Path, folder: Path) -> None:
     if folder.exists():
         os.replace(folder, old)
     os.replace(fresh, folder)
+    files.sync_folder(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def _as_json(content: Any) -> bytes:

@@ -9,9 +9,12 @@ predictions.npz {logits [S, N, K], labels [N]}         of classifiers, after the
 cells.jsonl     one line per image and target class    of attacks, see `attack_files`
 problems.csv    what was wrong with the files          of masks
 export/         see `research.storage.export`          of masks
-summary.json    the dict that the run returns          written last
+summary.json    the dict that the run returns          written when all else is there
+SHA256SUMS      the digests of the files above         written last
 tensorboard/    the metrics again, for TensorBoard     appended
 checkpoints/    see `research.storage.checkpoint`
+
+How the files show damage is told in `research.storage.records`.
 
 `load_run` reads a finished run, be it a user's own or a trimmed one in results/, which lacks some
 files and may have over_seeds.json in the place of metrics.jsonl and gradients.npz of many seeds.
@@ -35,10 +38,9 @@ import socket
 import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -48,8 +50,9 @@ from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
 
 from configs.common import OF_THE_MACHINE, RENAMED
+from research.data.image_files import read_image
 from research.runtime import distributed, files, progress, sharding
-from research.storage import attack_files
+from research.storage import records
 from research.structs import UserError
 
 PACKAGES = (
@@ -60,7 +63,27 @@ _DISTRIBUTION = "small-net-laboratory"  # in pyproject.toml
 EXPERIMENTS = ("depth", "classifiers", "noise", "masks", "predict")
 _DPI = 160
 _MISSING = "(absent)"
+T = TypeVar("T")
+
 _LOCK = ".lock"
+_RESTORE = "restore it or give another --workdir"
+_AGAIN = "restore it or make the run again"
+# What the list of a finished run names. Folders that it leaves out have digests of their own, are
+# changed later, or hold nothing that is not elsewhere.
+_LISTED = (".json", ".jsonl", ".npz", ".png", ".csv")
+_UNLISTED = ("checkpoints", "tensorboard", "profile", "data", "evaluations")
+# What a run leaves, besides the two files that it is begun with.
+_REMAINS = (
+    *(
+        "metrics.jsonl",
+        "gradients.npz",
+        "checkpoints",
+        "cells.jsonl",
+        "net.json",
+        "predictions.npz",
+    ),
+    *("figures", "export", "tensorboard", "summary.json", records.DIGESTS),
+)
 # Keys that configs have got since runs were first kept, and what runs did that have none.
 _LATER = {
     "adversarial_radius": 0.0,
@@ -126,7 +149,8 @@ def begin(
     told.
 
     Raises UserError naming every key that differs from the config the directory was begun with, of
-    those that say which run it is (`identity`), or the data if they are not the same.
+    those that say which run it is (`identity`), or the data if they are not the same, and what a
+    run has left in a directory without config.json or versions.json, which may be of any run.
     """
     distributed.broadcast_from_first(lambda: _begin(workdir, config, versions, resuming))
 
@@ -161,6 +185,11 @@ def _begin(workdir: Path, config: ConfigDict, versions: Mapping[str, Any], resum
             resumed = {**before, "resumed_with": [*earlier, dict(versions)]}
             write_json(workdir / "versions.json", resumed)
         return
+    if remains := [name for name in _REMAINS if (workdir / name).exists()]:
+        raise UserError(
+            f"{path} is missing, but {remains[0]} is there, and nothing shows that it is of this "
+            f"run; {_RESTORE}"
+        )
     write_json(workdir / "versions.json", versions)
     write_json(path, asked)
 
@@ -204,28 +233,23 @@ def rows(workdir: Path) -> list[dict[str, Any]]:
 
 
 def _rows(workdir: Path) -> list[dict[str, Any]]:
-    complete_rows: list[dict[str, Any]] = []
     path = workdir / "metrics.jsonl"
-    for line in path.read_text().splitlines(keepends=True) if path.exists() else ():
-        if not line.endswith("\n"):
-            break
-        complete_rows.append(json.loads(line))
-    return complete_rows
+    if not path.exists():
+        return []
 
+    def parse(content: bytes) -> list[dict[str, Any]]:
+        return records.parse_rows(content[: content.rfind(b"\n") + 1])
 
-def write_row(workdir: Path, row: Mapping[str, Any]) -> None:
-    """Append one line to metrics.jsonl; it is on the disk when this returns."""
-    files.append(workdir / "metrics.jsonl", json.dumps(row) + "\n")
+    return files.read(path, parse, remedy=_AGAIN)
 
 
 def gradients(workdir: Path) -> dict[str, np.ndarray]:
-    """The arrays of gradients.npz, or {} if there is none to be read; not told to others."""
-    try:
-        content = io.BytesIO((workdir / "gradients.npz").read_bytes())
-        with np.load(content) as stored:
-            return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        return {}
+    """The arrays of gradients.npz, or {} if there is none; not told to others.
+
+    Raises UserError if it is damaged.
+    """
+    path = workdir / "gradients.npz"
+    return files.read(path, records.parse_arrays, remedy=_AGAIN) if path.exists() else {}
 
 
 def write_gradients(workdir: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -261,6 +285,7 @@ class Run:
     """A finished run, a user's own or a trimmed one of results/; made by `load_run`.
 
     path: its directory.  config, versions, summary: the content of the files of these names.
+    digests: {file below `path`: SHA-256} as the list of the run has them, {} if it has no list.
     The other files are read when they are first asked for. A trimmed run may lack any of them, and
     a run writes only those of its experiment: what a missing file would hold is empty.
     """
@@ -269,6 +294,7 @@ class Run:
     config: Mapping[str, Any]
     versions: Mapping[str, Any]
     summary: Mapping[str, Any]
+    digests: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def experiment(self) -> str:
@@ -288,12 +314,12 @@ class Run:
     @functools.cached_property
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl, one an epoch from 1: {"epoch", "test_accuracy": [S], ...}."""
-        return _read_rows(self.path / "metrics.jsonl")
+        return self._read("metrics.jsonl", records.parse_rows) or []
 
     @functools.cached_property
     def gradients(self) -> dict[str, np.ndarray]:
         """gradients.npz: {"epochs" [E + 1], "layers" [L], statistic: [E + 1, S, L] float32}."""
-        return _read_arrays(self.path / "gradients.npz")
+        return self._read("gradients.npz", records.parse_arrays) or {}
 
     @functools.cached_property
     def over_seeds(self) -> dict[str, Any]:
@@ -301,13 +327,12 @@ class Run:
 
         `ledger.tables.depth.curves` and `gradients` give the same of a net that is not trimmed.
         """
-        path = self.path / "over_seeds.json"
-        return _read_json(path) if path.exists() else {}
+        return self._read("over_seeds.json", records.parse_json) or {}
 
     @functools.cached_property
     def cells(self) -> list[dict[str, Any]]:
         """The lines of cells.jsonl, of an attack: one for each image with each target class."""
-        return _read_rows(self.path / "cells.jsonl")
+        return self._read("cells.jsonl", records.parse_rows) or []
 
     @functools.cached_property
     def nets(self) -> dict[str, "Run"]:
@@ -320,20 +345,24 @@ class Run:
             return {self.summary.get("net", self.name): self}
         parts: dict[str, Run] = {}
         for net, summary in self.summary["nets"].items():
-            folder = self.path / net
-            path = folder if folder.is_dir() else self.path
-            parts[net] = Run(path, self.config, self.versions, summary)
+            path, digests = self.path, self.digests
+            if (folder := self.path / net).is_dir():
+                own = {name.removeprefix(f"{net}/"): each for name, each in digests.items()}
+                path, digests = folder, records.read_digests(folder, remedy=_AGAIN) or own
+            parts[net] = Run(path, self.config, self.versions, summary, digests)
         return parts
 
     def predictions(self, split: str = "") -> dict[str, np.ndarray]:
         """predictions.npz, or predictions_<split>.npz: {logits [S, N, K], labels [N]}, or {}."""
-        return _read_arrays(self.path / f"predictions{f'_{split}' if split else ''}.npz")
+        name = f"predictions{f'_{split}' if split else ''}.npz"
+        return self._read(name, records.parse_arrays) or {}
 
     def figure(self, name: str) -> Path:
-        """The file figures/<name>.png or .webp.  Raises UserError naming it if there is none."""
+        """The file figures/<name>.png or .webp.  Raises UserError if it is missing or damaged."""
         png = self.path / "figures" / f"{name}.png"
         for path in (png, png.with_suffix(".webp")):
             if path.exists():
+                _ = self._read(f"figures/{path.name}", len)
                 return path
         raise UserError(f"{png} is missing; a run draws it when it is started again")
 
@@ -342,14 +371,24 @@ class Run:
 
         Raises UserError that names the file if it is missing or damaged.
         """
-        return attack_files.read_png(self.path / "clean" / f"{image:05d}.png")
+        return self._picture(f"clean/{image:05d}.png")
 
     def adversarial(self, cell: Mapping[str, Any]) -> np.ndarray:
         """The picture [H, W, C] uint8 that the attack made, for an element of `cells`.
 
         Raises UserError that names the file if it is missing or damaged.
         """
-        return attack_files.read_png(self.path / cell["file"])
+        return self._picture(cell["file"])
+
+    def _picture(self, name: str) -> np.ndarray:
+        content = records.read_listed(self.path, name, self.digests, bytes, remedy=_AGAIN)
+        return read_image(content, formats=("PNG",), name=str(self.path / name))
+
+    def _read(self, name: str, parse: Callable[[bytes], T]) -> T | None:
+        """What `parse` makes of a file that the list names or that is there, else None."""
+        if name not in self.digests and not (self.path / name).exists():
+            return None
+        return records.read_listed(self.path, name, self.digests, parse, remedy=_AGAIN)
 
 
 def load_run(path: Path) -> Run:
@@ -368,30 +407,12 @@ def load_run(path: Path) -> Run:
             f"{path / 'summary.json'} is missing: there is no finished run in {path}; its command "
             "goes on where it stopped"
         )
-    config = _read_config(path / "config.json")
-    versions, summary = (_read_json(path / f"{name}.json") for name in ("versions", "summary"))
-    return Run(path, config, versions, summary)
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    """The lines of a JSONL file, [] if there is none.  Raises UserError for a damaged one."""
-    if not path.exists():
-        return []
-    try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); make the run again") from error
-
-
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file, {} if there is none.  Raises UserError for a damaged one."""
-    if not path.exists():
-        return {}
-    try:
-        with np.load(io.BytesIO(path.read_bytes())) as stored:
-            return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read ({error}); make the run again") from error
+    digests = records.read_digests(path, remedy=_AGAIN)
+    config, versions, summary = (
+        records.read_listed(path, name, digests, records.parse_json, remedy=_AGAIN)
+        for name in ("config.json", "versions.json", "summary.json")
+    )
+    return Run(path, _known(config, path / "config.json"), versions, summary, digests)
 
 
 class EpochLog:
@@ -400,6 +421,7 @@ class EpochLog:
     def __init__(self, workdir: Path, layers: Sequence[str], *, probed: bool) -> None:
         self._workdir, self._layers, self._probed = workdir, layers, probed
         self._gradients: dict[str, np.ndarray] = {}
+        self._check = 0  # of the last line of metrics.jsonl
         self._events: _Events | None = None
 
     def __enter__(self) -> "EpochLog":
@@ -413,8 +435,13 @@ class EpochLog:
         """Whether the files hold every epoch up to this one."""
 
         def covered() -> bool:
-            held = len(gradients(self._workdir).get("epochs", ())) - 1
-            return len(_rows(self._workdir)) >= epoch and (held >= epoch or not self._probed)
+            try:
+                if len(_rows(self._workdir)) < epoch:
+                    return False
+                held = gradients(self._workdir).get("epochs", ()) if self._probed else ()
+            except UserError:
+                return False
+            return len(held) > epoch or not self._probed
 
         return distributed.broadcast_from_first(covered)
 
@@ -422,8 +449,8 @@ class EpochLog:
         """Forget every record after `epoch`, or all of them (None)."""
         if not distributed.is_first():
             return
-        kept = _rows(self._workdir)[: epoch or 0]
-        lines = "".join(json.dumps(row) + "\n" for row in kept)
+        kept = _rows(self._workdir)[:epoch] if epoch else []
+        lines, self._check = records.lines(kept)
         files.replace(self._workdir / "metrics.jsonl", lines)
         if epoch is not None and self._probed:
             before = gradients(self._workdir)
@@ -444,7 +471,8 @@ class EpochLog:
             write_gradients(self._workdir, self._gradients)
         if row is None:
             return
-        write_row(self._workdir, row)
+        line, self._check = records.with_check(row, self._check)
+        files.append(self._workdir / "metrics.jsonl", line)
         if self._events:
             means = {name: mean(values) for name, values in row.items() if name != "epoch"}
             self._events.add(epoch, {k: value for k, value in means.items() if value is not None})
@@ -486,8 +514,69 @@ def mean(values: Any) -> float | None:
 
 
 def finished_summary(workdir: Path) -> dict[str, Any] | None:
-    """The summary of a run that has come to its end, else None."""
-    return read_json(workdir / "summary.json")
+    """The summary of a run that has come to its end with all its files as they were, else None.
+
+    A line names a file that has changed since: the run goes on from its last state, and makes it
+    again.  Raises UserError if the list of the files is damaged.
+    """
+
+    def summary() -> dict[str, Any] | None:
+        if not (workdir / records.DIGESTS).exists():
+            return None
+        if faults := records.faults(workdir):
+            more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
+            progress.say(f"{faults[0]}{more}: what can be is made again")
+            return None
+        return _read_json(workdir / "summary.json")
+
+    return distributed.broadcast_from_first(summary)
+
+
+def finish(workdir: Path, summary: Mapping[str, Any]) -> None:
+    """Write summary.json, and after it the list of all files of the run."""
+    write_json(workdir / "summary.json", summary)
+    if distributed.is_first():
+        records.write_digests(workdir, records.digests(workdir, _listed(workdir)))
+
+
+def verify(path: Path) -> list[str]:
+    """A line for every file of a run that is missing, damaged or not what was written, else [].
+
+    Of a run without a list, which has not come to its end, only what each file shows by itself.
+    Checkpoints are not looked at, which are compared with their digests whenever they are read.
+    Raises UserError if there is no run.
+    """
+    if not (path / "config.json").exists():
+        raise UserError(f"{path / 'config.json'} is missing: there is no run in {path}")
+    if (path / records.DIGESTS).exists():
+        return records.faults(path)
+    parsers = {
+        ".json": records.parse_json,
+        ".jsonl": lambda content: records.parse_rows(content[: content.rfind(b"\n") + 1]),
+        ".npz": records.parse_arrays,
+        ".png": lambda content: read_image(content, formats=("PNG",)),
+    }
+    faults: list[str] = []
+    for name in _listed(path):
+        file = path / name
+        if file.name == records.DIGESTS:
+            faults += records.faults(file.parent)
+        elif file.suffix in parsers:
+            try:
+                files.read(file, parsers[file.suffix], remedy="it is not what was written")
+            except UserError as error:
+                faults.append(str(error))
+    return faults
+
+
+def _listed(folder: Path) -> Iterator[str]:
+    """The files that the list of a run names; a folder with a list of its own is one file of it."""
+    for path in folder.iterdir():
+        if path.suffix in _LISTED:
+            yield path.name
+        elif path.is_dir() and path.name not in _UNLISTED:
+            own = (path / records.DIGESTS).exists()
+            yield from (f"{path.name}/{n}" for n in ([records.DIGESTS] if own else _listed(path)))
 
 
 def save_figures(workdir: Path, draw: Callable[[], Mapping[str, Figure]]) -> None:
@@ -510,8 +599,8 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file in one move."""
-    files.replace(path, json.dumps(content, indent=2) + "\n")
+    """Write a JSON file with its check, in one move."""
+    files.replace(path, records.with_check(content, indent=2)[0])
 
 
 @contextlib.contextmanager
@@ -567,20 +656,18 @@ def _say_unlocked() -> None:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path} cannot be read ({error}); restore it or give another --workdir"
-        ) from error
+    return files.read(path, records.parse_json, remedy=_RESTORE)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    """The content of config.json.
+    return _known(_read_json(path), path)
+
+
+def _known(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The content of config.json, `path`, by the names of this version.
 
     Raises UserError for an experiment that there is none of, or a key that has another name now.
     """
-    content = _read_json(path)
     if content.get("experiment") == "classify":
         content["experiment"] = "classifiers"  # its name in earlier versions
     if content.get("experiment") not in EXPERIMENTS:

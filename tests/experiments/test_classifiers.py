@@ -1,4 +1,3 @@
-import json
 import signal
 
 import chex
@@ -69,7 +68,7 @@ def test_a_run_leaves_its_documented_files_and_five_pictures(study):
     names = {"config.json", "versions.json", "metrics.jsonl", "predictions.npz", "summary.json"}
     folders = {"figures", "checkpoints", "tensorboard"}
     assert {path.name for path in workdir.iterdir()} == names | folders | {".lock"}
-    assert json.loads((workdir / "summary.json").read_text()) == summary
+    assert run_directory.read_json(workdir / "summary.json") == summary
     drawn = {path.stem: path for path in (workdir / "figures").iterdir()}
     assert set(drawn) == {"learning_curves", "confusion", "per_class", "reliability", "mistakes"}
     for path in drawn.values():
@@ -136,7 +135,7 @@ def test_an_evaluation_finds_the_logits_of_the_training_and_leaves_the_run_as_it
     assert contents(workdir) == before
     (directory,) = (workdir / "evaluations").glob("synthetic-*")
     assert directory.name == f"synthetic-{summary['data']['sha256'][:8]}"
-    assert json.loads((directory / "summary.json").read_text()) == found
+    assert run_directory.read_json(directory / "summary.json") == found
     assert found["test"] == summary["test"] and found["headline"] == summary["headline"]
     chex.assert_trees_all_equal(predictions(directory), predictions(workdir))
     assert {path.stem for path in (directory / "figures").iterdir()} == {

@@ -1,5 +1,3 @@
-import json
-
 import matplotlib.image
 import numpy as np
 import object_store
@@ -43,7 +41,7 @@ def test_a_study_runs_its_nets_and_draws_figures_1_to_5(study, request):
         picture = matplotlib.image.imread(path)
         assert picture.shape[0] > 300 and picture.shape[1] > 600
         assert picture[..., :3].std() > 0.02
-    assert json.loads((workdir / "summary.json").read_text()) == summary
+    assert run_directory.read_json(workdir / "summary.json") == summary
 
 
 def figures_of(nets, workdir, monkeypatch, gradients=True):
@@ -142,7 +140,7 @@ def test_numbers_are_plain_with_one_seed_and_the_data_are_named_everywhere(tmp_p
     assert correct == pytest.approx(round(correct))
     assert f"({round(correct)} of 256 images)" in summary["headline"]
     said = capsys.readouterr().err
-    stored = json.loads((tmp_path / "versions.json").read_text())
+    stored = run_directory.read_json(tmp_path / "versions.json")
     assert "SYNTHETIC DIGITS, not MNIST" in said
     assert stored["data"]["caption"] == summary["data"]["caption"]
     assert {p.stem for p in (tmp_path / "figures").iterdir()} == {"learning_curves", "gradients"}

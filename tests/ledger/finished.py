@@ -9,7 +9,7 @@ from configs import cnn, masks, mlp, noise
 from research.data.provenance import MNIST_SHA256
 from research.ledger import published
 from research.ledger.tables import depth
-from research.storage import run_directory
+from research.storage import records, run_directory
 
 NUMBERS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 ROOT = Path(__file__).parents[2]
@@ -51,7 +51,8 @@ def study(workdir, nets=mlp.NETS, data=None, **changes):
     (workdir / "figures" / "figure_3.png").write_bytes(b"picture")
     for net in nets:
         (workdir / net).mkdir()
-        run_directory.write_row(workdir / net, {"epoch": 1, "seconds": 2.0} | last)
+        metrics = records.lines([{"epoch": 1, "seconds": 2.0} | last])[0]
+        _ = (workdir / net / "metrics.jsonl").write_text(metrics)
         layers = np.arange(int(net.split("-")[1]) + 1)
         epochs, seeds = np.arange(4)[:, None, None], np.arange(2)[None, :, None]
         maxima = np.float32(epochs + 10 * seeds - layers / 100)
@@ -188,7 +189,6 @@ def mask_classifier(workdir, name="vgg", data=None, sha256=FACES, **changes):
         "headline": "a headline",
     }
     write(workdir, config, {"caption": "Faces, some", "sha256": sha256, "about": ABOUT}, summary)
-    for i in range(4):
-        row = {"epoch": i + 1} | {key: CURVES[key][i] for key in CURVES}
-        run_directory.write_row(workdir, row)
+    rows = [{"epoch": i + 1} | {key: CURVES[key][i] for key in CURVES} for i in range(4)]
+    _ = (workdir / "metrics.jsonl").write_text(records.lines(rows)[0])
     return workdir

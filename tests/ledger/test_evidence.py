@@ -51,7 +51,7 @@ def test_the_runs_of_a_directory_are_read_by_name(tmp_path):
     assert facts["depth"]["test_loss"]["tanh-40"] == [0.25, 0.75]
     assert facts["noise-cifar10-faithful"]["psnr_first"] == [20.0]
     (tmp_path / "depth" / "summary.json").write_text("{")
-    with pytest.raises(UserError, match=r"depth/summary\.json cannot be read"):
+    with pytest.raises(UserError, match=r"depth/summary\.json: cannot be read"):
         _ = evidence.read(tmp_path)
 
 

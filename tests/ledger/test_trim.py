@@ -15,7 +15,7 @@ def files_of(folder):
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-THREE = {"config.json", "versions.json", "summary.json"}
+ALL = {"config.json", "versions.json", "summary.json", "SHA256SUMS"}
 
 
 def test_a_study_keeps_what_is_left_of_its_seeds_and_a_figure(tmp_path):
@@ -24,7 +24,7 @@ def test_a_study_keeps_what_is_left_of_its_seeds_and_a_figure(tmp_path):
     assert trim(run, tmp_path / "results") == "depth"
     folder = tmp_path / "results" / "depth"
     over_seeds = {f"{net}/over_seeds.json" for net in run.nets}
-    assert files_of(folder) == THREE | over_seeds | {"figures/figure_3.png"}
+    assert files_of(folder) == ALL | over_seeds | {"figures/figure_3.png"}
     kept = load_run(folder)
     assert evidence.facts(kept)["gradients"] == evidence.facts(run)["gradients"]
     assert all(evidence.facts(kept)["test_accuracy"][net] == [0.25, 0.75] for net in nets)
@@ -43,7 +43,7 @@ def test_an_attack_keeps_its_cells_and_a_grid_its_pictures(tmp_path):
     ):
         run = load_run(finished.attack(tmp_path / "runs" / name, **changes))
         assert trim(run, tmp_path) == name
-        assert files_of(tmp_path / name) == THREE | files
+        assert files_of(tmp_path / name) == ALL | files
 
 
 def test_paths_of_the_machine_are_left_out(tmp_path):
@@ -54,7 +54,7 @@ def test_paths_of_the_machine_are_left_out(tmp_path):
         finished.mask_classifier(tmp_path / "d"),
     ):
         name = trim(load_run(run), tmp_path / "results")
-        for file in THREE:
+        for file in ALL:
             assert finished.HOME not in (tmp_path / "results" / name / file).read_text()
 
 

@@ -127,5 +127,5 @@ def test_the_committed_records_judge_every_claim_that_they_can():
 
 def test_a_broken_run_is_one_line(tmp_path):
     _ = (finished.study(tmp_path / "results" / "depth") / "config.json").write_text("{")
-    with pytest.raises(UserError, match=r"depth/config\.json cannot be read"):
+    with pytest.raises(UserError, match=r"depth/config\.json: cannot be read"):
         _ = verdicts.judged(tmp_path)

@@ -93,8 +93,7 @@ def test_a_missing_picture_a_folder_and_another_format_are_named(tmp_path):
 def cells_of(image):
     """Rows of one image, not in the order of their targets."""
     return [
-        {"image": image, "target": target, "psnr": None, "l2": 0.1 * target, "file": f"{image}.png"}
-        for target in (1, 0, 2)
+        {"image": image, "target": target, "psnr": None, "l2": 0.1 * target} for target in (1, 0, 2)
     ]
 
 
@@ -181,6 +180,48 @@ def test_a_line_that_is_no_row_costs_the_image_it_lies_in(tmp_path, damage):
     assert path.read_bytes() == b"".join(lines[:3])
 
 
+def changed_digit(lines):
+    return [lines[0].replace(b'"l2": 0.1', b'"l2": 0.2'), *lines[1:]]
+
+
+def exchanged(lines):
+    return [lines[1], lines[0], *lines[2:]]
+
+
+def left_out(lines):
+    return [lines[0], *lines[2:]]
+
+
+@pytest.mark.parametrize("change", [changed_digit, exchanged, left_out])
+def test_rows_that_are_valid_but_not_what_was_written_cost_their_image(tmp_path, change):
+    """The digits of a row, two rows exchanged, one left out of an image with one too many."""
+    _ = log_of(tmp_path, [4, 3])
+    path = tmp_path / "cells.jsonl"
+    whole = path.read_bytes()
+    changed = b"".join(change(whole.splitlines(keepends=True)))
+    assert len(changed.splitlines()) >= 5 and changed != whole
+    path.write_bytes(changed)
+    log = attack_files.CellLog(tmp_path, cells=CELLS)
+    assert log.finished([3, 4]) == {3}
+    log.write(cells_of(4))
+    assert attack_files.CellLog(tmp_path, cells=CELLS).rows() == by_target([3, 4])
+
+
+@pytest.mark.parametrize("damage", ["missing", "another", "damaged"])
+def test_a_picture_that_is_not_what_was_written_costs_its_image(tmp_path, damage):
+    log, pictures = log_of(tmp_path), {1: tmp_path / "a.png", 2: tmp_path / "b.png"}
+    for image, path in pictures.items():
+        attack_files.write_png(path, noise(GREY, image))
+        log.write(row | {"file": path.name} for row in cells_of(image))
+    assert attack_files.CellLog(tmp_path, cells=CELLS).rows() == log.rows()
+    if damage == "missing":
+        pictures[1].unlink()
+    else:
+        whole = pictures[2].read_bytes()
+        pictures[1].write_bytes(whole if damage == "another" else whole[:-1])
+    assert attack_files.CellLog(tmp_path, cells=CELLS).finished([1, 2]) == {2}
+
+
 def test_a_last_row_without_its_end_of_line_is_cut_short(tmp_path):
     _ = log_of(tmp_path, [4])
     path = tmp_path / "cells.jsonl"
@@ -240,7 +281,8 @@ def test_a_run_killed_between_pictures_and_rows_ends_as_if_it_had_not_been(tmp_p
         for image in sorted({1, 2, 3} - log.finished([1, 2, 3])):
             rows = cells_of(image)
             for row in rows:
-                attack_files.write_png(folder / "cells" / row["file"], noise(GREY, image))
+                row["file"] = f"cells/{image}-to-{row['target']}.png"
+                attack_files.write_png(folder / row["file"], noise(GREY, image))
                 if (image, row["target"]) == kill_at:
                     return
             log.write(rows)
@@ -250,5 +292,8 @@ def test_a_run_killed_between_pictures_and_rows_ends_as_if_it_had_not_been(tmp_p
         folder = tmp_path / f"killed{kill_at[0]}"
         run(folder, kill_at)
         run(folder)
-        for file in ("cells.jsonl", "cells/1.png", "cells/2.png", "cells/3.png"):
+        for file in (
+            "cells.jsonl",
+            *(f"cells/{n}-to-{t}.png" for n in (1, 2, 3) for t in range(3)),
+        ):
             assert (folder / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()

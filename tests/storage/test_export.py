@@ -6,18 +6,20 @@ import subprocess
 import sys
 
 import chex
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
 import object_store
 import orbax.checkpoint as ocp
 import pytest
+import safetensors.numpy
 import tiny_masks as tiny
 from safetensors import safe_open
 
 from configs.masks import get_config
 from research.experiments.classifiers import make_model
-from research.storage import export
+from research.storage import export, records
 from research.structs import UserError
 
 FILES = (export.CONFIG, export.LABELS, export.ORIGIN, export.WEIGHTS, export.PROGRAM)
@@ -93,7 +95,7 @@ def test_others_find_the_parameters_under_their_paths_and_in_an_orbax_checkpoint
     with ocp.StandardCheckpointer() as checkpointer:
         restored = checkpointer.restore(folder.absolute() / "checkpoint", params)
     chex.assert_trees_all_equal(restored, params)
-    sums = (folder / export.DIGESTS).read_text().splitlines()
+    *sums, _ = (folder / export.DIGESTS).read_text().splitlines()
     assert sums == [
         f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}"
         for name in (export.WEIGHTS, export.PROGRAM, export.CONFIG, export.LABELS, export.ORIGIN)
@@ -172,17 +174,19 @@ def test_a_damaged_file_is_named_in_one_line(copy, name, kind, tmp_path):
     with pytest.raises(UserError) as error:
         read_everything(copy)
     message = str(error.value)
-    assert message.startswith(f"{path}: ") and message.endswith("export the net again")
+    assert message.startswith(f"{path}: ") and message.endswith("; export the net again")
     assert "\n" not in message
     assert ("its SHA-256 is not the one" in message) == (kind != "delete")
 
 
 def test_without_its_digests_nothing_is_taken(copy):
     (copy / export.DIGESTS).unlink()
-    with pytest.raises(UserError, match=rf"{export.DIGESTS}: cannot be read \(No such file"):
+    with pytest.raises(
+        UserError, match=rf"{export.DIGESTS}: lists no config\.json; export the net"
+    ):
         _ = export.load(copy)
     (copy / export.DIGESTS).write_bytes(b"\xff")
-    with pytest.raises(UserError, match=rf"{export.DIGESTS}: cannot be read \(no text"):
+    with pytest.raises(UserError, match=rf"{export.DIGESTS}: cannot be read \('utf-8' codec"):
         _ = export.load(copy)
 
 
@@ -190,13 +194,21 @@ def test_without_its_digests_nothing_is_taken(copy):
 @pytest.mark.parametrize("content", [b"", b"1", b"\x08" + bytes(7) + b"not JSON"])
 def test_what_was_never_written_so_is_refused_even_with_the_right_digest(copy, name, content):
     (copy / name).write_bytes(content)
-    sums = "".join(
-        f"{hashlib.sha256((copy / each).read_bytes()).hexdigest()}  {each}\n" for each in FILES
-    )
-    (copy / export.DIGESTS).write_text(sums)
+    records.write_digests(copy, records.digests(copy, FILES))
     with pytest.raises(UserError) as error:
         read_everything(copy)
     assert str(copy / name) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_a_number_that_is_not_finite_is_refused_by_the_name_of_its_array(copy, written, number):
+    flat = flax.traverse_util.flatten_dict(written[2], sep="/")
+    flat["conv_0/bias"] = np.full_like(flat["conv_0/bias"], number)
+    (copy / export.WEIGHTS).write_bytes(safetensors.numpy.save(flat))
+    records.write_digests(copy, records.digests(copy, FILES))
+    said = rf"{export.WEIGHTS}: conv_0/bias holds a number that is not finite; export the net again"
+    with pytest.raises(UserError, match=said):
+        _ = export.load(copy)
 
 
 def test_an_export_takes_the_place_of_the_one_before_and_of_what_a_kill_left(written, tmp_path):

@@ -40,7 +40,7 @@ def logged(workdir, epochs, *, after=None, probed=True):
 def test_config_and_versions_are_written_before_anything_else(tmp_path):
     run_directory.begin(tmp_path, config(), VERSIONS)
     assert json.loads((tmp_path / "config.json").read_text())["nets"] == ["tanh-5"]
-    assert json.loads((tmp_path / "versions.json").read_text()) == VERSIONS
+    assert run_directory.read_json(tmp_path / "versions.json") == VERSIONS
     run_directory.begin(tmp_path, config(), VERSIONS)
 
 
@@ -89,7 +89,7 @@ def test_other_packages_are_kept_beside_the_first_and_told(tmp_path, capsys):
     run_directory.begin(tmp_path, config(), {**VERSIONS, "packages": {"jax": "2"}})
     for version in ("2", "3", "3", "1"):
         run_directory.begin(tmp_path, config(), {**VERSIONS, "packages": {"jax": version}})
-    kept = json.loads((tmp_path / "versions.json").read_text())
+    kept = run_directory.read_json(tmp_path / "versions.json")
     assert kept["packages"]["jax"] == "1"
     first, *others = capsys.readouterr().err.splitlines()
     assert first.endswith(": packages.jax: begun with '1', asked for '2'") and len(others) == 2
@@ -98,7 +98,40 @@ def test_other_packages_are_kept_beside_the_first_and_told(tmp_path, capsys):
 
 def test_a_config_file_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(UserError, match=r"config\.json cannot be read"):
+    with pytest.raises(UserError, match=r"config\.json: cannot be read"):
+        run_directory.begin(tmp_path, config(), VERSIONS)
+
+
+REMAINS = ("metrics.jsonl", "gradients.npz", "cells.jsonl", "summary.json", "SHA256SUMS")
+
+
+@pytest.mark.parametrize("name", [*REMAINS, "checkpoints/3/x", "figures/x.png", "export/x"])
+def test_what_a_run_has_left_without_its_config_is_never_taken_for_a_fresh_one(tmp_path, name):
+    """Whatever else there is of it; and no line advises to delete what can still be used."""
+    run_directory.begin(tmp_path, config(), VERSIONS)
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("of a run")
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(UserError) as caught:
+        run_directory.begin(tmp_path, config(epochs=7), VERSIONS)
+    said = str(caught.value)
+    assert said.startswith(f"{tmp_path / 'config.json'} is missing, but {name.split('/')[0]} is ")
+    assert said.endswith("restore it or give another --workdir") and "delete" not in said
+    assert not (tmp_path / "config.json").exists()
+
+
+@pytest.mark.parametrize("left", [".lock", ".config.json.tmp", "versions.json", "data/x", "notes"])
+def test_what_a_kill_leaves_before_a_run_has_begun_is_fresh(tmp_path, left):
+    (tmp_path / left).parent.mkdir(exist_ok=True)
+    (tmp_path / left).write_text("{")
+    run_directory.begin(tmp_path, config(), VERSIONS)
+    assert run_directory.read_json(tmp_path / "versions.json") == VERSIONS
+
+
+def test_a_lost_description_of_the_versions_is_named(tmp_path):
+    run_directory.begin(tmp_path, config(), VERSIONS)
+    (tmp_path / "versions.json").unlink()
+    with pytest.raises(UserError, match=r"versions\.json: cannot be read \(No such file"):
         run_directory.begin(tmp_path, config(), VERSIONS)
 
 
@@ -240,7 +273,8 @@ def test_in_a_store_the_records_are_those_of_a_disk(tmp_path, monkeypatch):
             logged(workdir, [3], after=2)
             run_directory.save_figures(workdir, lambda: {"drawn": Figure()})
             assert run_directory.finished_summary(workdir) is None
-            run_directory.write_json(workdir / "summary.json", {"net": "x"})
+            run_directory.finish(workdir, {"net": "x"})
+            assert run_directory.finished_summary(workdir) == {"net": "x"}
     for name in ("config.json", "versions.json", "metrics.jsonl", "summary.json"):
         assert (store / name).read_bytes() == (tmp_path / "disk" / name).read_bytes()
     assert (store / "figures/drawn.png").read_bytes().startswith(b"\x89PNG")
@@ -248,7 +282,6 @@ def test_in_a_store_the_records_are_those_of_a_disk(tmp_path, monkeypatch):
         run_directory.gradients(store).keys() == run_directory.gradients(tmp_path / "disk").keys()
     )
     assert events(store / "tensorboard")["seconds", 3] == 1.0
-    assert run_directory.finished_summary(store) == {"net": "x"}
     with pytest.raises(UserError, match="begun with another config: epochs"):
         run_directory.begin(store, config(epochs=9), VERSIONS)
 
@@ -395,6 +428,97 @@ def test_the_pictures_of_an_attack_are_those_that_its_cells_name(tmp_path):
         run.clean(8)
 
 
+@pytest.fixture
+def ended(tmp_path):
+    """A finished study of a net, a file of every kind in the place of each, and a log beside it."""
+    net = tmp_path / "run" / "tanh-5"
+    net.mkdir(parents=True)
+    for folder in (net, net.parent):
+        run_directory.begin(folder, config(), VERSIONS)
+        run_directory.save_figures(folder, lambda: {"drawn": Figure()})
+        if folder == net:
+            logged(net, [0, 1, 2])
+            run_directory.write_arrays(net / "predictions.npz", {"labels": np.arange(3)})
+            (net / "checkpoints").mkdir()
+            (net / "checkpoints" / "x.json").write_text("later")
+        run_directory.finish(folder, {"nets": {"tanh-5": {}}} if folder != net else {"net": "x"})
+        (folder / "log").write_text("of the terminal")
+    return net.parent
+
+
+LISTED = (
+    *("config.json", "versions.json", "metrics.jsonl", "gradients.npz", "predictions.npz"),
+    *("summary.json", "figures/drawn.png"),
+)
+
+
+@pytest.mark.parametrize("name", LISTED)
+@pytest.mark.parametrize("kind", ["digit", "delete"])
+def test_a_finished_run_is_done_only_while_every_file_is_what_was_written(
+    ended, name, kind, capsys
+):
+    path = ended / "tanh-5" / name
+    assert run_directory.verify(ended) == []
+    if kind == "delete":
+        path.unlink()
+    else:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    for folder in (ended, path.parents[name.count("/")]):
+        (fault,) = run_directory.verify(folder)
+        assert fault.startswith(f"{path}: cannot be read (")
+        _ = capsys.readouterr()
+        assert run_directory.finished_summary(folder) is None
+        assert capsys.readouterr().err.count(f"{path}: ") == 1
+
+
+@pytest.mark.parametrize("name", ["log", "tanh-5/checkpoints/x.json", "tanh-5/tensorboard/x"])
+def test_what_a_run_does_not_list_may_change(ended, name):
+    (ended / name).write_text("changed")
+    assert run_directory.verify(ended) == []
+    assert run_directory.finished_summary(ended / "tanh-5") == {"net": "x"}
+
+
+def test_a_loaded_run_reads_only_what_was_written(ended):
+    """A whole file of another run in the place of its own as well."""
+    net = run_directory.load_run(ended).nets["tanh-5"]
+    assert net.predictions()["labels"].tolist() == [0, 1, 2] and len(net.metrics) == 2
+    logged(ended / "tanh-5", [0, 1])
+    run_directory.write_arrays(ended / "tanh-5/predictions.npz", {"labels": np.arange(4)})
+    run_directory.save_figures(ended / "tanh-5", lambda: {"drawn": Figure(figsize=(1, 1))})
+    net = run_directory.load_run(ended).nets["tanh-5"]
+    for read in (
+        lambda: net.metrics,
+        lambda: net.gradients,
+        net.predictions,
+        lambda: net.figure("drawn"),
+    ):
+        with pytest.raises(UserError, match="damaged or changed, its SHA-256 is not the one in"):
+            _ = read()
+    run_directory.write_json(ended / "summary.json", {"nets": {}})
+    with pytest.raises(UserError, match=r"summary\.json: cannot be read \(damaged or changed"):
+        _ = run_directory.load_run(ended)
+
+
+def test_of_a_run_that_is_not_finished_each_file_shows_its_own_damage(tmp_path):
+    with pytest.raises(UserError, match="there is no run in"):
+        _ = run_directory.verify(tmp_path)
+    run_directory.begin(tmp_path, config(), VERSIONS)
+    logged(tmp_path, [0, 1, 2])
+    run_directory.save_figures(tmp_path, lambda: {"drawn": Figure()})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 3')  # the line that is being written
+    assert run_directory.verify(tmp_path) == []
+    names = ("versions.json", "metrics.jsonl", "gradients.npz", "figures/drawn.png")
+    for name in names:
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[:30] + b"?" + content[31:])
+    assert sorted(line.partition(": ")[0] for line in run_directory.verify(tmp_path)) == sorted(
+        str(tmp_path / name) for name in names
+    )
+
+
 def test_a_run_that_cannot_be_loaded_is_one_line_that_names_the_file(tmp_path):
     with pytest.raises(UserError, match=r"summary\.json is missing: there is no finished run"):
         run_directory.load_run(tmp_path)
@@ -406,15 +530,15 @@ def test_a_run_that_cannot_be_loaded_is_one_line_that_names_the_file(tmp_path):
         run_directory.load_run(tmp_path)
     finished(tmp_path)
     (tmp_path / "versions.json").unlink()
-    with pytest.raises(UserError, match=r"versions\.json cannot be read"):
+    with pytest.raises(UserError, match=r"versions\.json: cannot be read"):
         run_directory.load_run(tmp_path)
     finished(tmp_path)
     (tmp_path / "metrics.jsonl").write_text("{")
     (tmp_path / "gradients.npz").write_text("no arrays")
     run = run_directory.load_run(tmp_path)
-    with pytest.raises(UserError, match=r"metrics\.jsonl cannot be read"):
+    with pytest.raises(UserError, match=r"metrics\.jsonl: cannot be read"):
         _ = run.metrics
-    with pytest.raises(UserError, match=r"gradients\.npz cannot be read"):
+    with pytest.raises(UserError, match=r"gradients\.npz: cannot be read"):
         _ = run.gradients
 
 

@@ -156,7 +156,7 @@ def _train_and_evaluate(
         origin=trainer.origin(settings, versions, summary["epochs_trained"][0]),
         card=card(summary, settings),
     )
-    run_directory.write_json(workdir / "summary.json", summary)
+    run_directory.finish(workdir, summary)
     return summary
 
 

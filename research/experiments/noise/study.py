@@ -82,7 +82,7 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
             "device": versions["device"],
             "headline": f"{first.name}: {results[first.name]['words']}",
         }
-        run_directory.write_json(workdir / "summary.json", summary)
+        run_directory.finish(workdir, summary)
         return summary
 
 

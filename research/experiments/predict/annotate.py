@@ -367,7 +367,7 @@ def _write_picture(path: Path, image: np.ndarray) -> None:
         Image.fromarray(image).save(stream, "JPEG", quality=_QUALITY)
     else:
         Image.fromarray(image).save(stream, "PNG", compress_level=1)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(path.parent)
     files.replace(path, stream.getvalue())
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from research.data import image_files
 from research.faces.annotations import Problem
+from research.runtime import files
 from research.structs import UserError
 
 FACES, CONFIG = "faces.jsonl", "config.json"
@@ -75,7 +76,7 @@ def open_out(out: Path) -> None:
                 f"{out}: is not empty and holds no earlier results (no {FACES}); expected a "
                 "new or empty folder; give another --out"
             )
-        out.mkdir(parents=True, exist_ok=True)
+        files.make_folder(out)
         (out / SUMMARY).unlink(missing_ok=True)  # written last: its presence means complete results
     except OSError as error:
         raise UserError(f"{out}: cannot be used as --out ({error.strerror})") from None

@@ -66,7 +66,7 @@ def corpus(tmp_path_factory):
 
 def test_a_run_leaves_its_documented_files_and_pictures(finished):
     summary, workdir = finished
-    assert json.loads((workdir / "summary.json").read_text()) == summary
+    assert run_directory.read_json(workdir / "summary.json") == summary
     for name in ("config.json", "versions.json", "metrics.jsonl", "problems.csv", "checkpoints"):
         assert (workdir / name).exists()
     for name in ("model.safetensors", "model.jaxexport", "labels.json", "README.md"):

@@ -176,11 +176,24 @@ def test_images_whose_rows_a_kill_cut_short_are_made_anew(calls, tmp_path):
     assert contents(cut) == contents(whole)
 
 
-def test_verified_is_counted_from_the_files_on_the_disk(calls, tmp_path):
-    """One success of 27 is overwritten with the image that it was made of."""
+def test_verified_is_counted_from_the_files_on_the_disk(calls, tmp_path, monkeypatch):
+    """One success of 27 is overwritten with the image that it was made of, once the log is read.
+
+    Before, the picture is noticed and made again.
+    """
+    picture, read = tmp_path / "cells/00007-to-3.png", attack_files.CellLog.rows
     assert attack(tmp_path)["verified"] == {"files": 27, "survived": 27, "batch_size": 17}
-    attack_files.write_png(tmp_path / "cells/00007-to-3.png", toy.data().images[7])
-    assert attack(tmp_path)["verified"] == {"files": 27, "survived": 26, "batch_size": 17}
+    whole = picture.read_bytes()
+
+    def overwritten(log):
+        attack_files.write_png(picture, toy.data().images[7])
+        return read(log)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(attack_files.CellLog, "rows", overwritten)
+        assert attack(tmp_path)["verified"] == {"files": 27, "survived": 26, "batch_size": 17}
+    assert attack(tmp_path)["verified"] == {"files": 27, "survived": 27, "batch_size": 17}
+    assert picture.read_bytes() == whole
 
 
 def test_failed_cells_are_tried_once_more_from_another_start(calls, tmp_path):

@@ -10,7 +10,7 @@ from configs import mlp
 from research.data import datasets
 from research.experiments import depth, trainer
 from research.experiments.noise import nets
-from research.storage import checkpoint
+from research.storage import checkpoint, run_directory
 from research.structs import Dataset, UserError
 
 SPEC, NAME = "mlp:relu-5,smoke", "relu-5-smoke"
@@ -29,7 +29,7 @@ def leave_run(workdir, *, epochs=(1,), finished=True, seeds=1, fill=0.5, **chang
             checkpoints.save(epoch, state)
     _ = (workdir / "config.json").write_text(config.to_json())
     if finished:
-        _ = (workdir / "summary.json").write_text("{}")
+        run_directory.finish(workdir, {"net": NAME})
     return config
 
 

@@ -1,4 +1,3 @@
-import json
 import signal
 
 import numpy as np
@@ -106,7 +105,7 @@ def contents(workdir):
 
 def test_a_run_leaves_its_documented_files(finished):
     summary, workdir = finished
-    assert json.loads((workdir / "summary.json").read_text()) == summary
+    assert run_directory.read_json(workdir / "summary.json") == summary
     of_a_net = {"cells.jsonl", "cells", "clean", "figures", "net.json", "robust_accuracy.json"}
     of_the_run = {"config.json", "versions.json", "summary.json", ".lock", "second"}
     assert {path.name for path in workdir.iterdir()} == of_a_net | of_the_run

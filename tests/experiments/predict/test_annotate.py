@@ -11,7 +11,7 @@ from research.data.image_files import read_photograph
 from research.experiments.predict import annotate
 from research.faces.annotations import Box
 from research.runtime import preemption
-from research.storage import export
+from research.storage import export, run_directory
 from research.structs import UserError
 
 
@@ -76,7 +76,7 @@ def test_every_face_has_its_box_its_class_and_its_line(here, exported, capsys):
         *("without_mask", "with_mask", "without_mask")
     ]
     assert lines()[3]["score"] == pytest.approx(0.9)
-    written = json.loads((here / "out/summary.json").read_text())
+    written = run_directory.read_json(here / "out/summary.json")
     assert written == summary
     assert summary["classes"] == {"with_mask": 2, "without_mask": 2}
     assert (summary["photographs"], summary["faces"], summary["without_faces"]) == (3, 4, 1)
