@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 
@@ -56,6 +57,7 @@ def test_without_time_nothing_is_run_and_what_is_left_is_told(capsys):
             "error: --data: 'mnits' is no data set of the ledger;",
         ),
         (["--run", "--data=kaggle-voc=."], "error: --data: 'kaggle-voc' is no data set of the"),
+        (["--verify=nowhere"], "error: nowhere/config.json is missing: there is no run in nowhere"),
     ],
 )
 def test_a_mistake_is_one_line_and_changes_nothing(words, said, capsys, monkeypatch):
@@ -73,6 +75,21 @@ def test_without_results_the_command_says_where_they_are(words, capsys, monkeypa
     found = capsys.readouterr()
     assert found.err.startswith(f"error: {tmp_path}/results is missing: the ledger is judged by")
     assert not found.out and list(tmp_path.iterdir()) == []
+
+
+def test_runs_are_verified_and_each_fault_is_a_line(tmp_path, capsys):
+    kept = sorted(path for path in (report.ROOT / "results").iterdir() if path.is_dir())
+    assert act(*(f"--verify={path}" for path in kept)) == 0
+    assert capsys.readouterr().err.count(": all files are what was written\n") == len(kept)
+    run = shutil.copytree(report.ROOT / "results" / "depth", tmp_path / "depth")
+    (run / "tanh-5/over_seeds.json").unlink()
+    summary = run / "summary.json"
+    _ = summary.write_text(summary.read_text().replace("0.9", "0.8", 1))
+    assert act(f"--verify={run}", f"--verify={kept[0]}") == 1
+    *faults, good = capsys.readouterr().err.splitlines()
+    named = {line.partition(": cannot be read ")[0] for line in faults}
+    assert named == {f"error: {run / name}" for name in ("summary.json", "tanh-5/over_seeds.json")}
+    assert good == f"{kept[0]}: all files are what was written"
 
 
 def test_every_document_agrees_with_results():

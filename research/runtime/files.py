@@ -171,7 +171,8 @@ def make_folder(path: Path) -> None:
     """Make a directory and those above it, unless it is there; it is on the disk then."""
     if not distributed.is_first() or stored(path) or path.is_dir():
         return
-    make_folder(path.parent)
+    if not path.parent.exists():
+        make_folder(path.parent)
     Path(path).mkdir(exist_ok=True)
     sync_folder(path.parent)
 

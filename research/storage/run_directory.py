@@ -50,7 +50,7 @@ from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
 
 from configs.common import OF_THE_MACHINE, RENAMED
-from research.data.image_files import read_image
+from research.data.image_files import read_image, read_photograph
 from research.runtime import distributed, files, progress, sharding
 from research.storage import records
 from research.structs import UserError
@@ -546,15 +546,15 @@ def verify(path: Path) -> list[str]:
     Checkpoints are not looked at, which are compared with their digests whenever they are read.
     Raises UserError if there is no run.
     """
-    if not (path / "config.json").exists():
-        raise UserError(f"{path / 'config.json'} is missing: there is no run in {path}")
     if (path / records.DIGESTS).exists():
         return records.faults(path)
+    if not (path / "config.json").exists():
+        raise UserError(f"{path / 'config.json'} is missing: there is no run in {path}")
     parsers = {
         ".json": records.parse_json,
         ".jsonl": lambda content: records.parse_rows(content[: content.rfind(b"\n") + 1]),
         ".npz": records.parse_arrays,
-        ".png": lambda content: read_image(content, formats=("PNG",)),
+        ".png": read_photograph,
     }
     faults: list[str] = []
     for name in _listed(path):

@@ -63,6 +63,30 @@ def test_a_file_is_replaced_appended_to_copied_and_removed(workdir):
     assert not (workdir / "copy.txt").exists() and not (workdir / "deep").exists()
 
 
+def test_what_is_made_or_renamed_is_followed_by_an_fsync_of_its_directory(tmp_path, monkeypatch):
+    """Without it a name may be gone after a power cut, though the content is on the disk."""
+    synced = []
+    fsync = os.fsync
+
+    def watched(number):
+        synced.append(Path(os.readlink(f"/proc/self/fd/{number}")))
+        fsync(number)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    folder = tmp_path / "deep/er"
+    files.make_folder(folder)
+    assert synced == [tmp_path, tmp_path / "deep"]
+    for write in (files.replace, files.append):
+        synced.clear()
+        write(folder / write.__name__, "content")
+        assert folder in synced
+    synced.clear()
+    files.append(folder / "append", "more")
+    assert synced == [folder / "append"]
+    files.replace(folder / "replace", "later", named=False)
+    assert folder not in synced
+
+
 def test_a_tree_is_copied_with_its_places(workdir, tmp_path):
     (tmp_path / "from/in").mkdir(parents=True)
     (tmp_path / "from/in/a").write_text("a")

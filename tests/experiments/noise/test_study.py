@@ -107,7 +107,7 @@ def test_a_run_leaves_its_documented_files(finished):
     summary, workdir = finished
     assert run_directory.read_json(workdir / "summary.json") == summary
     of_a_net = {"cells.jsonl", "cells", "clean", "figures", "net.json", "robust_accuracy.json"}
-    of_the_run = {"config.json", "versions.json", "summary.json", ".lock", "second"}
+    of_the_run = {"config.json", "versions.json", "summary.json", "SHA256SUMS", ".lock", "second"}
     assert {path.name for path in workdir.iterdir()} == of_a_net | of_the_run
     assert {path.name for path in (workdir / "second").iterdir()} == of_a_net
     drawn = {"grid_1", "noise", "success", "distributions"}
