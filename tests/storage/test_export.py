@@ -63,8 +63,7 @@ def test_what_is_read_is_what_was_written_to_the_bit(written):
 
 def test_an_export_of_before_its_origin_was_recorded_is_read(copy):
     (copy / export.ORIGIN).unlink()
-    lines = (copy / export.DIGESTS).read_text().splitlines(keepends=True)
-    (copy / export.DIGESTS).write_text("".join(lines[:-1]))  # the last is of the origin
+    records.write_digests(copy, records.digests(copy, set(FILES) - {export.ORIGIN}))
     assert list(export.load(copy).origin) == ["weights_sha256"]
 
 
