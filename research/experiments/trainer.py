@@ -97,10 +97,10 @@ def origin(config: Mapping[str, Any], versions: Mapping[str, Any], epochs: int) 
 
     config, versions: of its run, as its files hold them.  epochs: that it was trained for.
     Returns {experiment, name, config_sha256, epochs, epochs_asked, data, git_commit, device}.  The
-    digest is over the config without `data`, which have a checksum of their own.
+    digest is over `run_directory.identity` of the config.
     """
-    settings = {key: value for key, value in config.items() if key != "data"}
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    settings = json.dumps(run_directory.identity(config), sort_keys=True)
+    digest = hashlib.sha256(settings.encode()).hexdigest()
     data = versions.get("data", {})
     return {
         "experiment": config["experiment"],

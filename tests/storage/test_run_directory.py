@@ -560,6 +560,7 @@ def git(folder, *words):
         (".venv/lib/site-packages", False, True, "small-net-laboratory 1.2"),
         (".venv/lib/site-packages", False, False, "unknown"),
         ("third_party", True, False, "unknown"),
+        ("", False, False, "unknown"),
     ],
 )
 def test_a_commit_is_that_of_the_repository_that_has_the_code_and_of_no_other(
@@ -579,6 +580,6 @@ def test_a_commit_is_that_of_the_repository_that_has_the_code_and_of_no_other(
         (about / "METADATA").write_text("Name: small-net-laboratory\nVersion: 1.2\n")
     expected = expected.format(commit=git(tmp_path, "rev-parse", "HEAD"))
     assert run_directory.code_version(module) == expected
-    if not place:
+    if tracked and not place:
         module.write_text("changed")
         assert run_directory.code_version(module) == f"{expected}+changes"
