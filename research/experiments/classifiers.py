@@ -4,6 +4,7 @@ Report, Exercise 2, first half: the CNNs on MNIST and CIFAR-10 that the adversar
 against.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from research.experiments import trainer
 from research.figures import classifiers as pictures
 from research.figures.curves import draw_net_curves
 from research.models.cnn import CNN, ResNet
-from research.runtime import files, progress, sharding
+from research.runtime import distributed, files, progress, sharding
 from research.storage import run_directory
 from research.structs import Config, Dataset, PyTree, UserError
 from research.training import augment, optim, scores
@@ -195,7 +196,10 @@ def make_model(config: Config, classes: int) -> nn.Module:
 
 
 def _evaluate_run(config: Config, workdir: Path) -> dict[str, Any]:
-    """Evaluate the net in `workdir` on the test images of the data that `config` names."""
+    """Evaluate the net in `workdir` on the test images of the data that `config` names.
+
+    The run itself may be in training or read-only: its files are only read.
+    """
     begun = run_directory.read_json(workdir / "config.json")
     if begun is None:
         raise UserError(
@@ -203,34 +207,40 @@ def _evaluate_run(config: Config, workdir: Path) -> dict[str, Any]:
             "--config.mode, or name the directory of one with --workdir"
         )
     run_directory.check_same(workdir, config, but=_OWN_KEYS)
+    beside = workdir / "evaluations"
     train_set, test_set, source = trainer.load(
-        config, config.dataset, download=config.data.download, workdir=workdir
+        config, config.dataset, download=config.data.download, workdir=beside
     )
     progress.say(f"data: {source.caption()}")
     task = make_task(config, len(train_set.images))
-    with run_directory.locked(workdir):
-        epoch, states = trainer.restore(task, config.seeds, workdir, train_set)
-        if epoch < config.epochs:
-            progress.say(f"{workdir} is at epoch {epoch} of {config.epochs}; evaluating that")
-        name = re.sub(r"[^a-z0-9]+", "-", source.name.lower()).strip("-")
-        into = workdir / "evaluations" / f"{name}-{source.sha256[:8]}"
-        files.make_folder(into)
-        versions = run_directory.read_json(workdir / "versions.json") or {}
-        origin = trainer.origin(begun, versions, epoch)
-        if trained_on := trainer.trained_on(origin, source):
-            progress.say(f"{config.name}: {trained_on}, evaluated on {source.caption()}")
+    epoch, states = trainer.restore(task, config.seeds, workdir, train_set)
+    if epoch < config.epochs:
+        progress.say(f"{workdir} is at epoch {epoch} of {config.epochs}; evaluating that")
+    versions = run_directory.read_json(workdir / "versions.json") or {}
+    origin = trainer.origin(begun, versions, epoch)
+    if trained_on := trainer.trained_on(origin, source):
+        progress.say(f"{config.name}: {trained_on}, evaluated on {source.caption()}")
+    name = re.sub(r"[^a-z0-9]+", "-", source.name.lower()).strip("-")
+    into = beside / f"{name}-{source.sha256[:8]}"
+    kept = distributed.broadcast_from_first(lambda: files.can_write(into))
+    with run_directory.locked(into) if kept else contextlib.nullcontext():
         summary = {
             "net": task.name,
             "epoch": epoch,
             "seeds": list(trainer.seeds_of(config)),
-            **_evaluate(task, states.params, config, test_set, into, source, trained_on),
+            **_evaluate(
+                task, states.params, config, test_set, into if kept else None, source, trained_on
+            ),
             "origin": origin,
             "data": trainer.describe_data(source),
             "device": run_directory.describe_device(),
         }
-        run_directory.finish(into, summary)
-        progress.say(f"figures and numbers of this evaluation are in {into}")
-        return summary
+        if kept:
+            run_directory.finish(into, summary)
+            progress.say(f"figures and numbers of this evaluation are in {into}")
+        else:
+            progress.say(f"{into} cannot be written: this evaluation leaves no files")
+    return summary
 
 
 def _evaluate(
@@ -238,21 +248,23 @@ def _evaluate(
     params: PyTree,
     config: Config,
     test_set: Dataset,
-    into: Path,
+    into: Path | None,
     source: datasets.Source,
     trained_on: str = "",
 ) -> dict[str, Any]:
     """Write predictions and figures into `into`; returns what the summary says of them.
 
-    trained_on: what other data the net was trained on, in words.
+    into: None where nothing can be written.  trained_on: what other data the net was trained on,
+    in words.
     """
     logits = predict_all(task.model, params, test_set.images, task.loop, seeds=config.seeds)
     labels = np.asarray(test_set.labels)
-    run_directory.write_arrays(into / "predictions.npz", {"logits": logits, "labels": labels})
     names = datasets.CLASSES[config.dataset]
     results = [scores.summary(each, labels, names) for each in logits]
     caption = ", of a net ".join(filter(None, (_caption(config, source), trained_on)))
-    run_directory.save_figures(into, lambda: _draw(task.name, logits, test_set, names, caption))
+    if into is not None:
+        run_directory.write_arrays(into / "predictions.npz", {"logits": logits, "labels": labels})
+        run_directory.save_figures(into, lambda: _draw(task.name, logits, test_set, names, caption))
     accuracies = trainer.plain(np.array([each["accuracy"] for each in results]))
     return {
         "test_accuracy": accuracies,

@@ -117,6 +117,14 @@ def check_shared(folder: Path) -> None:
         )
 
 
+def can_write(folder: Path) -> bool:
+    """Whether files may be written into a directory that is there or can be made."""
+    if stored(folder):
+        return True
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    return there.is_dir() and os.access(there, os.W_OK)
+
+
 @contextlib.contextmanager
 def guarded(lock: Path) -> Iterator[None]:
     """For the process that holds `lock`, a file of the directory that the lock is for.

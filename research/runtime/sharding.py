@@ -327,11 +327,9 @@ def cache_programs(directory: str) -> None:
     A line says so if nothing can be written there; then none is kept.
     """
     path = files.locate(directory)
-    if not files.stored(path):
-        above = next(each for each in (path, *path.absolute().parents) if each.exists())
-        if not (above.is_dir() and os.access(above, os.W_OK)):
-            progress.say(f"{path}: cannot be written; compiled programs are not kept")
-            return
+    if not files.can_write(path):
+        progress.say(f"{path}: cannot be written; compiled programs are not kept")
+        return
     jax.config.update("jax_compilation_cache_dir", str(path))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -605,7 +605,13 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _lock(workdir: Path) -> Iterator[None]:
-    """The lock of a directory of this machine, or of a file system that machines share."""
+    """The lock of a directory of this machine, or of a file system that machines share.
+
+    None of a finished run where nothing can be written, since nothing has to be.
+    """
+    if not files.can_write(workdir) and (workdir / "summary.json").exists():
+        yield
+        return
     path = Path(workdir / _LOCK)
     lock = FileLock(path, blocking=False, fallback_to_soft=False)
     try:

@@ -1,3 +1,4 @@
+import shutil
 import signal
 
 import chex
@@ -154,6 +155,32 @@ def test_a_net_can_be_judged_on_other_data(study, capsys):
     assert summary["test_accuracy"] == (logits.argmax(-1) == labels).mean(-1).tolist()
     assert summary["origin"]["data"]["sha256"] == study[0]["data"]["sha256"]
     assert "trained on SYNTHETIC DIGITS, not MNIST, 512" in capsys.readouterr().err
+
+
+def times(workdir):
+    """The time of change of everything in a directory, but for its evaluations."""
+    paths = (path for path in workdir.rglob("*") if "evaluations" not in path.parts)
+    return {path: path.stat().st_mtime_ns for path in paths}
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_run_that_is_being_trained_can_be_evaluated_and_is_not_touched(study):
+    with run_directory.locked(study[1]):
+        before = times(study[1])
+        assert classifiers.run(evaluating(), study[1])["test"] == study[0]["test"]
+        assert times(study[1]) == before
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_finished_run_that_nobody_can_write_to_is_evaluated_and_read(study, monkeypatch, capsys):
+    monkeypatch.setattr(run_directory.files, "can_write", lambda folder: False)
+    shutil.rmtree(study[1] / "evaluations", ignore_errors=True)
+    before = times(study[1])
+    assert classifiers.run(evaluating(), study[1])["test"] == study[0]["test"]
+    assert "cannot be written: this evaluation leaves no files" in capsys.readouterr().err
+    assert classifiers.run(smoke(seeds=2), study[1]) == study[0]
+    assert "are done already" in capsys.readouterr().err
+    assert times(study[1]) == before and not (study[1] / "evaluations").exists()
 
 
 def test_a_directory_without_a_run_is_not_evaluated(tmp_path):

@@ -242,3 +242,12 @@ def test_a_run_in_a_store_survives_signals_with_the_records_of_a_disk(bucket, tm
     assert 5 <= len(run_directory.rows(workdir)) < 30
     assert start(workdir).wait(120) == 0
     assert records(workdir) == records(tmp_path / "disk")
+
+
+def test_a_directory_can_be_written_if_it_is_or_can_be_made(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    assert files.can_write(tmp_path / "a/b") and files.can_write(Path("a/b"))
+    assert not files.can_write(tmp_path / "file/a") and not files.can_write(Path("file"))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere else
+    assert not files.can_write(tmp_path / "a/b")

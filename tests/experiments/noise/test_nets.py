@@ -113,7 +113,10 @@ def test_a_given_directory_is_the_run_or_holds_it_by_its_name_and_nothing_else_i
 def test_an_unfinished_run_is_taken_only_where_it_is_given(elsewhere, capsys):
     leave_run(elsewhere / "runs/mlp" / NAME, finished=False)
     assert find() is None
-    assert find(f"runs/mlp/{NAME}").epochs == 1
+    with run_directory.locked(elsewhere / "runs/mlp" / NAME):  # it is being trained
+        before = {path: path.stat().st_mtime_ns for path in elsewhere.rglob("*")}
+        assert find(f"runs/mlp/{NAME}").epochs == 1
+        assert {path: path.stat().st_mtime_ns for path in elsewhere.rglob("*")} == before
     assert "its training is not finished; going on with epoch 1" in capsys.readouterr().err
 
 
