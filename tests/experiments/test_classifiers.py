@@ -67,6 +67,7 @@ def promotion():
 def test_a_run_leaves_its_documented_files_and_five_pictures(study):
     summary, workdir = study
     names = {"config.json", "versions.json", "metrics.jsonl", "predictions.npz", "summary.json"}
+    names |= {"SHA256SUMS"}
     folders = {"figures", "checkpoints", "tensorboard"}
     assert {path.name for path in workdir.iterdir()} == names | folders | {".lock"}
     assert run_directory.read_json(workdir / "summary.json") == summary

@@ -22,7 +22,7 @@ from research.data import tfds
 from research.data.provenance import existing_directory
 from research.experiments.noise import samples
 from research.faces import dataset, ingest
-from research.ledger import runs
+from research.ledger import claims, runs
 from research.page import viewer
 from research.runtime import files, sharding
 from research.storage import run_directory
@@ -129,7 +129,7 @@ def test_a_leading_tilde_is_the_home_wherever_a_path_is_typed(tmp_path, monkeypa
     with pytest.raises(UserError, match="~no-such-user/a: that home directory is not known"):
         _ = files.locate("~no-such-user/a")
     assert existing_directory("~/data", "anything") == home / "data"
-    assert runs.data_directories(["mnist=~/data"]) == {"mnist": str(home / "data")}
+    assert runs.data_directories(["mnist=~/data"], claims.read()) == {"mnist": str(home / "data")}
     before = jax.config.jax_compilation_cache_dir
     sharding.cache_programs("~/compiled")
     assert jax.config.jax_compilation_cache_dir == str(home / "compiled")
