@@ -9,6 +9,7 @@ from typing import Any
 import flax.struct
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
 Array = jax.Array | np.ndarray
 PyTree = Any
@@ -28,6 +29,20 @@ def one_line(error: BaseException) -> str:
     Some libraries put a stack trace into their messages, after the first line.
     """
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def check_classes(values: ArrayLike, name: str, classes: int) -> np.ndarray:
+    """`values`, numbers of classes in 0..classes-1, as an int32 array of their shape.
+
+    name: of the argument, for the message.
+    Raises ValueError for another type, such as one-hot or real numbers, and for another number.
+    """
+    array = np.asarray(values)
+    if not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(f"expected {name} to be integers, got {array.dtype} {list(array.shape)}")
+    if array.size and not 0 <= array.min() <= array.max() < classes:
+        raise ValueError(f"expected {name} 0..{classes - 1}, got {array.min()}..{array.max()}")
+    return array.astype(np.int32)
 
 
 @flax.struct.dataclass

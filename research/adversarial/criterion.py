@@ -2,7 +2,8 @@
 
 An image is a point of the lattice of 8-bit levels. Whatever a method computes in between, its
 candidate is judged as `decode(quantise(x))`, which is what a reader of the saved file sees: a
-success of real numbers that rounding takes away is none.
+success of real numbers that rounding takes away is none. `succeeds` is the one rule, of the
+compiled loop as of whoever judges logits later.
 """
 
 import chex
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 from research.structs import Array
 
 LEVELS = 255  # the largest byte
+ANY_LEAD = float(jnp.finfo(jnp.float32).tiny)  # the smallest margin that is no tie
 
 
 def quantise(images: Array) -> jax.Array:
@@ -28,15 +30,34 @@ def decode(images: Array) -> jax.Array:
 def margin(logits: Array, actual: Array, target: Array) -> jax.Array:
     """Margin by which an attack succeeds, [] float32; negative if it fails.
 
-    logits: [K].  actual, target: [] int32.
+    logits: [K] of any float type, K of 2 or more.  actual, target: [] integers.
     Toward a class: its logit above the largest other.  Untargeted, where the target is the actual
-    class: the largest other above its logit.
+    class: the largest other above its logit.  NaN for a number that is no class's.
+    Raises AssertionError for other shapes or types.
     """
     chex.assert_rank([logits, actual, target], [1, 0, 0])
-    this = jnp.arange(logits.shape[0]) == target
+    chex.assert_type([actual, target], int)
+    chex.assert_axis_dimension_gt(logits, 0, 1)
+    logits, classes = jnp.asarray(logits, jnp.float32), logits.shape[0]
+    this = jnp.arange(classes) == target
     others = jnp.max(jnp.where(this, -jnp.inf, logits))
     above = jnp.sum(jnp.where(this, logits, 0.0)) - others
-    return jnp.where(target == actual, -above, above)
+    exist = (0 <= target) & (target < classes) & (0 <= actual) & (actual < classes)
+    return jnp.where(exist, jnp.where(target == actual, -above, above), jnp.nan)
+
+
+def succeeds(logits: Array, actual: Array, target: Array, required: float) -> jax.Array:
+    """Whether an image with these logits is a success, [] bool.  Arguments as in `margin`.
+
+    required: above 0 the least margin, so that a tie is no success; ANY_LEAD is any that is none.
+    0: the class that NumPy's argmax gives, the first of the largest logits, is the target, or
+    untargeted another than the actual one.
+    """
+    lead = margin(logits, actual, target)
+    if required > 0:
+        return lead >= required
+    predicted = jnp.argmax(jnp.asarray(logits, jnp.float32))
+    return ~jnp.isnan(lead) & ((predicted == target) != (target == actual))
 
 
 def inside_box(clean: Array, noise: Array) -> jax.Array:

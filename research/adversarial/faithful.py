@@ -15,7 +15,15 @@ import optax
 
 from research import prng
 from research.adversarial import criterion
-from research.adversarial.loop import Case, Classify, Progress, State, consider, count_step
+from research.adversarial.loop import (
+    Case,
+    Classify,
+    Progress,
+    State,
+    check_counts,
+    count_step,
+    judge,
+)
 from research.structs import Array, PyTree
 from research.training import optim
 
@@ -33,18 +41,21 @@ class _Noise:
 class Faithful:
     """std: of the first noise.  steps: at most.  check_every: steps between two checks.
 
-    required: margin from which on a check succeeds; the report asks for none.
     dropout: whether the classifier's dropout is on while the noise is optimised, as Keras' `fit`
     leaves it; the checks have it off.
+    Raises ValueError for a number of steps that is not positive.
     """
 
     steps: int = 3000
     check_every: int = 100
     learning_rate: float = 0.01
     std: float = 0.05
-    required: float = 0.0
     dropout: bool = False
+    required = 0.0  # the report compares what is predicted, by argmax
     steps_per_round = 1  # an `advance` is many updates of Adam, up to the next check
+
+    def __post_init__(self) -> None:
+        check_counts(steps=self.steps, check_every=self.check_every)
 
     def start(self, classify: Classify, case: Case, progress: Progress) -> State:
         """Random noise, not yet judged."""
@@ -65,8 +76,7 @@ class Faithful:
         state = jax.lax.fori_loop(0, count, lambda _, s: self.step(classify, case, s), state)
         candidate = _candidate(case, state.inner.noise)
         logits = classify(criterion.decode(candidate), None)
-        margin = criterion.margin(logits, case.actual, case.target)
-        seen = consider(state.progress, case, candidate, margin, self.required)
+        seen = judge(state.progress, case, candidate, logits, self.required)
         due = seen.steps == 1 + round_index * self.check_every
         progress = jax.tree.map(lambda new, old: jnp.where(due, new, old), seen, state.progress)
         progress = dataclasses.replace(progress, last=seen.last, last_margin=seen.last_margin)

@@ -22,6 +22,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from research import prng
@@ -32,7 +33,7 @@ from research.adversarial.polish import Polish
 from research.data import batching
 from research.models.conv import on_cpu
 from research.runtime import sharding
-from research.structs import Array, PyTree
+from research.structs import Array, PyTree, check_classes
 
 Apply = Callable[..., Any]
 
@@ -62,33 +63,58 @@ def generate(
     image influencing another; a method with dropout also gives it `dropout=key`.  It is frozen: no
     gradient reaches params.  Programs are kept by apply_fn's identity: give the same function, not
     a new lambda, to have nothing compiled again.
-    images: [N, H, W, C] uint8.  labels: [N] integers, the actual classes.
-    targets: [N, T] integers, or None for all K classes of every image; the actual class as a
-    target means untargeted.
+    images: [N, H, W, C] uint8.  labels: [N] integers in 0..K-1, the actual classes.
+    targets: [N, T] integers in 0..K-1, or None for all K classes of every image; the actual class
+    as a target means untargeted.  Without a case, N or T of 0, nothing is computed.
     methods: run one after the other, each from the progress of the one before.
-    seed, numbers: a case's randomness is a function of seed, numbers[n] (default n) and target, so
-    that it does not depend on what else is in the call.
+    seed, numbers: a case's randomness is a function of seed, 0..2^32-1, numbers[n], 0..2^31-1
+    (default n) and target, so that it does not depend on what else is in the call.
     sizes: of the groups of cases that are advanced at once, descending; None for SIZES.
     Among several processes all of them make the same call and get the whole of its result.
-    Raises AssertionError for shapes or dtypes that do not fit, ValueError for other sizes.
+    Raises ValueError naming the argument that cannot be used: another shape or type, a number that
+    is no class's, a value that is traced (the attack is a program of its own, not part of another).
     """
-    chex.assert_rank([images, labels], [4, 1])
-    chex.assert_equal_shape_prefix([images, labels], 1)
-    chex.assert_type(images, jnp.uint8)
-    labels = np.asarray(labels, np.int32)
-    if targets is None:
-        targets = np.tile(np.arange(count_classes(apply_fn, params, images)), (len(labels), 1))
-    targets = np.asarray(targets, np.int32)
-    chex.assert_shape(targets, (len(labels), None))
-    numbers = np.arange(len(labels)) if numbers is None else np.asarray(numbers)
-    chex.assert_equal_shape([labels, numbers])
-    sizes = SIZES["cpu" if on_cpu() else "accelerator"] if sizes is None else tuple(sizes)
-    if not sizes or list(sizes) != sorted(set(sizes), reverse=True) or sizes[-1] < 1:
-        raise ValueError(f"sizes: {sizes} do not descend to 1 or more")
-    mesh = sharding.make_mesh(targets.size)
-    arrays = (params, images, labels, targets, np.uint32(seed), np.asarray(numbers, np.int32))
-    shared = sharding.place_whole(arrays, mesh)
-    return _program(mesh)(*shared, tuple(methods), apply_fn=apply_fn, sizes=sizes)
+    arrays = params, images, labels, targets, seed, numbers
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arrays)):
+        raise ValueError(
+            "generate: an argument is traced by jit, grad or vmap; call it outside, it compiles a "
+            "program of its own"
+        )
+    with jax.ensure_compile_time_eval():  # also where somebody else's function is being traced
+        images, labels = np.asarray(images), np.asarray(labels)
+        if images.dtype != np.uint8 or images.ndim != 4:
+            given = f"{images.dtype} {list(images.shape)}"
+            raise ValueError(f"images: expected [N, H, W, C] uint8, got {given}")
+        classes = count_classes(apply_fn, params, images)
+        if labels.shape != images.shape[:1]:
+            raise ValueError(f"labels: expected [{len(images)}], got {list(labels.shape)}")
+        labels = check_classes(labels, "labels", classes)
+        if targets is None:
+            targets = np.tile(np.arange(classes), (len(labels), 1))
+        targets = check_classes(targets, "targets", classes)
+        if targets.ndim != 2 or len(targets) != len(labels):
+            raise ValueError(f"targets: expected [{len(labels)}, T], got {list(targets.shape)}")
+        numbers = np.arange(len(labels)) if numbers is None else np.asarray(numbers)
+        if numbers.shape != labels.shape:
+            raise ValueError(f"numbers: expected [{len(labels)}], got {list(numbers.shape)}")
+        numbers = check_classes(numbers, "numbers", 2**31)
+        _ = check_classes(seed, "seed", 2**32)
+        if not methods:
+            raise ValueError("methods: expected one or more")
+        sizes = SIZES["cpu" if on_cpu() else "accelerator"] if sizes is None else tuple(sizes)
+        if not sizes or list(sizes) != sorted(set(sizes), reverse=True) or sizes[-1] < 1:
+            raise ValueError(f"sizes: {sizes} do not descend to 1 or more")
+        if not targets.size:
+            none = loop.no_progress(
+                Case(np.zeros(images.shape[1:], np.uint8), *[jnp.zeros(())] * 3)
+            )
+            return jax.tree.map(
+                lambda leaf: jnp.zeros((*targets.shape, *leaf.shape), leaf.dtype), none
+            )
+        mesh = sharding.make_mesh(targets.size)
+        arrays = params, images, labels, targets, np.uint32(seed), numbers
+        shared = sharding.place_whole(arrays, mesh)
+        return _program(mesh)(*shared, tuple(methods), apply_fn=apply_fn, sizes=sizes)
 
 
 @functools.cache
@@ -167,7 +193,7 @@ def frozen(apply_fn: Apply, params: PyTree) -> Classify:
 
     def classify(image: Array, key: Array | None) -> jax.Array:
         noise = {} if key is None else {"dropout": key}
-        return apply_fn(params, jnp.asarray(image)[None], **noise)[0]
+        return jnp.asarray(apply_fn(params, jnp.asarray(image)[None], **noise)[0], jnp.float32)
 
     return classify
 
@@ -175,10 +201,12 @@ def frozen(apply_fn: Apply, params: PyTree) -> Classify:
 def logits_of(apply_fn: Apply, params: PyTree, images: Array, *, batch_size: int) -> np.ndarray:
     """Logits [N, K] float32 of images [N, H, W, C] uint8, all in batches of one size."""
     chex.assert_type(images, jnp.uint8)
+    if not len(images):
+        return np.zeros((0, count_classes(apply_fn, params, images)), np.float32)
     indices, _ = batching.pad_batches(len(images), batch_size)
     program = _classifier()
     parts = [np.asarray(program(params, images[rows], apply_fn=apply_fn)) for rows in indices]
-    return np.concatenate(parts)[: len(images)]
+    return np.concatenate(parts)[: len(images)].astype(np.float32)
 
 
 @functools.cache
@@ -191,6 +219,23 @@ def _classifier() -> Callable[..., jax.Array]:
 
 
 def count_classes(apply_fn: Apply, params: PyTree, images: Array) -> int:
-    """The number of classes K of a classifier, without computing anything."""
+    """The number of classes K of a classifier, without computing anything.
+
+    Raises ValueError if params hold something else than numbers, or if apply_fn does not give
+    logits [1, K] of an image [1, H, W, C], one array of floats, for 2 classes or more.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
+        if getattr(dtype, "kind", "") in "OSUMm" and not isinstance(leaf, jax.Array):
+            where = f"params{jax.tree_util.keystr(path)}"
+            raise ValueError(f"{where}: expected an array of numbers, got {leaf!r:.40}")
     one = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
-    return jax.eval_shape(apply_fn, params, one).shape[-1]
+    logits = jax.eval_shape(apply_fn, params, one)
+    if not isinstance(logits, jax.ShapeDtypeStruct):
+        raise ValueError(f"apply_fn: expected logits [B, K] alone, got a {type(logits).__name__}")
+    if logits.ndim != 2 or len(logits) != 1 or not jnp.issubdtype(logits.dtype, jnp.floating):
+        given = f"{logits.dtype} {list(logits.shape)}"
+        raise ValueError(f"apply_fn: expected logits [1, K] of one image, got {given}")
+    if logits.shape[1] < 2:
+        raise ValueError("apply_fn: expected logits of two classes or more, got one")
+    return logits.shape[1]

@@ -6,6 +6,7 @@ so that finished cases stop costing and nothing is compiled again.
 """
 
 import dataclasses
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -81,7 +82,7 @@ class Method(Protocol):
 
     @property
     def required(self) -> float:
-        """The margin from which on a candidate is a success."""
+        """The margin from which on a candidate is a success, as in `criterion.succeeds`."""
         ...
 
     @property
@@ -125,11 +126,26 @@ def no_progress(case: Case) -> Progress:
     )
 
 
-def consider(
-    progress: Progress, case: Case, candidate: Array, margin: Array, required: float
+def check_counts(least: int = 1, **counts: Any) -> None:
+    """Raise ValueError naming the first setting of a method that is no integer of `least` on."""
+    for name, count in counts.items():
+        traced = isinstance(count, jax.Array)  # known only where the program runs
+        if not traced and (not isinstance(count, numbers.Integral) or count < least):
+            raise ValueError(f"{name}: {count!r} is not an integer of {least} or more")
+
+
+def check_required(required: float) -> None:
+    """Raise ValueError unless the margin asked for is above 0, where a tie is no success."""
+    if not 0 < required < float("inf"):
+        raise ValueError(f"required: {required!r} is not a positive number")
+
+
+def judge(
+    progress: Progress, case: Case, candidate: Array, logits: Array, required: float
 ) -> Progress:
-    """`progress` after `candidate` [H, W, C] uint8, which the classifier gives this margin."""
-    success = margin >= required
+    """`progress` after `candidate` [H, W, C] uint8, which the classifier gives `logits` [K]."""
+    margin = criterion.margin(logits, case.actual, case.target)
+    success = criterion.succeeds(logits, case.actual, case.target, required)
     distance = criterion.l2(candidate, case.image)
     nearer = success & (distance < progress.best_l2)
     better = nearer | (~progress.success & (margin > progress.best_margin))
@@ -168,11 +184,14 @@ def evaluate(
     in [0, 1].
     """
 
-    def objective(image: Array) -> jax.Array:
-        return criterion.margin(classify(image, None), case.actual, case.target)
+    def objective(image: Array) -> tuple[jax.Array, jax.Array]:
+        logits = classify(image, None)
+        return criterion.margin(logits, case.actual, case.target), logits
 
-    margin, gradient = jax.value_and_grad(objective)(criterion.decode(candidate))
-    progress = consider(progress, case, candidate, margin, required)
+    (margin, logits), gradient = jax.value_and_grad(objective, has_aux=True)(
+        criterion.decode(candidate)
+    )
+    progress = judge(progress, case, candidate, logits, required)
     return count_step(progress, gradient, 0.0), margin, gradient
 
 

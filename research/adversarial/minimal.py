@@ -20,7 +20,15 @@ import jax.numpy as jnp
 import optax
 
 from research.adversarial import criterion
-from research.adversarial.loop import Case, Classify, Progress, State, evaluate
+from research.adversarial.loop import (
+    Case,
+    Classify,
+    Progress,
+    State,
+    check_counts,
+    check_required,
+    evaluate,
+)
 from research.structs import Array
 
 _FACTOR = 2.0  # of the norm that the linear model asks for
@@ -49,6 +57,7 @@ class Minimal:
     required: margin, in units of the logits, from which on a candidate counts.
     first_step, last_step: L2 of the moves along the gradient.  first_change, last_change: of the
     norm, as a share of it.
+    Raises ValueError for a setting that is not positive.
     """
 
     steps: int = 160
@@ -59,6 +68,10 @@ class Minimal:
     first_change: float = 0.3
     last_change: float = 0.01
     steps_per_round = 5  # a gathering copies the states of all running cases: not after each step
+
+    def __post_init__(self) -> None:
+        check_counts(steps=self.steps, search=self.search)
+        check_required(self.required)
 
     def start(self, classify: Classify, case: Case, progress: Progress) -> State:
         """No noise."""

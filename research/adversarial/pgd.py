@@ -5,6 +5,7 @@ budget, and judged as it is. Rounding to the nearest level could move a value ou
 """
 
 import dataclasses
+import numbers
 
 import flax.struct
 import jax
@@ -12,7 +13,16 @@ import jax.numpy as jnp
 
 from research import prng
 from research.adversarial import criterion
-from research.adversarial.loop import Case, Classify, Progress, State, consider, evaluate
+from research.adversarial.loop import (
+    Case,
+    Classify,
+    Progress,
+    State,
+    check_counts,
+    check_required,
+    evaluate,
+    judge,
+)
 from research.structs import Array
 
 NORMS = ("linf", "l2")
@@ -32,27 +42,30 @@ class PGD:
     """radius: of the ball, in units of [0, 1]; another one needs no new program.  norm: of NORMS.
 
     steps: of each start.  restarts: random starts, of which the next begins where one has failed.
-    Raises ValueError for an unknown norm.
+    required: the least margin of a success; a tie is none.
+    Raises ValueError for an unknown norm and for a setting that is not positive.
     """
 
     radius: Array | float
     norm: str = flax.struct.field(pytree_node=False, default="linf")
     steps: int = flax.struct.field(pytree_node=False, default=40)
     restarts: int = flax.struct.field(pytree_node=False, default=2)
-    required: float = flax.struct.field(pytree_node=False, default=0.0)
+    required: float = flax.struct.field(pytree_node=False, default=criterion.ANY_LEAD)
     steps_per_round = 5  # a gathering copies the states of all running cases: not after each step
 
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
             raise ValueError(f"norm: {self.norm!r} is not one of {', '.join(NORMS)}")
+        if isinstance(self.radius, numbers.Real) and not self.radius > 0:
+            raise ValueError(f"radius: {self.radius} is not a positive number")
+        check_counts(steps=self.steps, restarts=self.restarts)
+        check_required(self.required)
 
     def start(self, classify: Classify, case: Case, progress: Progress) -> State:
         """The image itself is judged first: one that is taken for another class needs no noise."""
         noise = self._draw(case, jnp.zeros((), jnp.int32))
-        margin = criterion.margin(
-            classify(criterion.decode(case.image), None), case.actual, case.target
-        )
-        progress = consider(progress, case, case.image, margin, self.required)
+        logits = classify(criterion.decode(case.image), None)
+        progress = judge(progress, case, case.image, logits, self.required)
         start_l2 = criterion.l2(toward(case.image, noise), case.image)
         progress = dataclasses.replace(progress, running=~progress.success, start_l2=start_l2)
         return State(progress, _Noise(noise, jnp.zeros((), jnp.int32)))

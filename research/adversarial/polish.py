@@ -13,7 +13,15 @@ import jax
 import jax.numpy as jnp
 
 from research.adversarial import criterion
-from research.adversarial.loop import Case, Classify, Progress, State, evaluate
+from research.adversarial.loop import (
+    Case,
+    Classify,
+    Progress,
+    State,
+    check_counts,
+    check_required,
+    evaluate,
+)
 from research.structs import Array
 
 _FRACTION = 0.75  # share of the spare margin that is spent at first
@@ -35,11 +43,18 @@ class _Trial:
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Polish:
-    """rounds: gradients of a case at most.  required: as of the method that came before."""
+    """rounds: gradients of a case at most.  required: as of the method that came before.
+
+    Raises ValueError for a negative number of rounds, or a margin that is not positive.
+    """
 
     rounds: int = 8
     required: float = 0.01
     steps_per_round = 1  # most cases end after a few: gathering pays at once
+
+    def __post_init__(self) -> None:
+        check_counts(0, rounds=self.rounds)
+        check_required(self.required)
 
     def start(self, classify: Classify, case: Case, progress: Progress) -> State:
         """From the best candidate of the method before; only successes run."""

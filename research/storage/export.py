@@ -139,6 +139,9 @@ def _write(
     program = trace(
         model, params, size=config["data"]["size"], precision=config["matmul_precision"]
     )
+    outputs = program.out_avals[0].shape[-1]
+    if len(labels) != outputs:
+        raise ValueError(f"expected a label for each of {outputs} outputs, got {len(labels)}")
     contents = {
         WEIGHTS: safetensors.numpy.save(flat, metadata={"format": "flax"}),
         PROGRAM: bytes(program.serialize()),

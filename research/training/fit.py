@@ -8,14 +8,15 @@ import time
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
+import jax
 import numpy as np
 import optax
 
 from research.runtime import sharding
-from research.structs import Dataset, PyTree, TrainState
+from research.structs import Dataset, PyTree, TrainState, check_classes
 from research.training import divergence, early_stopping
 from research.training.epoch import EpochResult, OnSteps, make_epoch
-from research.training.step import Loop, init_states
+from research.training.step import Loop, as_input, init_states
 
 
 def fit(
@@ -40,11 +41,17 @@ def fit(
     on_steps(number, done, steps): called within an epoch after every piece of
     `loop.steps_per_dispatch` steps; what it raises ends the training, and the epoch is lost.
     With loop.patience a seed that has stopped keeps its state while others go on.
-    Raises Diverged, before on_epoch sees the epoch, when a loss is not finite.
+    Raises ValueError for labels that are no integers or not below the number of outputs, and
+    Diverged, before on_epoch sees the epoch, when a loss is not finite.
     """
     mesh = sharding.make_mesh(len(seeds), data_devices=loop.data_devices)
     epoch = make_epoch(model, tx, loop, train, test, seeds=seeds, mesh=mesh)
-    host: PyTree = init_states(model, tx, seeds, np.asarray(train.images[:1]), loop)
+    sample = np.asarray(train.images[:1])
+    host: PyTree = init_states(model, tx, seeds, sample, loop)
+    one: PyTree = {"params": jax.tree.map(lambda leaf: leaf[0], host.params)}
+    classes = jax.eval_shape(model.apply, one, as_input(sample)).shape[-1]
+    for name, data in (("training labels", train), ("test labels", test)):
+        _ = check_classes(data.labels, name, classes)
     first = 0 if loop.probe else 1
     if resume is not None:
         first, host = resume[0] + 1, resume[1]

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from research.structs import check_classes
+
 
 class Reliability(NamedTuple):
     """How often predictions of a given confidence are right; B bins of equal width.
@@ -197,9 +199,7 @@ def _classes_of(values: ArrayLike, name: str, classes: int) -> np.ndarray:
     if array.ndim != 1 or not array.size or not np.issubdtype(array.dtype, np.integer):
         shape = list(array.shape)
         raise ValueError(f"expected {name} [N] of integers, got {array.dtype} {shape}")
-    if array.min() < 0 or array.max() >= classes:
-        raise ValueError(f"expected {name} 0..{classes - 1}, got {array.min()}..{array.max()}")
-    return array.astype(np.int64)
+    return check_classes(array, name, classes).astype(np.int64)
 
 
 def _pair(logits: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -66,10 +66,47 @@ def test_the_margin_is_that_of_the_wanted_class_over_the_best_other(values, data
 MARGIN = jax.jit(criterion.margin)
 
 
-@pytest.mark.parametrize("target", [0, 1])
-def test_a_tie_is_no_success_where_a_margin_is_asked_for(target):
-    margin = float(criterion.margin(np.float32([2, 2, 1]), np.int32(0), np.int32(target)))
-    assert margin == 0.0 and not margin >= 0.01
+VALUES = st.lists(st.sampled_from([-1.0, 0.0, 1.0]), min_size=2, max_size=4)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, jnp.bfloat16, np.float32])
+@given(VALUES, st.data())
+@settings(max_examples=40, deadline=None)
+def test_a_tie_is_no_success_but_where_argmax_decides_and_there_it_is_that_of_numpy(
+    dtype, values, data
+):
+    index = st.integers(0, len(values) - 1)
+    actual, target = data.draw(index), data.draw(index)
+    logits, cases = np.array(values, dtype), (np.int32(actual), np.int32(target))
+    only = [k for k, value in enumerate(values) if value == max(values)]
+    largest = only[0] if len(only) == 1 else None
+    if actual == target:
+        leads = max(v for k, v in enumerate(values) if k != actual) > values[actual]
+    else:
+        leads = largest == target
+    assert bool(criterion.succeeds(logits, *cases, criterion.ANY_LEAD)) == leads
+    assert bool(criterion.succeeds(logits, *cases, 0.5)) == leads
+    assert not criterion.succeeds(logits, *cases, 2.5)
+    predicted = np.argmax(np.float32(values))
+    said = predicted != actual if actual == target else predicted == target
+    assert bool(criterion.succeeds(logits, *cases, 0)) == said
+    assert criterion.margin(logits, *cases).dtype == np.float32
+
+
+@pytest.mark.parametrize(("actual", "target"), [(0, 3), (0, -1), (3, 0), (3, 3), (-1, -1)])
+def test_a_number_of_no_class_has_no_margin_and_never_succeeds(actual, target):
+    logits, cases = np.float32([1, 2, 3]), (np.int32(actual), np.int32(target))
+    assert np.isnan(criterion.margin(logits, *cases))
+    for required in (0, criterion.ANY_LEAD, 0.01):
+        assert not criterion.succeeds(logits, *cases, required)
+
+
+@pytest.mark.parametrize(
+    ("logits", "target"), [(np.float32([1]), np.int32(0)), (np.float32([1, 2]), np.float32(1))]
+)
+def test_one_class_and_a_class_that_is_no_integer_are_refused(logits, target):
+    with pytest.raises(AssertionError):
+        _ = criterion.margin(logits, np.int32(0), target)
 
 
 def test_logits_of_minus_infinity_do_not_make_the_margin_no_number():

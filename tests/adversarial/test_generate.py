@@ -1,6 +1,7 @@
 """The one call: as good as it says, compiled once, and blind to what else is asked of it."""
 
 import dataclasses
+from functools import partial
 
 import chex
 import jax
@@ -11,7 +12,10 @@ import pytest
 from adversarial import linear_nets
 from research import prng
 from research.adversarial import criterion, generate, loop
+from research.adversarial.faithful import Faithful
 from research.adversarial.minimal import Minimal
+from research.adversarial.pgd import PGD
+from research.adversarial.polish import Polish
 from research.models.cnn import ResNet
 from research.runtime import sharding
 
@@ -214,18 +218,115 @@ def test_logits_are_those_of_every_image_whatever_the_batches(batch_size):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"images": IMAGES / np.float32(255)}, "uint8"),
-        ({"images": IMAGES[0]}, "rank"),
-        ({"labels": LABELS[:4]}, "prefix|shape"),
-        ({"targets": np.zeros((4, 2), int)}, "shape"),
-        ({"targets": np.zeros(5, int)}, "shape"),
-        ({"numbers": np.arange(4)}, "shape"),
+        ({"images": IMAGES / np.float32(255)}, r"images: .* uint8, got float32 \[5"),
+        ({"images": IMAGES[0]}, "images: "),
+        ({"labels": LABELS[:4]}, r"labels: expected \[5\], got \[4\]"),
+        ({"labels": np.eye(5, dtype=int)[LABELS]}, r"labels: expected \[5\], got \[5, 5\]"),
+        ({"labels": LABELS + 0.5}, "labels to be integers, got float64"),
+        ({"labels": LABELS + 5}, r"labels 0\.\.4, got"),
+        ({"labels": LABELS - 5}, r"labels 0\.\.4, got -"),
+        ({"targets": np.zeros((4, 2), int)}, r"targets: expected \[5, T\], got \[4, 2\]"),
+        ({"targets": np.zeros(5, int)}, r"targets: expected \[5, T\], got \[5\]"),
+        ({"targets": np.full((5, 1), 5)}, r"targets 0\.\.4, got 5"),
+        ({"targets": np.full((5, 1), -1)}, r"targets 0\.\.4, got -1"),
+        ({"targets": np.ones((5, 1))}, "targets to be integers, got float64"),
+        ({"numbers": np.arange(4)}, r"numbers: expected \[5\], got \[4\]"),
+        ({"numbers": np.arange(5) + 2**31}, "numbers 0"),
+        ({"seed": -1}, "seed 0"),
+        ({"seed": 2**32}, "seed 0"),
+        ({"methods": ()}, "methods: "),
+        ({"params": (*PARAMS[:1], "bias")}, r"params\[1\]: expected an array of numbers, got 'b"),
+        ({"apply_fn": lambda p, x: (linear_nets.logits(p, x), 1)}, "apply_fn: .* got a tuple"),
+        ({"apply_fn": lambda p, x: {"it": linear_nets.logits(p, x)}}, "apply_fn: .* got a dict"),
+        ({"apply_fn": lambda p, x: linear_nets.logits(p, x)[0]}, r"apply_fn: .* float32 \[5\]"),
+        ({"apply_fn": lambda p, x: linear_nets.logits(p, x)[:, :1]}, "apply_fn: .* two classes"),
+        ({"apply_fn": lambda p, x: linear_nets.logits(p, x) > 0}, "apply_fn: .* got bool"),
     ],
 )
 def test_what_does_not_fit_is_refused(changes, said):
-    given = {"images": IMAGES, "labels": LABELS, **changes}
-    with pytest.raises(AssertionError, match=said):
-        _ = generate.generate(linear_nets.logits, PARAMS, **given)
+    given = {"apply_fn": linear_nets.logits, "params": PARAMS, "images": IMAGES, "labels": LABELS}
+    with pytest.raises(ValueError, match=said):
+        _ = generate.generate(**given | changes)
+
+
+@pytest.mark.parametrize(
+    ("method", "setting"),
+    [
+        *((Minimal, {"steps": 0}), (Minimal, {"search": 2.5}), (Minimal, {"required": 0.0})),
+        *((Polish, {"rounds": -1}), (Polish, {"required": -1.0})),
+        *((Faithful, {"steps": 0}), (Faithful, {"check_every": "1"})),
+        *((partial(PGD, 0.1), {"steps": 0}), (partial(PGD, 0.1), {"restarts": 0})),
+        *((partial(PGD, 0.1), {"required": 0.0}), (PGD, {"radius": 0.0})),
+    ],
+)
+def test_a_setting_that_is_too_small_is_refused(method, setting):
+    (name,) = setting
+    with pytest.raises(ValueError, match=f"{name}: .* is not (a positive|an integer)"):
+        _ = method(**setting)
+
+
+def test_without_a_case_there_is_an_empty_result_of_the_right_shapes():
+    for images, targets in ((0, None), (0, 2), (5, 0)):
+        given = {} if targets is None else {"targets": np.zeros((images, targets), int)}
+        grid = images, linear_nets.CLASSES if targets is None else targets
+        empty = generate.generate(linear_nets.logits, PARAMS, IMAGES[:images], LABELS[:images],
+                                  **given)  # fmt: skip
+        assert empty.best.shape == (*grid, *linear_nets.SHAPE) and empty.best.dtype == np.uint8
+        assert empty.success.shape == grid and empty.success.dtype == bool
+    none = generate.logits_of(linear_nets.logits, PARAMS, IMAGES[:0], batch_size=4)
+    assert none.shape == (0, linear_nets.CLASSES)
+
+
+def test_inside_of_a_program_it_runs_beforehand_or_says_that_it_cannot(walked):
+    found = jax.jit(lambda factor: walk().last_margin * factor)(np.float32(1))
+    np.testing.assert_array_equal(found, walked.last_margin)
+    with pytest.raises(ValueError, match="generate: an argument is traced"):
+        jax.jit(lambda images: walk_on(images))(IMAGES)
+
+
+def walk_on(images):
+    return generate.generate(first_pixel, SCALE, images, LABELS, methods=(Walk(),)).success
+
+
+HALF = [np.float16, jnp.bfloat16, np.float32]
+
+
+@pytest.mark.parametrize("dtype", HALF, ids=lambda dtype: np.dtype(dtype).name)
+def test_what_is_reached_is_predicted_and_by_no_tie_whatever_the_type_of_the_net(dtype):
+    """Logits in whole steps of 1/8: ties on the way are no end of it."""
+
+    def coarse(params, images):
+        steps = 8 * linear_nets.logits(params, images) / 2
+        return jnp.asarray(steps + jax.lax.stop_gradient(jnp.round(steps) - steps), dtype) / 8
+
+    method = PGD(0.5, steps=20, restarts=1)
+    found = generate.generate(coarse, PARAMS, IMAGES, LABELS, methods=(method,))
+    best = np.asarray(found.best).reshape(25, *linear_nets.SHAPE)
+    logits = generate.logits_of(coarse, PARAMS, best, batch_size=25)
+    assert logits.dtype == np.float32 == found.best_margin.dtype
+    largest = logits == logits.max(axis=1, keepdims=True)
+    wanted = np.eye(5, dtype=bool)[np.tile(np.arange(5), 5)]
+    only = (largest == wanted).all(axis=1).reshape(5, 5)
+    left = ~(largest & wanted).any(axis=1).reshape(5, 5)
+    own = np.eye(5, dtype=bool)[LABELS]
+    np.testing.assert_array_equal(found.success, np.where(own, left, only))
+    assert found.success.sum() > 20
+
+
+@pytest.mark.parametrize(
+    ("method", "reached"),
+    [
+        (Minimal(steps=2, search=2), np.zeros((3, 3), bool)),
+        (PGD(0.1, steps=2, restarts=1), np.zeros((3, 3), bool)),
+        (Faithful(steps=2), [[False] * 3, [True, True, False], [True, False, True]]),
+    ],
+)
+def test_a_constant_net_is_moved_by_nobody_and_argmax_is_the_first_class(method, reached):
+    def constant(params, images):
+        return jnp.zeros((len(images), 3)) + params
+
+    found = generate.generate(constant, np.float32(2), IMAGES[:3], np.arange(3), methods=(method,))
+    np.testing.assert_array_equal(found.success, reached)
 
 
 @pytest.mark.parametrize("sizes", [(), (5, 5), (10, 25), (5, 0)])

@@ -142,11 +142,11 @@ def test_of_failures_the_one_with_the_largest_margin_is_kept_and_of_successes_th
         ((110, 100), 0.6, (110, 0.6, True, 4)),
     ]
     case = clean_case()
-    progress, consider = loop.no_progress(case), jax.jit(loop.consider)
+    progress, judge = loop.no_progress(case), jax.jit(loop.judge, static_argnums=4)
     for number, (values, margin, kept) in enumerate(story):
         candidate = np.uint8(values).reshape(1, 2, 1)
         progress = dataclasses.replace(progress, steps=jnp.int32(number))
-        progress = consider(progress, case, candidate, jnp.float32(margin), 0.5)
+        progress = judge(progress, case, candidate, np.float32([0, margin]), 0.5)
         found = (progress.best[0, 0, 0], progress.best_margin, progress.success, progress.first)
         assert tuple(np.asarray(value).item() for value in found) == pytest.approx(kept)
         np.testing.assert_array_equal(progress.last, candidate)
@@ -176,5 +176,5 @@ def test_the_first_gradient_is_remembered_and_the_last_one_is_the_last():
 def test_distances_of_progress_are_the_judges():
     case = clean_case()
     other = np.uint8([[[10], [255]]])
-    found = loop.consider(loop.no_progress(case), case, other, jnp.float32(1), 0.0)
+    found = loop.judge(loop.no_progress(case), case, other, np.float32([0, 1]), 0.5)
     assert float(found.best_l2) == float(criterion.l2(other, case.image))

@@ -84,9 +84,13 @@ def begun(images, margins=None):
     if margins is None:
         found = zip(images, EVERY.actual, EVERY.target, strict=True)
         margins = [linear_nets.exact_margin(PARAMS, *case) for case in found]
-    start = jax.vmap(lambda case, image, margin: loop.consider(
-        loop.no_progress(case), case, image, margin, 0.01
-    ))  # fmt: skip
+
+    def judged(case, image, margin):
+        lead = jnp.where(case.target == case.actual, -margin, margin)
+        logits = lead * jax.nn.one_hot(case.target, linear_nets.CLASSES, dtype=jnp.float32)
+        return loop.judge(loop.no_progress(case), case, image, logits, 0.01)
+
+    start = jax.vmap(judged)
     return jax.jit(start)(EVERY, images, np.float32(margins))
 
 

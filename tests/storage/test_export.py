@@ -67,6 +67,14 @@ def test_an_export_of_before_its_origin_was_recorded_is_read(copy):
     assert list(export.load(copy).origin) == ["weights_sha256"]
 
 
+def test_a_label_for_each_output_is_written_or_nothing_is(written, tmp_path):
+    _, model, params, config = written
+    with pytest.raises(ValueError, match="a label for each of 2 outputs, got 3"):
+        export.write(tmp_path / "export", model=model, params=params, config=config,
+                     labels=(*tiny.LABELS, "more"), origin={}, card="")  # fmt: skip
+    assert not (tmp_path / "export").exists()
+
+
 def test_a_store_holds_the_same_files_and_nothing_of_before(written, tmp_path, monkeypatch):
     """Which files are written is tested on a disk; here they are copied."""
     store = object_store.install(tmp_path / "objects", monkeypatch) / "export"

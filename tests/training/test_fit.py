@@ -11,7 +11,18 @@ import pytest
 from research.models.mlp import MLP
 from research.training.fit import fit
 from research.training.step import Loop
-from training.small import SMALL_TEST, SMALL_TRAIN, TEST, TRAIN, TX, fitted, net, one, slow
+from training.small import (
+    SMALL_TEST,
+    SMALL_TRAIN,
+    TEST,
+    TRAIN,
+    TX,
+    fitted,
+    fitted_randomly,
+    net,
+    one,
+    slow,
+)
 
 
 @pytest.mark.parametrize("net_name", ["relu-5", slow("sigmoid-20"), slow("tanh-40")])
@@ -55,6 +66,19 @@ def test_training_learns_the_drawn_digits():
     result = seen[40][1]
     assert int(result.train.correct[0]) / 200 > 0.97
     assert int(result.test.correct[0]) / 70 > 0.6
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (np.full(40, 10), "training labels 0..9, got 10"),
+        (np.full(40, -1), "training labels 0..9, got -1"),
+        (np.eye(10)[np.zeros(40, int)], "training labels to be integers, got float64"),
+    ],
+)
+def test_labels_that_the_net_has_no_output_for_are_refused(labels, said):
+    with pytest.raises(ValueError, match=said):
+        _ = fitted_randomly(data=(SMALL_TRAIN.replace(labels=labels), SMALL_TEST))
 
 
 def test_what_is_raised_within_an_epoch_ends_the_training_and_loses_the_epoch():

@@ -4,6 +4,7 @@ A success is judged three times, each time by other means: in the compiled loop,
 the picture that is written, and on the logits of its file, at a batch size that no call had.
 """
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from research.adversarial import diagnostics, distances, generate
+from research.adversarial import criterion, diagnostics, distances, generate
 from research.adversarial.loop import Method, Progress
 from research.data import datasets
 from research.experiments import trainer
@@ -20,7 +21,7 @@ from research.experiments.noise.nets import Net
 from research.experiments.noise.samples import Sample
 from research.runtime import files, preemption, profiling, progress
 from research.storage import attack_files, checkpoint, run_directory
-from research.structs import Config, UserError
+from research.structs import Array, Config, UserError
 from research.training import scores
 
 RESTARTED = 50  # failed cases at most that are tried again from another start
@@ -72,7 +73,8 @@ def attack(
                     numbers=sample.numbers[full],
                 )
                 outcome = jax.tree.map(lambda leaf: np.asarray(leaf), outcome)
-            rows = list(_write_cases(config, net, sample, chosen, outcome, into))
+            required = methods[-1].required
+            rows = list(_write_cases(config, net, sample, chosen, outcome, required, into))
             log.write(rows)
             preemption.mark_unsaved()  # a later call takes as long as the first, less compiling
             _ = bar.update(len(chosen))
@@ -86,7 +88,7 @@ def attack(
     restarted = _restart(config, net, methods[:1], sample, rows)
     summary = {
         **summarise(rows, predicted),
-        "verified": _verify(config, net, into, rows),
+        "verified": _verify(config, net, into, rows, methods[-1].required),
         "diagnostics": diagnostics.examine(rows, restarted),
     }
     words = _words(summary)
@@ -180,13 +182,41 @@ def _claim(net: Net, into: Path) -> None:
         )
 
 
+def judge(
+    logits: np.ndarray, actual: np.ndarray, target: np.ndarray, required: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Margins [N] float32 of logits [N, K], and whether they are successes, [N] bool.
+
+    actual, target: [N] int32.  required: of the method; of a margin any is enough here, for logits
+    depend on the batch by rounding, but no tie where the method takes none.
+    """
+    lead = min(required, criterion.ANY_LEAD)
+    margins, successes = _judge_all(logits, actual, target, lead)
+    return np.asarray(margins), np.asarray(successes)
+
+
+@functools.partial(jax.jit, static_argnames="required")
+def _judge_all(
+    logits: Array, actual: Array, target: Array, required: float
+) -> tuple[jax.Array, jax.Array]:
+    succeeds = functools.partial(criterion.succeeds, required=required)
+    cases = (logits, actual, target)
+    return jax.vmap(criterion.margin)(*cases), jax.vmap(succeeds)(*cases)
+
+
 def _write_cases(
-    config: Config, net: Net, sample: Sample, chosen: np.ndarray, outcome: Progress, into: Path
+    config: Config,
+    net: Net,
+    sample: Sample,
+    chosen: np.ndarray,
+    outcome: Progress,
+    required: float,
+    into: Path,
 ) -> Iterator[dict[str, Any]]:
     """Write a picture of each case, the best or for a failure the last, and yield its row.
 
     chosen: [N] places in the sample.  outcome: arrays [N or more, T, ...] of these images.
-    A success must be one at `eval_batch_size` as well, for logits depend on the batch by rounding.
+    A success must be one at `eval_batch_size` as well.
     """
     outcome = jax.tree.map(lambda leaf: leaf[: len(chosen)], outcome)
     targets = outcome.success.shape[1]
@@ -195,37 +225,35 @@ def _write_cases(
     clean = np.repeat(sample.images[chosen], targets, axis=0)
     logits = net.logits(flat, config.eval_batch_size)
     shares, measured = scores.softmax(logits), distances.measure(clean, flat).rows()
+    actuals = np.repeat(sample.labels[chosen], targets)
+    wanted = np.tile(np.arange(targets, dtype=np.int32), len(chosen))
+    margins, successes = judge(logits, actuals, wanted, required)
     for i, n in enumerate(chosen):
         number, actual = int(sample.numbers[n]), int(sample.labels[n])
         for target in range(targets):
             row = i * targets + target
-            margin = margin_of(logits[row], actual, target)
-            won = bool(outcome.success[i, target])
+            won, holds = bool(outcome.success[i, target]), bool(successes[row])
             attack_files.write_png(into / case_file(number, target), flat[row])
             yield {
                 "image": number,
                 "actual": actual,
                 "target": target,
-                "success": won and margin > 0,
+                "success": won and holds,
                 "steps": int(outcome.first[i, target] if won else outcome.steps[i, target]),
                 "predicted": int(logits[row].argmax()),
                 "probability": float(shares[row].max()),
-                "margin": margin,
+                "margin": float(margins[row]),
                 **measured[row],
                 "file": case_file(number, target),
                 "gradients": int(outcome.steps[i, target]),
-                "success_lost": won and margin <= 0,
+                "success_lost": won and not holds,
                 **{name: _finite(getattr(outcome, name)[i, target]) for name in _TRACES},
             }
 
 
-def margin_of(logits: np.ndarray, actual: int, target: int) -> float:
-    """As `criterion.margin`, of logits [K] on the host."""
-    above = float(logits[target] - np.delete(logits, target).max())
-    return -above if target == actual else above
-
-
-def _verify(config: Config, net: Net, into: Path, rows: Sequence[Row]) -> dict[str, Any]:
+def _verify(
+    config: Config, net: Net, into: Path, rows: Sequence[Row], required: float
+) -> dict[str, Any]:
     """Judge every success again from its file, at a batch size that no call had."""
     won = [row for row in rows if row["success"]]
     size = config.eval_batch_size + 1
@@ -234,10 +262,10 @@ def _verify(config: Config, net: Net, into: Path, rows: Sequence[Row]) -> dict[s
         part = won[first : first + 20 * size]
         images = np.stack([attack_files.read_png(into / row["file"]) for row in part])
         logits = net.logits(images, size)
-        survived += sum(
-            margin_of(each, row["actual"], row["target"]) > 0
-            for each, row in zip(logits, part, strict=True)
+        actual, target = (
+            np.array([row[key] for row in part], np.int32) for key in ("actual", "target")
         )
+        survived += int(judge(logits, actual, target, required)[1].sum())
     return {"files": len(won), "survived": survived, "batch_size": size}
 
 

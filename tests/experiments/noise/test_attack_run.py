@@ -277,4 +277,14 @@ def test_the_success_matrix_is_that_of_a_slow_count():
     ("actual", "target", "margin"), [(0, 2, 1.0), (0, 1, -3.0), (2, 2, -1.0), (1, 1, 3.0)]
 )
 def test_the_margin_toward_a_class_and_away_from_the_own(actual, target, margin):
-    assert attack_run.margin_of(np.array([2.0, 0.0, 3.0]), actual, target) == margin
+    found, won = attack_run.judge(np.float32([[2, 0, 3]]), np.int32([actual]), np.int32([target]),
+                                  required=5.0)  # fmt: skip
+    assert found == margin and won == (margin > 0)
+
+
+def test_a_tie_is_judged_as_the_method_has_judged_it():
+    """No success of a method that asks for a margin; of the report's what argmax says."""
+    actual, target = np.int32([0, 0, 1, 1]), np.int32([0, 1, 0, 1])
+    for required, expected in ((0.01, [False] * 4), (0.0, [False, False, True, True])):
+        _, won = attack_run.judge(np.zeros((4, 2), np.float32), actual, target, required)
+        assert won.tolist() == expected
