@@ -191,3 +191,18 @@ def test_every_public_name_is_explained(path):
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
             assert ast.get_docstring(node), f"{node.name} in {path.name}"
+
+
+def test_no_message_advises_to_delete_anything():
+    """What a user would lose may be what can still be used."""
+    advice, words = [], re.compile(r"\b(delete|remove|rm)\b")
+    for path in (path for path in FILES if words.search(path.read_text())):
+        tree = ast.parse(path.read_text())
+        docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        advice += [
+            f"{name_of(path)}, line {node.lineno}: {node.value}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+            if id(node) not in docstrings and words.search(node.value)
+        ]
+    assert advice == []

@@ -169,7 +169,7 @@ def _label(class_name: str, where: str) -> int:
     if class_name not in _CLASSES:
         raise DataError(
             f"{where}: {class_name!r} is no class of CIFAR-10; expected {', '.join(_CLASSES)}: "
-            "rename or remove it"
+            "rename it or move it elsewhere"
         )
     return _CLASSES.index(class_name)
 
@@ -177,7 +177,7 @@ def _label(class_name: str, where: str) -> int:
 def _check_name(name: str, where: str) -> None:
     if not name.lower().endswith(_SUFFIXES):
         raise DataError(
-            f"{where}: expected a name with {', '.join(_SUFFIXES)}; rename or remove it"
+            f"{where}: expected a name with {', '.join(_SUFFIXES)}; rename it or move it elsewhere"
         )
 
 

@@ -157,12 +157,12 @@ def _opened(
     try:
         # A pipe would be waited for until somebody writes to it.
         if isinstance(path, Path) and path.exists() and not path.is_file():
-            raise DataError(f"{name}: is no regular file; {expected}: remove it")
+            raise DataError(f"{name}: is no regular file; {expected}: leave it out")
         with io.BytesIO(path) if isinstance(path, bytes) else path.open("rb") as file:
             size = file.seek(0, io.SEEK_END)
             if size > MAX_BYTES:
                 raise DataError(
-                    f"{name}: {size:,} bytes; expected at most {MAX_BYTES:,}: remove it"
+                    f"{name}: {size:,} bytes; expected at most {MAX_BYTES:,}: leave it out"
                 )
             _ = file.seek(0)
             try:
@@ -174,20 +174,21 @@ def _opened(
                 if what := recognise(start):
                     found += f", as {what[0]} does ({what[1]})"
                 raise DataError(
-                    f"{name}: {found}; {expected} with a whole header: replace or remove it"
+                    f"{name}: {found}; {expected} with a whole header: replace it or leave it out"
                 ) from None
             width, height = image.size
             if width < 1 or height < 1 or width * height > MAX_PIXELS:
                 raise DataError(
                     f"{name}: {width:,} x {height:,} pixels; expected at least one and at most "
-                    f"{MAX_PIXELS:,}: make it smaller or remove it"
+                    f"{MAX_PIXELS:,}: make it smaller or leave it out"
                 )
             yield image, name
     except DataError:
         raise
     except Image.DecompressionBombError as error:  # of Pillow's own limit, which is higher
         raise DataError(
-            f"{name}: {error}; expected at most {MAX_PIXELS:,} pixels: make it smaller or remove it"
+            f"{name}: {error}; expected at most {MAX_PIXELS:,} pixels: make it smaller or leave it "
+            "out"
         ) from None
     except Exception as error:  # damage surfaces as any type
         if isinstance(error, OSError) and error.errno is not None:

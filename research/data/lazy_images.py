@@ -36,7 +36,7 @@ class LazyImages:
         actual = _size(path) if path.exists() else -1
         if actual != size:
             state = f"{actual:,} bytes" if actual >= 0 else "is not there"
-            raise DataError(f"{path}: {state}, expected {size:,} bytes; delete its directory")
+            raise DataError(f"{path}: {state}, expected {size:,} bytes; move its directory away")
         self.nbytes = size
         self._image = size // max(shape[0], 1)
 
@@ -62,7 +62,7 @@ class LazyImages:
             for run, first in _runs(images, wanted.ravel()):
                 _ = file.seek(first * self._image)
                 if file.readinto(run.data) != run.nbytes:
-                    raise DataError(f"{self.path}: is shorter than it was; delete its directory")
+                    raise DataError(f"{self.path}: is shorter than it was; move its directory away")
         return images.reshape(*wanted.shape, *self.shape[1:])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:

@@ -141,7 +141,7 @@ def read(dataset: str, version: Path, source: str) -> Loaded:
     import tensorflow_datasets
 
     published = PUBLISHED[dataset]
-    remedy = f"delete this directory and {published.name} will be prepared again"
+    remedy = f"move this directory away and {published.name} will be prepared again"
     arrays: dict[str, np.ndarray] = {}
     try:
         builder: Any = tensorflow_datasets.builder_from_directory(version)

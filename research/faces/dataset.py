@@ -163,7 +163,7 @@ def load(folder: Path, say: Callable[[str], None]) -> Masks:
     """Read a prepared data set back: its images stay on the disk.
 
     Pixels that are damaged are decoded anew.  Raises DataError naming the folder if something else
-    is: delete it, and it will be made again; or if the pixels cannot be written there.
+    is: moved away, it will be made again; or if the pixels cannot be written there.
     """
     try:
         about = json.loads((folder / ABOUT).read_text())
@@ -211,7 +211,7 @@ def _check_apart(directories: Iterable[str], home: Path) -> None:
 def _damaged(folder: Path, error: object) -> DataError:
     reason = f"{type(error).__name__}: {error}" if isinstance(error, Exception) else str(error)
     return DataError(
-        f"{folder} cannot be read ({' '.join(reason.split())}); delete it and the faces will be "
+        f"{folder} cannot be read ({' '.join(reason.split())}); move it away and the faces will be "
         "prepared again"
     )
 

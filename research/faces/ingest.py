@@ -173,7 +173,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(path) as stored:
             yield stored
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: damaged ({error}); delete it and start again") from None
+        raise DataError(f"{path}: damaged ({error}); move it away and start again") from None
 
 
 def fitting(

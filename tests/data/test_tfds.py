@@ -199,7 +199,7 @@ def test_what_killed_preparations_left_behind_is_removed(
 # Refusals
 
 
-def test_a_damaged_record_is_refused_with_what_to_delete(
+def test_a_damaged_record_is_refused_with_what_to_do(
     dataset: str, files: Path, tmp_path: Path
 ) -> None:
     load(dataset, tmp_path / "tfds", files)
@@ -209,15 +209,15 @@ def test_a_damaged_record_is_refused_with_what_to_delete(
     content = bytearray(shard.read_bytes())
     content[len(content) // 4] ^= 1
     shard.write_bytes(content)
-    with pytest.raises(DataError, match=rf"{version} cannot be read .* delete this directory"):
+    with pytest.raises(DataError, match=rf"{version} cannot be read .* move this directory away"):
         load(dataset, tmp_path / "tfds")
 
 
-def test_a_folder_without_a_data_set_is_refused_with_what_to_delete(
+def test_a_folder_without_a_data_set_is_refused_with_what_to_do(
     dataset: str, tmp_path: Path
 ) -> None:
     version_of(tmp_path, dataset).mkdir(parents=True)
-    with pytest.raises(DataError, match=r"cannot be read .*; delete this directory and"):
+    with pytest.raises(DataError, match=r"cannot be read .*; move this directory away and"):
         load(dataset, tmp_path)
 
 
@@ -245,7 +245,7 @@ def test_records_that_are_not_those_that_were_prepared_are_refused(
         monkeypatch.setitem(PUBLISHED, "mnist", changed)
     else:
         (version / "sha256.txt").write_text("0" * 64)
-    with pytest.raises(DataError, match=r"does not hold .* as published .*delete this directory"):
+    with pytest.raises(DataError, match=r"does not hold .* as published .*move this direct"):
         load(dataset, tmp_path / "tfds")
 
 

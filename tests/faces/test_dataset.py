@@ -644,7 +644,7 @@ def test_other_damage_is_one_line_that_names_the_folder(
         dataset.load(copied, no_words)
     message = str(told.value)
     assert message.startswith(f"{copied} cannot be read (") and "\n" not in message
-    assert message.endswith("); delete it and the faces will be prepared again")
+    assert message.endswith("); move it away and the faces will be prepared again")
 
 
 # Directories and disks

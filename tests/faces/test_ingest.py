@@ -167,12 +167,12 @@ def test_a_chunk_of_other_faces_or_another_cut_is_not_taken(folder: Path, tmp_pa
     assert ingest.decode(ingest.read_pngs(third, [0])[0]).shape == (8, 8, 3)
 
 
-def test_a_damaged_face_is_one_line_with_the_file_to_delete(folder: Path, tmp_path: Path) -> None:
+def test_a_damaged_face_is_one_line_with_the_file_to_move(folder: Path, tmp_path: Path) -> None:
     (path,) = ingest.ingest(boxed(folder, 1), CUT, tmp_path, None, no_words)
     content = bytearray(path.read_bytes())
     content[content.index(b"IDAT") + 9] ^= 1
     path.write_bytes(content)
-    with pytest.raises(DataError, match=rf"^{path}: damaged \(.*\); delete it and start again$"):
+    with pytest.raises(DataError, match=rf"^{path}: damaged \(.*\); move it away and start again$"):
         ingest.read_pngs(path, [0])
 
 

@@ -161,8 +161,8 @@ def _begun(workdir: Path) -> dict[str, Any] | None:
 
 def _unusable(workdir: Path, error: Exception) -> UserError:
     return UserError(
-        f"{workdir} holds no classifier of this version ({error}); give another, or remove it "
-        "to have it trained anew"
+        f"{workdir} holds no classifier of this version ({error}); name the directory of one with "
+        "--config.run, or move this one away to have it trained again"
     )
 
 
