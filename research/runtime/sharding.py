@@ -91,7 +91,7 @@ def configure(
         on_cpu = jax.default_backend() == "cpu"
     except (RuntimeError, AssertionError) as error:  # the latter for a platform that is not there
         raise UserError(
-            f"JAX_PLATFORMS: JAX can use no device of {jax.config.jax_platforms!r} "
+            f"JAX_PLATFORMS: JAX can use no device of {os.environ.get('JAX_PLATFORMS', '')!r} "
             f"({one_line(error)}); leave it empty to take what is there"
         ) from error
     jax.config.update("jax_default_matmul_precision", None if on_cpu else matmul_precision)
