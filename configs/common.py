@@ -7,8 +7,8 @@ learns little.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 
@@ -39,6 +39,210 @@ OF_THE_MACHINE = (
 )
 
 
+# What each key may hold: bool, str; whole numbers of a range; numbers from a least to a most, both
+# included, none of them infinite or NaN; [kind] for a tuple of any length. Which words a key knows,
+# and what depends on other keys, is checked where they are used.
+_COUNT = range(1_000_001)
+_POSITIVE = range(1, 1_000_001)
+_UNITS = range(1, 65_537)  # of a layer
+_SEED = range(2**32)
+_DEVICES = range(1025)
+_SHARE = (0.0, 1.0)
+_RATE = (1e-30, 1e30)  # float32 holds it
+_ANY = (-1e30, 1e30)
+_EVERY: dict[str, Any] = {
+    "experiment": str,
+    "name": str,
+    "eval_batch_size": _POSITIVE,
+    "matmul_precision": str,
+    "cpu_devices": _DEVICES,
+    "cpu_threads": _DEVICES,
+}
+_TRAINING: dict[str, Any] = {
+    **_EVERY,
+    "seed": _SEED,
+    "seeds": _POSITIVE,
+    "data_devices": _DEVICES,
+    "epochs": _POSITIVE,
+    "batch_size": _POSITIVE,
+    "learning_rate": _RATE,
+}
+_IMAGES: dict[str, Any] = {
+    **_TRAINING,
+    "mode": str,
+    "precision": str,
+    "net": str,
+    "steps_per_dispatch": _COUNT,
+    "label_smoothing": _SHARE,
+    "shift": _COUNT,
+    "mirror": bool,
+    "weight_decay": (0.0, 1e30),
+    "optimizer": str,
+    "schedule": str,
+}
+_DATA = {"source": str, "dir": str, "tfds_dir": str, "download": bool}
+KINDS: dict[str, dict[str, Any]] = {
+    "depth": {
+        **_TRAINING,
+        "nets": [str],
+        "width": _UNITS,
+        "init": str,
+        "probe": bool,
+        "data": _DATA,
+    },
+    "classifiers": {
+        **_IMAGES,
+        "dataset": str,
+        "adversarial_radius": _SHARE,
+        "adversarial_steps": _POSITIVE,
+        "data": _DATA,
+    },
+    "masks": {
+        **_IMAGES,
+        "strict": bool,
+        "keep_best": bool,
+        "final_epochs": _COUNT,
+        "patience": _COUNT,
+        "probability_floor": _SHARE,
+        "data": {
+            "voc": str,
+            "json": str,
+            "folders": str,
+            "drawn": _COUNT,
+            "tfds_dir": str,
+            "size": range(8, 4097),
+            "margin": _SHARE,
+            "min_side": range(1, 4097),
+            "keep_incorrect": bool,
+            "val": (0.0, 1e9),
+            "test": (0.0, 1e9),
+            "balance": _SHARE,
+            "seed": _SEED,
+            "min_face_px": (1.0, 1e6),
+        },
+    },
+    "noise": {
+        **_EVERY,
+        "dataset": str,
+        "nets": [str],
+        "baselines": [str],
+        "run": str,
+        "method": str,
+        "seed": range(2**31 - 1),
+        "classes": [range(10)],
+        "per_class": _COUNT,
+        "only_correct": bool,
+        "extra_indices": [_COUNT],
+        "images": _COUNT,
+        "input": str,
+        "batch": _POSITIVE,
+        "minimal": {
+            "steps": _POSITIVE,
+            "search": _POSITIVE,
+            "required": (0.0, 1e30),
+            "polish": _COUNT,
+        },
+        "faithful": {
+            "steps": _POSITIVE,
+            "check_every": _POSITIVE,
+            "learning_rate": _RATE,
+            "std": (0.0, 1e30),
+            "dropout": bool,
+        },
+        "pgd": {
+            "levels": [(0.0, 1e6)],
+            "norm": str,
+            "images": _COUNT,
+            "steps": _POSITIVE,
+            "restarts": _POSITIVE,
+        },
+        "data": _DATA,
+    },
+}
+# Further keys, of the net that the key `net` names.
+KINDS_OF_NETS: dict[str, dict[str, Any]] = {
+    "cnn": {
+        "filters": [_UNITS],
+        "pools": [_UNITS],
+        "dropouts": [_SHARE],
+        "padding": str,
+        "dense": [_UNITS],
+        "dense_dropouts": [_SHARE],
+        "head": str,
+    },
+    "resnet": {
+        "widths": [_UNITS],
+        "residual": [bool],
+        "shrink": _UNITS,
+        "mean": [_ANY],
+        "std": [_ANY],
+    },
+}
+
+
+def kinds(config: Config) -> dict[str, Any]:
+    """{path: what the key may hold} of all keys that the experiment of `config` needs."""
+    own = KINDS.get(str(config.get("experiment")), {"experiment": str})
+    of_net = KINDS_OF_NETS.get(str(config.get("net")), {}) if "net" in own else {}
+    return dict(_flat(own | of_net))
+
+
+def missing(config: Config) -> list[str]:
+    """The paths of the keys that the experiment of `config` needs and `config` has not."""
+    return [path for path in kinds(config) if _value(config, path) is _MISSING]
+
+
+def problem(config: Config) -> str:
+    """What is wrong with the first key that is missing or has no value of its kind; or ""."""
+    for path, kind in kinds(config).items():
+        value = _value(config, path)
+        if value is _MISSING:
+            return f"{path}: the config has no such key, which a run of it needs"
+        if not _is_of(value, kind):
+            return f"{path}: {value!r} is not {in_words(kind)}"
+    return ""
+
+
+def in_words(kind: Any) -> str:
+    """What values of a kind, as in `KINDS`, are."""
+    if isinstance(kind, list):
+        return f"a tuple in which each is {in_words(kind[0])}"
+    if isinstance(kind, range):
+        return f"a whole number from {kind[0]:,} to {kind[-1]:,}"
+    if isinstance(kind, tuple):
+        return f"a number from {kind[0]:g} to {kind[1]:g}"
+    return {bool: "True or False", str: "a text"}[kind]
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    if isinstance(kind, list):
+        return isinstance(value, list | tuple) and all(_is_of(each, kind[0]) for each in value)
+    if isinstance(kind, range):
+        return type(value) is int and value in kind
+    if isinstance(kind, tuple):
+        return type(value) in (int, float) and kind[0] <= value <= kind[1]
+    return type(value) is kind
+
+
+_MISSING = object()
+
+
+def _value(config: Any, path: str) -> Any:
+    for key in path.split("."):
+        if not isinstance(config, Mapping | ConfigDict) or key not in config:
+            return _MISSING
+        config = config[key]
+    return config
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, kind in table.items():
+        if isinstance(kind, Mapping):
+            yield from _flat(kind, f"{prefix}{key}.")
+        else:
+            yield prefix + key, kind
+
+
 def begin(experiment: str, arg: str, variants: Sequence[str]) -> tuple[Config, str, bool]:
     """A config with the keys `experiment` and `name`, the variant, and whether it is to be smoke.
 
@@ -48,6 +252,8 @@ def begin(experiment: str, arg: str, variants: Sequence[str]) -> tuple[Config, s
     variant, *switches = arg.split(",")
     _check(variant, variants, "variant")
     for switch in switches:
+        if not switch:
+            raise ValueError(f"nothing follows a comma of {arg!r}; leave it out, or valid: smoke")
         _check(switch, ("smoke",), "switch")
     config = ConfigDict({"experiment": experiment, "name": arg.replace(",", "-")})
     return config, variant, bool(switches)

@@ -17,6 +17,7 @@ import difflib
 import importlib
 import json
 import re
+import runpy
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -31,9 +32,9 @@ try:
     from absl import app, flags, logging
     from ml_collections import ConfigDict, config_flags
 
-    from configs.common import OF_THE_MACHINE, RENAMED
+    from configs import common
     from research.runtime import distributed, files, preemption, profiling, sharding
-    from research.structs import Config, UserError
+    from research.structs import Config, UserError, one_line
 except ModuleNotFoundError as missing:
     sys.exit(
         f"error: {missing}; install requirements.txt, and start it from the repository's directory "
@@ -77,40 +78,95 @@ _PROFILE = flags.DEFINE_integer(
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """absl's parser, with a mistake reported in one line instead of a stack trace."""
+    config = None
     try:
+        words = flags.FLAGS.read_flags_from_files(list(argv), force_gnu=False)
+        paths = [
+            word.partition("=")[2] if "=" in word else following
+            for word, following in zip(words, [*words[1:], ""], strict=True)
+            if re.match(r"--?config(=|$)", word)
+        ]
+        if paths:
+            config = _load(paths[-1])
+            _check_keys(words, config)
         rest = flags.FLAGS(list(argv))
         if len(rest) > 1:
-            raise flags.Error(f"unexpected argument {rest[1]!r}; flags start with --")
-        if _CONFIG.value is None:
-            raise flags.Error("no --config given; try --config=configs/mlp.py:tanh-40")
-        _ = _CONFIG.value.experiment  # a file that could not be loaded shows at its first use
-    except (
-        *(flags.Error, ImportError, SyntaxError, OSError),
-        *(AttributeError, KeyError, TypeError, ValueError),
-    ) as error:
-        sys.exit(f"error: {_unknown_key(argv) or _last_line(error)}")
+            raise UserError(_stray(argv, rest[1]))
+        if config is None:
+            raise UserError("no --config given; try --config=configs/mlp.py:tanh-40")
+    except flags.IllegalFlagValueError as error:
+        sys.exit(f"error: {_illegal(str(error), config)}")
+    except (flags.Error, UserError) as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
     return rest
 
 
-def _unknown_key(argv: Sequence[str]) -> str:
-    """What is wrong with the first --config.key that the config does not have, or ""."""
-    paths = [word.partition("=")[2] for word in argv if re.match(r"--?config=", word)]
-    parser = config_flags.config_flags.ConfigFileFlagParser("config")
+def _load(path: str) -> Config:
+    """The config of "file:variant", with none of its keys overridden.
+
+    Raises UserError naming the file, with the line where its code has raised anything at all, if it
+    gives no config with all the keys that a run of it needs.
+    """
+    file, colon, variant = path.partition(":")
+    if not Path(file).is_file():
+        there = sorted(str(each) for each in Path("configs").glob("*.py") if each.stem != "common")
+        near = difflib.get_close_matches(Path(file).stem, [Path(each).stem for each in there], n=1)
+        hint = f"did you mean configs/{near[0]}.py?" if near else f"there are {', '.join(there)}"
+        raise UserError(f"config: {file!r} is no file; {hint}")
     try:
-        config: Config = parser.parse(paths[-1])
-        valid = list(_keys(config))
-    except Exception:  # the file or its variant is wrong: that is the message to give
-        return ""
-    for key in re.findall(r"(?<!\S)--?config\.([^=\s]+)", " ".join(argv)):
+        get_config = runpy.run_path(file).get("get_config")
+        config = get_config(*[variant] * bool(colon)) if get_config else None
+    except BaseException as error:  # also SystemExit, KeyboardInterrupt
+        frames = traceback.extract_tb(error.__traceback__)
+        if frames[-1].filename == common.__file__:  # a variant that there is none of
+            raise UserError(str(error)) from None
+        lines = [frame.lineno for frame in frames if frame.filename == file]
+        if isinstance(error, SyntaxError):
+            lines, error = [error.lineno], SyntaxError(error.msg)
+        place = f"{file}:{lines[-1]}" if lines and lines[-1] else file
+        raise UserError(f"{place}: {type(error).__name__}: {one_line(error)}") from None
+    if not isinstance(config, ConfigDict):
+        what = f"get_config returns {config!r:.80}" if get_config else "there is no get_config"
+        raise UserError(f"{file}: {what}; expected a function that returns a ConfigDict")
+    if keys := common.missing(config):
+        raise UserError(f"{file}: the config has no key {keys[0]!r}, which a run of it needs")
+    return config
+
+
+def _check_keys(words: Sequence[str], config: Config) -> None:
+    """Raise UserError for the first --config.key that the config does not have."""
+    valid = list(_keys(config))
+    for key in re.findall(r"(?<!\S)--?(?:no)?config\.([^=\s]*)", " ".join(words)):
         if key in valid:
             continue
-        for old, new in RENAMED.items():
+        for old, new in common.RENAMED.items():
             if f"{key}.".startswith(f"{old}."):
-                return f"the config has no key {key!r}; it is {new}{key.removeprefix(old)} now"
+                now = f"{new}{key.removeprefix(old)}"
+                raise UserError(f"the config has no key {key!r}; it is {now} now")
         near = difflib.get_close_matches(key, valid, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"valid: {', '.join(valid)}"
-        return f"the config has no key {key!r}; {hint}"
-    return ""
+        raise UserError(f"the config has no key {key!r}; {hint}")
+
+
+def _stray(argv: Sequence[str], word: str) -> str:
+    """What is wrong with a word of the command line that belongs to no flag."""
+    before = argv[list(argv).index(word) - 1]
+    if before.startswith("-") and "=" not in before:  # of a flag that is True or False
+        return f"unexpected argument {word!r}; did you mean {before}={word}?"
+    return f"unexpected argument {word!r}; flags start with --"
+
+
+def _illegal(message: str, config: Config) -> str:
+    """absl's message on the value of a flag; of a key of the config what it may hold instead."""
+    match = re.fullmatch(r"flag --config\.(.*?)=(.*?): .*", message, re.DOTALL)
+    if match is None:
+        return " ".join(message.split())
+    path, value = match.groups()
+    kind = common.kinds(config).get(path)
+    if kind is not None:
+        return f"{path}: {value!r} is not {common.in_words(kind)}"
+    parts = ", ".join(each for each in _keys(config) if each.startswith(f"{path}."))
+    return f"{path}: {value!r} is not a section of keys; set one at a time: {parts}"
 
 
 def _keys(config: ConfigDict, prefix: str = "") -> Iterator[str]:
@@ -132,11 +188,11 @@ def default_workdir() -> Path:
     """runs/<config file>/<variant>, with the overridden keys, so that two configs rarely share one.
 
     Where they do, the second is refused by `run_directory.begin`.  Without the keys that do not
-    tell runs apart (`configs.common.OF_THE_MACHINE`), and `mode`: what is evaluated lies where it
+    tell runs apart (`configs.OF_THE_MACHINE`), and `mode`: what is evaluated lies where it
     was trained, whatever the data.
     """
     overrides = dict(config_flags.get_override_values(flags.FLAGS["config"]))
-    telling = sorted(overrides.keys() - {"mode", *OF_THE_MACHINE})
+    telling = sorted(overrides.keys() - {"mode", *common.OF_THE_MACHINE})
     words = [_CONFIG.value.name, *(f"{key}={overrides[key]}" for key in telling)]
     name = ",".join(re.sub(r"[^\w.=+-]+", "_", word).replace("=.._", "=") for word in words)
     file = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0]
@@ -161,6 +217,11 @@ def run_experiment(
     again = f"the same command goes on from {workdir}"
     preemption.install(again)
     try:
+        if config.experiment not in EXPERIMENTS:
+            valid = ", ".join(EXPERIMENTS)
+            raise UserError(f"experiment: {config.experiment!r} is not one of {valid}")
+        if problem := common.problem(config):
+            raise UserError(problem)
         workdir = files.locate(str(workdir))
         if dry_run:
             processes = 1
@@ -168,9 +229,6 @@ def run_experiment(
             processes = distributed.initialize(
                 coordinator=coordinator, processes=processes, process=process
             )
-        if config.experiment not in EXPERIMENTS:
-            valid = ", ".join(EXPERIMENTS)
-            raise UserError(f"experiment: {config.experiment!r} is not one of {valid}")
         trains = config.experiment != "noise"  # an attack has no seeds and shares no batches
         sharding.configure(
             cpu_devices=config.cpu_devices,

@@ -1,7 +1,9 @@
+import re
+
 import pytest
 from ml_collections import ConfigDict
 
-from configs import cnn, masks, mlp, noise
+from configs import cnn, common, masks, mlp, noise
 from research import main
 from research.adversarial.faithful import Faithful
 from research.experiments import depth
@@ -27,7 +29,8 @@ def keys(config):
         ("tanh-41", "variant 'tanh-41' is unknown; did you mean 'tanh-40'? valid: relu-5,"),
         ("tanh-40,smok", "switch 'smok' is unknown; did you mean 'smoke'? valid: smoke"),
         ("", "variant '' is unknown; valid: relu-5,"),
-        ("tanh-40,", "switch '' is unknown; valid: smoke"),
+        ("tanh-40,", "nothing follows a comma of 'tanh-40,'; leave it out, or valid: smoke"),
+        ("tanh-40,,smoke", "nothing follows a comma of 'tanh-40,,smoke'"),
     ],
 )
 def test_a_word_that_is_not_valid_is_named_with_the_nearest_and_the_list(arg, said):
@@ -129,6 +132,51 @@ def test_smoke_is_the_same_config_in_small_on_synthetic_data(file, variant, tmp_
 def test_a_config_is_a_plain_tree_that_json_can_hold(file, variant):
     config = file.get_config(variant)
     assert config.to_json() == config.to_json_best_effort()
+
+
+@pytest.mark.parametrize(
+    ("file", "variant"), VARIANTS, ids=lambda each: getattr(each, "__name__", each)
+)
+def test_every_key_has_a_kind_which_the_value_is_of_but_none_and_words_are_not(file, variant):
+    config = file.get_config(variant)
+    paths = {".".join(path) for path in keys(config)}
+    assert paths == set(common.kinds(config)) and common.problem(config) == ""
+    for path in paths:
+        *sections, key = path.split(".")
+        changed = config.copy_and_resolve_references()
+        section = changed[sections[0]] if sections else changed
+        for wrong in (None, object, ("x", None), ["x", []]):
+            with section.ignore_type():
+                section[key] = wrong
+            assert re.match(rf"{re.escape(path)}: .* is not a?", common.problem(changed))
+        del section[key]
+        assert common.missing(changed) == [path]
+        assert common.problem(changed).startswith(f"{path}: the config has no such key")
+
+
+@pytest.mark.parametrize(
+    ("file", "path", "good", "bad"),
+    [
+        (mlp, "epochs", (1, 1_000_000), (0, -1, True, 2.0, "3", 10**11)),
+        (mlp, "learning_rate", (1, 0.5, 1e20), (0, 0.0, -0.1, float("inf"), float("nan"), "1")),
+        (mlp, "seed", (0, 2**32 - 1), (-1, 2**32)),
+        (mlp, "batch_size", (1, 60_000), (0, 99_999_999_999)),
+        (mlp, "cpu_devices", (0, 1024), (-1, 100_000)),
+        (mlp, "probe", (True, False), (0, 1, "False")),
+        (mlp, "nets", (("tanh-5",), ["tanh-5"], ()), ((1, 2), "tanh-5", None, ("tanh-5", None))),
+        (cnn, "filters", ((32, 64),), ((32.5, 64), (0, 64), ("32", 64), 32)),
+        (cnn, "dropouts", ((0, 0.25), (0.0, 1.0)), ((0.0, 1.5), (0.0, float("nan")), (False, 0.0))),
+        (masks, "data.margin", (0, 1, 0.5), (-0.1, 1.5)),
+        (masks, "data.size", (8, 200), (7, 200.0)),
+        (noise, "classes", ((0, 9), ()), (("3",), (10,), (-1,), (3.0,))),
+        (noise, "minimal.steps", (1,), (0, 0.5)),
+        (noise, "seed", (0, 2**31 - 2), (-1, 2**31 - 1, 2**32)),
+    ],
+)
+def test_what_a_key_may_hold_ends_at_its_bounds(file, path, good, bad):
+    kind = common.kinds(file.get_config())[path]
+    assert all(common._is_of(value, kind) for value in good)
+    assert not any(common._is_of(value, kind) for value in bad)
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -14,6 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 import several
+from absl.testing import flagsaver
 
 from configs import mlp
 from research import main
@@ -25,6 +26,8 @@ from research.storage import run_directory
 RUN = (sys.executable, "-m", "research.main")
 NET = "--config=configs/mlp.py:tanh-5,smoke"
 ATTACK = "--config=configs/noise.py:mnist,smoke"
+# As ml_collections loads a config.
+MODULE_LOADER = pytest.mark.filterwarnings(r"ignore:the load_module\(\):DeprecationWarning")
 
 
 @pytest.fixture(scope="session")
@@ -37,12 +40,47 @@ def run(*words, **options):
     return subprocess.run([*RUN, *words], capture_output=True, text=True, timeout=300, **options)
 
 
+@pytest.fixture
+def door(monkeypatch, capsys):
+    """The command line in this process, with its devices: (exit code, standard output, error)."""
+    for module, name in ((main.sharding, "configure"), (main.preemption, "install")):
+        monkeypatch.setattr(module, name, lambda *_, **__: None)
+
+    def enter(*words):
+        argv = ["main", *words, "--compilation_cache="]
+        monkeypatch.setattr(sys, "argv", argv)
+        with flagsaver.flagsaver():
+            try:
+                code = main.main(main.parse_flags(argv))
+            except SystemExit as ended:
+                code = 1
+                print(ended.code, file=sys.stderr)
+        return code, *capsys.readouterr()
+
+    return enter
+
+
+@MODULE_LOADER
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         ((), "no --config given"),
         (("--config=configs/mlp.py:tanh-4",), "did you mean 'tanh-40'? valid: relu-5, relu-20"),
-        (("--config=configs/mpl.py",), "No such file or directory: 'configs/mpl.py'"),
+        (("--config=configs/mpl.py",), "'configs/mpl.py' is no file; did you mean configs/mlp.py?"),
+        (("--config=elsewhere",), "'elsewhere' is no file; there are configs/cnn.py, configs/ma"),
+        (("--config=",), "config: '' is no file"),
+        (("--config=configs/mlp.py:tanh-5,",), "nothing follows a comma of 'tanh-5,'"),
+        (("--config", "configs/mlp.py", "--config.epoch=3"), "no key 'epoch'; did you mean 'ep"),
+        ((NET, "--config.probe", "False"), "'False'; did you mean --config.probe=False?"),
+        ((NET, "--config.probe=no"), "probe: 'no' is not True or False"),
+        ((NET, "--config.data=x"), "data: 'x' is not a section of keys; set one at a time: data."),
+        ((NET, "--config.nets=(1,2)"), "nets: (1, 2) is not a tuple in which each is a text"),
+        ((NET, "--config.nets=('tanh-5','tanh-5')"), "nets: 'tanh-5' is there twice"),
+        ((NET, "--config.nets=tanh-99999999"), "nets: 'tanh-99999999' is not an activation"),
+        ((NET, "--config.learning_rate=inf"), "learning_rate: inf is not a number from 1e-30"),
+        ((NET, "--config.cpu_devices=100000"), "cpu_devices: 100000 is not a whole number from 0"),
+        ((ATTACK, "--config.baselines=None"), "baselines: (None,) is not a tuple in which each"),
+        ((ATTACK, "--config.classes=('3',)"), "classes: ('3',) is not a tuple in which each is"),
         ((NET, "--config.epoch=3"), "the config has no key 'epoch'; did you mean 'epochs'?"),
         (
             ("--config=configs/noise.py:mlp", "--config.budget.images=3"),
@@ -61,9 +99,9 @@ def run(*words, **options):
             "the config has no key 'look_every'; it is steps_per_dispatch now",
         ),
         ((NET, "--config.zzz=x"), "the config has no key 'zzz'; valid: batch_size"),
-        ((NET, "--config.epochs=three"), "invalid literal for int() with base 10: 'three'"),
-        ((NET, "--config.epochs=0"), "epochs: 0 is not a positive number"),
-        ((NET, "--config.seeds=0"), "seeds: 0 is not a positive number"),
+        ((NET, "--config.epochs=three"), "epochs: 'three' is not a whole number"),
+        ((NET, "--config.epochs=0"), "epochs: 0 is not a whole number from 1"),
+        ((NET, "--config.seeds=0"), "seeds: 0 is not a whole number from 1"),
         ((NET, "--config.experiment=deep"), "experiment: 'deep' is not one of classifiers, depth"),
         (
             (NET, "--config.data.dir=/nowhere"),
@@ -76,12 +114,53 @@ def run(*words, **options):
         ((NET, "--workdir=/dev/null/run"), "/dev/null/run: cannot be used"),
     ],
 )
-def test_a_mistake_is_one_line_that_says_what_would_do(words, said):
-    done = run(*words)
-    assert done.returncode in (1, 2)
-    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("data: ")]
-    assert line.startswith("error: ") and said in line
-    assert done.stdout == ""
+def test_a_mistake_is_one_line_that_says_what_would_do(words, said, door):
+    code, out, err = door(*words)
+    (line,) = [line for line in err.splitlines() if not line.startswith("data: ")]
+    assert code in (1, 2) and line.startswith("error: ") and said in line
+    assert out == ""
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("def get_config():\n    return 1 / 0", "2: ZeroDivisionError: division by zero"),
+        ("\ndef get_config():\n    return nothing", "3: NameError: name 'nothing' is not defined"),
+        (
+            "def get_config():\n    return get_config()",
+            "2: RecursionError: maximum recursion depth",
+        ),
+        (
+            "def get_config():\n    raise KeyboardInterrupt",
+            "2: KeyboardInterrupt: KeyboardInterrupt",
+        ),
+        ("import sys\nsys.exit()", "2: SystemExit: SystemExit"),
+        ("def get_config():\n    return int('x')", "2: ValueError: invalid literal for int()"),
+        ("import nowhere", "1: ModuleNotFoundError: No module named 'nowhere'"),
+        ("def get_config(:", "1: SyntaxError: invalid syntax"),
+        ("x = 1", " there is no get_config; expected a function that returns a ConfigDict"),
+        ("def get_config():\n    pass", " get_config returns None; expected a function"),
+        (
+            "from configs.mlp import *\nconfig = get_config()\ndel config.data.dir\n"
+            "def get_config():\n    return config",
+            " the config has no key 'data.dir', which a run of it needs",
+        ),
+    ],
+)
+def test_a_config_file_with_a_fault_is_one_line_with_the_line_of_the_file(
+    code, said, door, tmp_path
+):
+    file = tmp_path / "mine.py"
+    _ = file.write_text(code)
+    exit_code, out, err = door(f"--config={file}")
+    assert (exit_code, out, len(err.splitlines())) == (1, "", 1)
+    assert err.startswith(f"error: {file}:{said}")
+
+
+def test_a_mistake_ends_the_process_with_a_line_and_no_trace():
+    done = run(NET, "--config.epochs=0")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: epochs: 0 is not a whole number from 1 to 1,000,000\n"
 
 
 def test_started_as_a_script_it_says_how_to_start_it(tmp_path):
@@ -116,20 +195,13 @@ def test_an_error_that_a_library_makes_of_a_stop_is_reported_as_the_stop(monkeyp
     assert capsys.readouterr().err == said
 
 
-def test_the_default_work_directory_tells_two_configs_apart_but_not_two_machines():
-    code = """
-import sys
-from research import main
-sys.argv = ["main", *sys.argv[1:]]
-main.parse_flags(sys.argv)
-print(main.default_workdir())
-"""
-
+@MODULE_LOADER
+def test_the_default_work_directory_tells_two_configs_apart_but_not_two_machines(monkeypatch):
     def directory(*words):
-        made = subprocess.run(
-            [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True
-        )
-        return made.stdout.strip()
+        monkeypatch.setattr(sys, "argv", ["main", *words])
+        with flagsaver.flagsaver():
+            main.parse_flags(sys.argv)
+            return str(main.default_workdir())
 
     words = ("--config.data.dir=../a/b", "--config.data.download=False", "--config.cpu_threads=2")
     assert directory("--config=configs/cnn.py:mnist", *words) == str(
@@ -403,7 +475,10 @@ def test_a_mistake_ends_every_process_with_its_own_exit_code(tmp_path):
     one, two = several.run(2, words)
     assert one.code == two.code == 2
     for each in (one, two):
-        assert each.err.splitlines()[-1] == "error: epochs: 0 is not a positive number"
+        assert (
+            each.err.splitlines()[-1]
+            == "error: epochs: 0 is not a whole number from 1 to 1,000,000"
+        )
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ and 5) and learning curves (figure 4).
 """
 
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -109,6 +110,9 @@ def check(config: Config) -> None:
     trainer.check(config)
     if not config.nets:
         raise UserError("nets: empty; give names such as 'tanh-40'")
+    twice = [net for net in config.nets if config.nets.count(net) > 1]
+    if twice:
+        raise UserError(f"nets: {twice[0]!r} is there twice; name each once")
     for net in config.nets:
         _ = make_model(config, net)
     _ = optim.make_optimizer(config.learning_rate)
@@ -117,10 +121,12 @@ def check(config: Config) -> None:
 def make_model(config: Config, net: str) -> MLP:
     """The net named "activation-depth".  Raises UserError if there is no such net."""
     activation, _, depth = net.partition("-")
-    is_plain = depth.isdecimal() and depth == str(int(depth)) != "0"  # one name for one net
-    if not is_plain or activation not in ACTIVATIONS:
+    # No leading zeros: one name for one net.
+    if not re.fullmatch("[1-9][0-9]{0,2}|1000", depth) or activation not in ACTIVATIONS:
         names = ", ".join(ACTIVATIONS)
-        raise UserError(f"nets: {net!r} is not an activation ({names}), a hyphen and a depth")
+        raise UserError(
+            f"nets: {net!r} is not an activation ({names}), a hyphen and a depth from 1 to 1000"
+        )
     return MLP(int(depth), config.width, activation, config.init)
 
 

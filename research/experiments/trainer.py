@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import optax
 
+from configs import common
 from research.data import batching, broadcast, datasets, provenance
 from research.data.provenance import PUBLISHED
 from research.runtime import distributed, preemption, profiling, progress
@@ -44,11 +45,10 @@ class Task(NamedTuple):
 
 
 def check(config: Config) -> None:
-    """Raise UserError naming the first common key whose value cannot be used."""
-    for key in ("epochs", "batch_size", "eval_batch_size", "seeds"):
-        if config[key] < 1:
-            raise UserError(f"{key}: {config[key]} is not a positive number")
-    if not 0 <= config.seed <= 2**32 - config.seeds:
+    """Raise UserError naming the first key that is missing or not of its kind (`common.KINDS`)."""
+    if problem := common.problem(config):
+        raise UserError(problem)
+    if config.seed > 2**32 - config.seeds:
         raise UserError(f"seed: {config.seed} is not in 0 .. 2**32 - seeds")
 
 

@@ -22,6 +22,7 @@ import os
 import re
 import socket
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -38,6 +39,7 @@ T = TypeVar("T")
 
 HEARTBEAT = 20  # seconds without a sign of life after which JAX takes a process for dead
 GRACE = 3  # seconds the first process waits before it exits
+NOTICE = 5  # seconds of waiting for them after which a line says so
 START = 300  # seconds for all processes to appear: machines of a cluster boot at different times
 LOST = 75  # EX_TEMPFAIL: another process is gone
 
@@ -64,8 +66,8 @@ def initialize(*, coordinator: str = "", processes: int = 0, process: int = -1) 
         raise UserError(f"processes: {processes} is negative; 0 means to find out")
     if processes == 0 and (coordinator or process != -1):
         raise UserError("processes: not given; --coordinator and --process go with --processes")
-    launched = [os.environ[name] for name in _SIZES if name in os.environ]
-    expected = processes or (int(launched[0]) if launched and launched[0].isdecimal() else 0)
+    launched = next((name for name in _SIZES if os.environ.get(name, "").isdecimal()), "")
+    expected = processes or (int(os.environ[launched]) if launched else 0)
     if expected == 1:
         return 1
     if processes:
@@ -90,6 +92,18 @@ def initialize(*, coordinator: str = "", processes: int = 0, process: int = -1) 
             file=sys.stderr,
             flush=True,
         )
+    # One process alone, as under `srun --pty` in an allocation for several, waits for the others.
+    notice = threading.Timer(
+        NOTICE,
+        print,
+        [
+            f"waiting for the other processes ({launched or 'processes'}={expected or 'unknown'}), "
+            f"for at most {START} s; --processes=1 runs this one alone"
+        ],
+        {"file": sys.stderr, "flush": True},
+    )
+    notice.daemon = True
+    notice.start()
     # JAX's handler of SIGTERM would take the place of `preemption`'s.
     jax.config.update("jax_enable_preemption_service", False)
     try:
@@ -110,6 +124,8 @@ def initialize(*, coordinator: str = "", processes: int = 0, process: int = -1) 
             f"cannot connect to the other processes ({one_line(error)}); give "
             "--coordinator=host:port, --processes and --process"
         ) from error
+    finally:
+        notice.cancel()
     if not processes and _has_devices_of_its_own():
         # JAX gives a task the one device with its number on the machine.
         jax.config.update("jax_cuda_visible_devices", "all")

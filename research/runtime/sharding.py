@@ -66,13 +66,9 @@ def configure(
     data_devices: as in `make_mesh`.
     matmul_precision: of accelerators, whose default rounds the factors of a product of float32 to
     fewer bits; one of PRECISIONS.  The CPU always computes in float32.
-    Raises UserError for a negative number or an unknown precision, if there is no device of the
+    Raises UserError for an unknown precision, if there is no device of the
     platform that JAX_PLATFORMS names, and if processes have different numbers of devices.
     """
-    numbers = {"cpu_devices": cpu_devices, "cpu_threads": cpu_threads, "data_devices": data_devices}
-    for key, value in numbers.items():
-        if value < 0:
-            raise UserError(f"{key}: {value} is negative; 0 leaves the choice to the program")
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )

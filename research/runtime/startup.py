@@ -1,6 +1,6 @@
 """What a program settles before it loads any library: where its words go, and memory to begin in.
 
-This module imports the standard library alone, for the others to be loaded after `prepare`.
+This module imports the standard library alone, for the others to be loaded in `prepare` and after.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ def prepare() -> None:
 
     A stream that is closed, or whose reader has gone or whose disk is full, swallows what is
     written: a run does not end because nobody listens.  Ends the process with exit code 2 and one
-    line if `ulimit -v` is too low for the libraries.
+    line if `ulimit -v` is too low for the libraries, or if JAX cannot read a variable of its own.
     """
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:  # else files would get these numbers
         os.set_inheritable(number, True)
@@ -36,6 +36,11 @@ def prepare() -> None:
             f"other libraries need {ADDRESS_SPACE // 2**20} MiB to start",
             file=sys.stderr,
         )
+        sys.exit(2)
+    try:
+        import jax  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    except ValueError as error:  # of a variable of the environment
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -279,7 +279,7 @@ def test_a_description_has_the_layers_the_steps_and_the_cost(tmp_path):
         ({"dataset": "cifar100"}, "dataset: 'cifar100' is not one of mnist, cifar10"),
         ({"precision": "float16"}, "precision: 'float16' is not one of float32, bfloat16"),
         ({"net": "vit"}, "net: 'vit' is not one of cnn, resnet"),
-        ({"steps_per_dispatch": -1}, "steps_per_dispatch: -1 is negative"),
+        ({"steps_per_dispatch": -1}, "steps_per_dispatch: -1 is not a"),
         ({"label_smoothing": 1.0}, "label_smoothing: 1.0 is not in"),
         ({"padding": "full"}, "padding: 'full'"),
         ({"dropouts": (0.25,)}, "dropouts: .* has 1 entries"),

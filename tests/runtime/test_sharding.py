@@ -149,13 +149,6 @@ def test_what_is_spread_over_processes_is_fetched_whole(as_one_of_several):
     chex.assert_trees_all_equal(fetched, {**tree, "c": np.ones(2)})
 
 
-@pytest.mark.parametrize("key", ["cpu_devices", "cpu_threads", "data_devices"])
-def test_a_negative_number_of_devices_or_threads_is_refused_by_name(key):
-    numbers = {"cpu_devices": 1, "cpu_threads": 1, key: -2}
-    with pytest.raises(UserError, match=f"{key}: -2"):
-        sharding.configure(**numbers, seeds=1)
-
-
 def test_an_unknown_precision_is_refused_with_the_valid_ones():
     with pytest.raises(UserError, match="'best' is not one of default, high, highest"):
         sharding.configure(cpu_devices=1, cpu_threads=1, seeds=1, matmul_precision="best")

@@ -41,12 +41,6 @@ def check(config: Config) -> None:
     for layout in given:
         if not os.path.isdir(files.locate(data[layout])):
             raise UserError(f"data.{layout}: {data[layout]} is no directory")
-    for key, least in (("size", 8), ("min_side", 1), ("margin", 0), ("balance", 0)):
-        if not data[key] >= least:
-            raise UserError(f"data.{key}: {data[key]} is below {least}")
-    if data.margin > 1 or data.balance > 1:
-        key = "margin" if data.margin > 1 else "balance"
-        raise UserError(f"data.{key}: {data[key]} is above 1, the whole")
 
 
 def load(config: Config, workdir: Path) -> dataset.Masks:

@@ -73,11 +73,8 @@ def check(config: Config) -> None:
     trainer.check(config)
     if config.mode not in MODES:
         raise UserError(f"mode: {config.mode!r} is not one of {', '.join(MODES)}")
-    for key in ("steps_per_dispatch", "patience", "final_epochs"):
-        if config[key] < 0:
-            raise UserError(f"{key}: {config[key]} is negative")
     for key in ("label_smoothing", "probability_floor"):
-        if not 0.0 <= config[key] < 0.5:
+        if config[key] >= 0.5:
             raise UserError(f"{key}: {config[key]} is not in [0, 0.5)")
     faces.check(config)
     _ = make_task(config, 1, data.LABELS[:2])

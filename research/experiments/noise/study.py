@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from configs import common
 from research.adversarial.faithful import Faithful
 from research.adversarial.loop import Method
 from research.adversarial.minimal import Minimal
@@ -108,32 +109,14 @@ def describe(config: Config) -> str:
 
 def check(config: Config) -> None:
     """Raise UserError naming the first key whose value cannot be used."""
+    if problem := common.problem(config):
+        raise UserError(problem)
     if config.dataset not in datasets.CLASSES:
         valid = ", ".join(datasets.CLASSES)
         raise UserError(f"dataset: {config.dataset!r} is not one of {valid}")
     _check_nets(config)
-    classes = len(datasets.CLASSES[config.dataset])
-    if any(not 0 <= label < classes for label in config.classes):
-        raise UserError(f"classes: {tuple(config.classes)} are not all in 0 .. {classes - 1}")
-    positive = {"batch": config.batch, "eval_batch_size": config.eval_batch_size}
-    positive |= {f"minimal.{key}": config.minimal[key] for key in ("steps", "search")}
-    positive |= {f"faithful.{key}": config.faithful[key] for key in ("steps", "check_every")}
-    positive |= {f"pgd.{key}": config.pgd[key] for key in ("steps", "restarts")}
-    for key, value in positive.items():
-        if value < 1:
-            raise UserError(f"{key}: {value} is not a positive number")
-    for key, value in (
-        *((key, config[key]) for key in ("images", "per_class")),
-        *((f"minimal.{key}", config.minimal[key]) for key in ("required", "polish")),
-        ("pgd.images", config.pgd.images),
-        ("pgd.levels", min(config.pgd.levels, default=0)),
-    ):
-        if value < 0:
-            raise UserError(f"{key}: {value} is negative")
     if config.pgd.norm not in NORMS:
         raise UserError(f"pgd.norm: {config.pgd.norm!r} is not one of {', '.join(NORMS)}")
-    if not 0 <= config.seed < 2**31 - 1:
-        raise UserError(f"seed: {config.seed} is not in 0 .. 2**31 - 2")
     _ = make_methods(config)
 
 
@@ -162,10 +145,10 @@ def make_methods(config: Config) -> tuple[Method, ...]:
     Raises UserError if there is no such method.
     """
     if config.method == "minimal":
-        own = config.minimal
-        minimal = Minimal(steps=own.steps, search=own.search, required=own.required)
-        polish = Polish(own.polish, own.required)
-        return (minimal, polish) if own.polish else (minimal,)
+        minimal = config.minimal
+        first = Minimal(steps=minimal.steps, search=minimal.search, required=minimal.required)
+        polish = Polish(minimal.polish, minimal.required)
+        return (first, polish) if minimal.polish else (first,)
     if config.method == "faithful":
         own = config.faithful
         faithful = Faithful(

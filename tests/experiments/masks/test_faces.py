@@ -21,11 +21,6 @@ def config_of(**changes):
         ({"drawn": 3}, "data.drawn: 3 is below 12"),
         ({"voc": "here", "drawn": 12}, "data.drawn: 12 drawn photographs, and data.voc as well"),
         ({"json": "/nowhere/at/all"}, "data.json: /nowhere/at/all is no directory"),
-        ({"drawn": 12, "size": 4}, "data.size: 4 is below 8"),
-        ({"drawn": 12, "min_side": 0}, "data.min_side: 0 is below 1"),
-        ({"drawn": 12, "margin": -0.1}, "data.margin: -0.1 is below 0"),
-        ({"drawn": 12, "margin": 1.5}, "data.margin: 1.5 is above 1"),
-        ({"drawn": 12, "balance": 1.1}, "data.balance: 1.1 is above 1"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_by_its_key(changes, message):
