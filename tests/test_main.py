@@ -220,7 +220,9 @@ def final_state(workdir):
     newest = max(int(path.name) for path in workdir.glob("checkpoints/[0-9]*"))
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
         digest = ocp.args.Composite(digest=ocp.args.JsonRestore())
-        found = reader.restore(workdir / "checkpoints" / str(newest), args=digest)["digest"]
+        found = reader.restore(workdir / "checkpoints" / str(newest), args=digest)["digest"][
+            "state"
+        ]
     assert len(found) == 13  # six layers of kernel and bias, and the step
     return newest, found
 

@@ -136,6 +136,7 @@ def train_net(
 
     held_out: judged after every epoch; early stopping watches its loss.  held_out_name: of its
     columns in metrics.jsonl, as in "test_loss".
+    workdir: where the run has been begun (`run_directory.begin`), to which its checkpoints belong.
     start: the states [S, ...] to begin with, of an earlier training; None for fresh ones.
     Returns the states [S, ...] after the last.  Raises UserError for a loss that is not finite,
     preemption.Stopped when told to stop.
@@ -146,25 +147,24 @@ def train_net(
     if traced := profiling.steps():  # a trace holds one piece
         loop = loop._replace(steps_per_dispatch=min(traced, loop.steps_per_dispatch or traced))
     trace = profiling.Trace(workdir)
-    folder = workdir / "checkpoints"
+    folder, run = workdir / "checkpoints", run_of(workdir, task)
     with (
         preemption.deferred(),
-        checkpoint.Checkpoints(folder) as checkpoints,
+        checkpoint.Checkpoints(folder, run) as checkpoints,
         run_directory.EpochLog(workdir, model.layer_names, probed=loop.probe is not None) as log,
     ):
         restored = checkpoint.restore_newest(
-            folder, template(task, len(seeds), training), say=progress.say, usable=log.covers
+            folder, run, template(task, len(seeds), training), say=progress.say
         )
-        done = restored[0] if restored else None
-        log.continue_after(done)
+        log.continue_from(restored.records if restored else {})
         if restored:
-            progress.say(f"{task.name}: going on after epoch {done}")
+            progress.say(f"{task.name}: going on after epoch {restored.epoch}")
 
         def on_epoch(number: int, states: PyTree, result: EpochResult, seconds: float) -> None:
             row = row_of(number, result, seconds, steps, held_out_name) if number else None
             log.write(number, row, result.probe)
             if row is not None:
-                checkpoints.save(number, states)
+                checkpoints.save(number, states, log.contents())
                 progress.say(epoch_line(task.name, loop.epochs, row))
                 preemption.raise_if_requested()
 
@@ -179,7 +179,11 @@ def train_net(
 
         try:
             with progress.bar(
-                None, task.name, total=loop.epochs * steps, done=(done or 0) * steps, unit="steps"
+                None,
+                task.name,
+                total=loop.epochs * steps,
+                done=restored.epoch * steps if restored else 0,
+                unit="steps",
             ) as bar:
                 return fit(
                     task.model,
@@ -188,7 +192,7 @@ def train_net(
                     held_out,
                     loop,
                     seeds=seeds,
-                    resume=restored or (start and (0, start)),
+                    resume=restored[:2] if restored else start and (0, start),
                     on_epoch=on_epoch,
                     on_steps=on_steps,
                 )
@@ -207,15 +211,26 @@ def restore(task: Task, seeds: int, workdir: Path, training: Dataset) -> tuple[i
     """
     restored = checkpoint.restore_newest(
         workdir / "checkpoints",
+        run_of(workdir, task),
         template(task, seeds, training),
         say=progress.say,
-        usable=lambda epoch: True,
     )
     if restored is None:
         raise UserError(
             f"{workdir} holds no checkpoint; train the net first, without --config.mode"
         )
-    return restored
+    return restored.epoch, restored.state
+
+
+def run_of(workdir: Path, task: Task) -> dict[str, Any]:
+    """What tells the training of a net in `workdir` from others: for its checkpoints."""
+    config = run_directory.read_json(workdir / "config.json") or {}
+    versions = run_directory.read_json(workdir / "versions.json") or {}
+    return {
+        "net": task.name,
+        "config": run_directory.identity(config),
+        "data": versions.get("data", {}).get("sha256", ""),
+    }
 
 
 def template(task: Task, seeds: int, training: Dataset) -> PyTree:

@@ -1,8 +1,12 @@
-"""Checkpoints: Orbax, with a SHA-256 of every array.
+"""Checkpoints: Orbax, with the records of the epochs done and a SHA-256 of every array.
 
-Orbax writes atomically but does not notice a flipped bit in an array. The digest of every leaf is
-saved with the state and compared when it is read; a damaged checkpoint is passed over for the one
-before it.
+state      the arrays of a training                                          as Orbax has them
+records    the files of the run that grow, as they are after this epoch      {name: its bytes}
+digest     a SHA-256 of every array of the other two, which run and epoch    JSON
+
+Orbax writes atomically but does not notice a flipped bit in an array. The digests are compared when
+a checkpoint is read, and so are the epoch, by which it is named, and the run: a checkpoint that is
+damaged, or a copy of another, is passed over for the one before it.
 
 A state is whole and the same in every process of a run, so that any number of processes can go on
 with it. Orbax writes NumPy arrays from the first process only; its manager runs there only as well,
@@ -26,9 +30,10 @@ import io
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -67,13 +72,14 @@ def digests(tree: PyTree) -> dict[str, str]:
 class Checkpoints:
     """Writes the newest states of one run, in `directory`, numbered by epoch.
 
-    keep: how many.  Saving goes on in the background, except to an object store; leaving the `with`
-    block waits for it.  All methods are collective.  For the process that holds the lock of the
-    work directory (`run_directory.locked`): what an earlier one left unfinished is removed.
+    run: what tells the run from others, JSON-able.  keep: how many.  Saving goes on in the
+    background, except to an object store; leaving the `with` block waits for it.  All methods are
+    collective.  For the process that holds the lock of the work directory
+    (`run_directory.locked`): what an earlier one left unfinished is removed.
     """
 
-    def __init__(self, directory: Path, *, keep: int = 3) -> None:
-        self._keep = keep
+    def __init__(self, directory: Path, run: Mapping[str, Any], *, keep: int = 3) -> None:
+        self._run, self._keep = run, keep
         self._store = directory if files.stored(directory) else None
         self._here = tempfile.TemporaryDirectory() if self._store else None
         self._directory = Path(self._here.name if self._here else directory.absolute())
@@ -94,6 +100,7 @@ class Checkpoints:
         def close() -> None:
             try:
                 self._writer.close()
+                files.sync_folder(self._directory)
             except Exception as failure:
                 raise self._cannot_write(failure) from failure
 
@@ -107,20 +114,21 @@ class Checkpoints:
             if self._here:
                 self._here.cleanup()
 
-    def save(self, epoch: int, state: PyTree) -> None:
+    def save(self, epoch: int, state: PyTree, records: Mapping[str, bytes]) -> None:
         """Save the arrays of `state` as those of `epoch`, in place of an earlier save.
 
-        state: whole and the same in every process.  Raises UserError, in every process, if the disk
-        or the object store refuses, now or for the state saved before.
+        state: whole and the same in every process.  records: {name: content} of the files that hold
+        what is known of the epochs up to this one, of the first process.  Raises UserError, in
+        every process, if the disk or the object store refuses, now or for the state saved before.
         """
-        distributed.broadcast_from_first(lambda: self._save(epoch, state))
+        distributed.broadcast_from_first(lambda: self._save(epoch, state, records))
 
     def _open(self) -> None:
         files.check_held(self._shown)
         # A state is renamed into the trash before it is deleted, since a kill in the middle of
         # deleting would leave a half that is still listed; Orbax never empties the trash.
         shutil.rmtree(self._directory / _TRASH, ignore_errors=True)
-        self._directory.mkdir(parents=True, exist_ok=True)
+        files.make_folder(self._directory)
         options = ocp.CheckpointManagerOptions(
             create=False,
             todelete_subdir=_TRASH,
@@ -136,10 +144,14 @@ class Checkpoints:
         assert self._manager is not None, "only the first process writes"
         return self._manager
 
-    def _save(self, epoch: int, state: PyTree) -> None:
+    def _save(self, epoch: int, state: PyTree, records: Mapping[str, bytes]) -> None:
         state = jax.tree.map(np.asarray, state)
+        arrays = {name: np.frombuffer(content, np.uint8) for name, content in records.items()}
+        sums = {"state": digests(state), "records": digests(arrays)}
         items = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), digest=ocp.args.JsonSave(digests(state))
+            state=ocp.args.StandardSave(state),
+            records=ocp.args.StandardSave(arrays),
+            digest=ocp.args.JsonSave({**sums, "run": {**self._run, "epoch": epoch}}),
         )
         files.check_held(self._shown)
         try:
@@ -177,17 +189,25 @@ class Checkpoints:
         return UserError(f"cannot write a checkpoint to {self._shown}{left}: {one_line(failure)}")
 
 
+class Restored(NamedTuple):
+    """A checkpoint: its epoch, the state as NumPy arrays, and {name: content} of the records."""
+
+    epoch: int
+    state: PyTree
+    records: dict[str, bytes]
+
+
 def restore_newest(
-    directory: Path, template: PyTree, *, say: Callable[[str], None], usable: Callable[[int], bool]
-) -> tuple[int, PyTree] | None:
-    """The newest (epoch, state) in `directory` whose digests hold and that `usable` accepts.
+    directory: Path, run: Mapping[str, Any], template: PyTree, *, say: Callable[[str], None]
+) -> Restored | None:
+    """The newest checkpoint in `directory` that is whole and of its epoch and of this run.
 
-    None if there is no state.  Nothing is written.  A state that its training removes or replaces
-    while it is read is not damaged: the directory is listed again.  Collective.
+    None if there is none at all.  Nothing is written.  A checkpoint that its training removes or
+    replaces while it is read is not damaged: the directory is listed again.  Collective.
 
-    template: tree of arrays or ShapeDtypeStruct.  say: prints a line, for every state passed over
-    with the reason.  usable: whether the records hold an epoch, the same in every process.
-    Raises UserError when there are states but none can be used, and when the states change faster
+    run: as `Checkpoints` had it.  template: tree of arrays or ShapeDtypeStruct.  say: prints a
+    line, for every checkpoint passed over with the reason.
+    Raises UserError when there are checkpoints but none can be used, and when they change faster
     than they can be read.
     """
     passed_over: list[list[int]] = []
@@ -197,9 +217,9 @@ def restore_newest(
         step = next((each for each in steps if each not in passed_over), None)
         if step is None:
             break
-        state, fault, epoch = None, "", step[0]
+        restored, fault, epoch = None, "", step[0]
         try:
-            state = _restore(directory, epoch, template)
+            restored = _restore(directory, run, epoch, template)
         except Exception as failure:  # Orbax has no common class for what damage raises
             fault = one_line(failure)
         if distributed.max_over_processes(1 if fault else 0):
@@ -211,15 +231,11 @@ def restore_newest(
                         f"read ({changes} attempts); try again when it is done"
                     )
                 continue
-            reason = (
-                f"is damaged, trying the one before it: {fault or 'another process cannot read it'}"
-            )
-        elif usable(epoch):
-            return epoch, state
+            reason = fault or "another process cannot read it"
+            say(f"checkpoint {epoch} in {directory} is damaged, trying the one before it: {reason}")
+            passed_over.append(step)
         else:
-            reason = "is ahead of the records, trying the one before it"
-        say(f"checkpoint {epoch} in {directory} {reason}")
-        passed_over.append(step)
+            return restored
     if steps:
         epochs = [epoch for epoch, *_ in steps]
         raise UserError(
@@ -248,33 +264,42 @@ def _steps(directory: Path) -> list[list[int]]:
     return sorted(steps, reverse=True)
 
 
-def _restore(directory: Path, epoch: int, template: PyTree) -> PyTree:
-    """The state of an epoch, as NumPy arrays.  Raises whatever damage makes Orbax raise."""
+def _restore(directory: Path, run: Mapping[str, Any], epoch: int, template: PyTree) -> Restored:
+    """The checkpoint of an epoch.  Raises whatever damage makes Orbax raise."""
     if not files.stored(directory):
-        return _read(directory.absolute() / str(epoch), template)
+        return _read(directory.absolute() / str(epoch), run, epoch, template)
     packed_up = (directory / f"{epoch}{_PACKED}").read_bytes()
     content = io.BytesIO(gzip.decompress(packed_up))
     with tempfile.TemporaryDirectory() as folder:
         with tarfile.open(fileobj=content) as packed:
             packed.extractall(folder, filter="data")
-        return _read(Path(folder) / str(epoch), template)
+        return _read(Path(folder) / str(epoch), run, epoch, template)
 
 
-def _read(folder: Path, template: PyTree) -> PyTree:
-    """The state in a directory that Orbax has written, as NumPy arrays.
+def _read(folder: Path, run: Mapping[str, Any], epoch: int, template: PyTree) -> Restored:
+    """The checkpoint in a directory that Orbax has written.
 
-    Raises ValueError for a digest that differs.
+    Raises ValueError for another run or epoch, and for a digest that differs.
     """
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), template)
     items = ocp.args.Composite(
-        state=ocp.args.StandardRestore(abstract), digest=ocp.args.JsonRestore()
+        state=ocp.args.StandardRestore(abstract),
+        records=ocp.args.StandardRestore(),
+        digest=ocp.args.JsonRestore(),
     )
+    if not (folder / "records").exists():
+        raise ValueError("it holds no records of the epochs done, as those of earlier versions")
     handler = ocp.CompositeCheckpointHandler()
     with ocp.Checkpointer(handler, multiprocessing_options=by_itself()) as reader:
         restored = reader.restore(folder, args=items)
-    state = jax.tree.map(np.asarray, restored["state"])
-    actual, expected = digests(state), restored["digest"]
-    wrong = sorted(k for k in actual.keys() | expected.keys() if actual.get(k) != expected.get(k))
-    if wrong:
-        raise ValueError(f"the digest of {wrong[0]} differs")
-    return state
+    sums = restored["digest"]
+    own, wanted = sums.get("run", {}), {**run, "epoch": epoch}
+    if differing := sorted(key for key in wanted if own.get(key) != wanted[key]):
+        raise ValueError(f"it is of another run or epoch, by its {differing[0]}")
+    state, contents = (jax.tree.map(np.asarray, restored[item]) for item in ("state", "records"))
+    for item, tree in (("state", state), ("records", contents)):
+        actual, saved = digests(tree), sums.get(item, {})
+        for name in sorted(actual.keys() | saved.keys()):
+            if actual.get(name) != saved.get(name):
+                raise ValueError(f"the digest of {name} differs")
+    return Restored(epoch, state, {name: each.tobytes() for name, each in contents.items()})

@@ -66,6 +66,7 @@ _MISSING = "(absent)"
 T = TypeVar("T")
 
 _LOCK = ".lock"
+_GRADIENTS = "gradients.npz"
 _RESTORE = "restore it or give another --workdir"
 _AGAIN = "restore it or make the run again"
 # What the list of a finished run names. Folders that it leaves out have digests of their own, are
@@ -260,9 +261,14 @@ def write_gradients(workdir: Path, arrays: Mapping[str, np.ndarray]) -> None:
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write an .npz file in one move."""
     if distributed.is_first():
-        content = io.BytesIO()
-        np.savez(content, allow_pickle=False, **arrays)
-        files.replace(path, content.getvalue())
+        files.replace(path, npz(arrays))
+
+
+def npz(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """The content of an .npz file."""
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **arrays)
+    return content.getvalue()
 
 
 def with_epoch(
@@ -421,6 +427,7 @@ class EpochLog:
     def __init__(self, workdir: Path, layers: Sequence[str], *, probed: bool) -> None:
         self._workdir, self._layers, self._probed = workdir, layers, probed
         self._gradients: dict[str, np.ndarray] = {}
+        self._contents: dict[str, bytes] = {}
         self._check = 0  # of the last line of metrics.jsonl
         self._events: _Events | None = None
 
@@ -431,34 +438,41 @@ class EpochLog:
         if self._events:
             self._events.close()
 
-    def covers(self, epoch: int) -> bool:
-        """Whether the files hold every epoch up to this one."""
+    def contents(self) -> dict[str, bytes]:
+        """{name: content} of metrics.jsonl and gradients.npz, for a checkpoint; {} but in the first
+        process.
+        """
+        return dict(self._contents)
 
-        def covered() -> bool:
-            try:
-                if len(_rows(self._workdir)) < epoch:
-                    return False
-                held = gradients(self._workdir).get("epochs", ()) if self._probed else ()
-            except UserError:
-                return False
-            return len(held) > epoch or not self._probed
+    def continue_from(self, contents: Mapping[str, bytes]) -> None:
+        """Write the files anew as a checkpoint holds them, or begin them: {}.
 
-        return distributed.broadcast_from_first(covered)
+        Raises UserError if they are to be begun but are there, of more epochs than a kill before
+        the first checkpoint can leave: the checkpoints have been lost.
+        """
+        distributed.broadcast_from_first(lambda: self._continue_from(contents))
 
-    def continue_after(self, epoch: int | None) -> None:
-        """Forget every record after `epoch`, or all of them (None)."""
+    def _continue_from(self, contents: Mapping[str, bytes]) -> None:
         if not distributed.is_first():
             return
-        kept = _rows(self._workdir)[:epoch] if epoch else []
-        lines, self._check = records.lines(kept)
-        files.replace(self._workdir / "metrics.jsonl", lines)
-        if epoch is not None and self._probed:
-            before = gradients(self._workdir)
-            self._gradients = {
-                name: array if name == "layers" else array[: epoch + 1]
-                for name, array in before.items()
-            }
-        self._events = _Events(self._workdir / "tensorboard", (epoch or 0) + 1)
+        path = self._workdir / "metrics.jsonl"
+        if not contents and path.exists():
+            # A checkpoint is complete before the record of the next epoch but one.
+            done = path.read_bytes().count(b"\n")
+            if done > 2:
+                raise UserError(
+                    f"{path} holds {done} epochs, but none of their checkpoints is left to go on "
+                    "from: put back a copy of one, or give another --workdir to start from the "
+                    "beginning"
+                )
+        self._contents = {path.name: b"", **contents}
+        for name, content in self._contents.items():
+            files.replace(self._workdir / name, content)
+        rows = records.parse_rows(self._contents[path.name])
+        self._check = records.lines(rows)[1]
+        if _GRADIENTS in contents:
+            self._gradients = records.parse_arrays(contents[_GRADIENTS])
+        self._events = _Events(self._workdir / "tensorboard", len(rows) + 1)
 
     def write(
         self, epoch: int, row: Mapping[str, Any] | None, statistics: Mapping[str, Any]
@@ -468,10 +482,12 @@ class EpochLog:
             return
         if self._probed:
             self._gradients = with_epoch(self._gradients, epoch, self._layers, statistics)
-            write_gradients(self._workdir, self._gradients)
+            self._contents[_GRADIENTS] = npz(self._gradients)
+            files.replace(self._workdir / _GRADIENTS, self._contents[_GRADIENTS])
         if row is None:
             return
         line, self._check = records.with_check(row, self._check)
+        self._contents["metrics.jsonl"] += line.encode()
         files.append(self._workdir / "metrics.jsonl", line)
         if self._events:
             means = {name: mean(values) for name, values in row.items() if name != "epoch"}

@@ -193,10 +193,10 @@ def test_a_run_in_a_store_that_is_killed_and_goes_on_has_the_records_of_a_disk(
     """Killed between the record and the state of epoch 2; signals and servers: see test_files."""
     save, store = checkpoint.Checkpoints.save, object_store.install(tmp_path / "o", monkeypatch)
 
-    def killed(self, epoch, state):
+    def killed(self, epoch, *content):
         if epoch == 2:
             raise KeyboardInterrupt
-        save(self, epoch, state)
+        save(self, epoch, *content)
 
     config = smoke("tanh-5", epochs=3)
     monkeypatch.setattr(checkpoint.Checkpoints, "save", killed)
@@ -233,7 +233,7 @@ def test_the_first_seed_is_that_of_the_config(study, tmp_path):
 def test_the_batch_size_is_that_of_the_config(tmp_path, monkeypatch):
     states = []
     monkeypatch.setattr(
-        checkpoint.Checkpoints, "save", lambda self, epoch, state: states.append(state)
+        checkpoint.Checkpoints, "save", lambda self, epoch, state, records: states.append(state)
     )
     _ = depth.run(smoke("relu-5", batch_size=128), tmp_path)
     assert [int(state.step[0]) for state in states] == [4, 8]

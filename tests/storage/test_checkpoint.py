@@ -22,10 +22,30 @@ def state(epoch):
     return {"params": {"kernel": values, "bias": values[0, 0]}, "step": np.full(2, epoch, np.int32)}
 
 
-def restore(directory, usable=lambda epoch: True):
+RUN = {"net": "tanh-5", "config": {"seed": 0, "learning_rate": 0.1}, "data": "ab"}
+
+
+def records(epoch):
+    """What is known of the epochs, in binary as in text; longer with every epoch."""
+    return {"metrics.jsonl": b"{}\n" * epoch, "gradients.npz": bytes(range(256)) * epoch}
+
+
+def opened(directory, run=RUN):
+    return checkpoint.Checkpoints(directory, run)
+
+
+def save(checkpoints, epoch, seed=None):
+    checkpoints.save(epoch, state(epoch if seed is None else seed), records(epoch))
+
+
+def restore(directory, run=RUN):
+    """((epoch, state) or None, what was said); the records have to be those of the epoch."""
     said = []
-    found = checkpoint.restore_newest(directory, state(0), say=said.append, usable=usable)
-    return found, said
+    restored = checkpoint.restore_newest(directory, run, state(0), say=said.append)
+    if restored is None:
+        return None, said
+    assert restored.records == records(restored.epoch)
+    return restored[:2], said
 
 
 def contents(directory):
@@ -39,9 +59,9 @@ def contents(directory):
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     directory = tmp_path_factory.mktemp("saved") / "checkpoints"
-    with checkpoint.Checkpoints(directory) as checkpoints:
+    with opened(directory) as checkpoints:
         for epoch in (1, 2, 3, 4):
-            checkpoints.save(epoch, state(epoch))
+            save(checkpoints, epoch)
     return directory
 
 
@@ -59,7 +79,7 @@ def test_the_newest_state_comes_back_bit_for_bit(saved):
 
 def test_three_states_are_kept_and_the_trash_is_emptied_at_the_next_start(copy):
     assert sorted(p.name for p in copy.iterdir() if p.name.isdecimal()) == ["2", "3", "4"]
-    with checkpoint.Checkpoints(copy):
+    with opened(copy):
         pass
     assert not (copy / "trash").exists()
 
@@ -80,9 +100,9 @@ def test_a_training_and_its_readers_do_not_disturb_one_another(tmp_path):
 
     def train():
         try:
-            with checkpoint.Checkpoints(directory) as checkpoints:
+            with opened(directory) as checkpoints:
                 for epoch in range(1, epochs + 1):
-                    checkpoints.save(epoch, state(epoch))
+                    save(checkpoints, epoch)
         finally:
             ended.set()
 
@@ -101,37 +121,62 @@ def test_a_training_and_its_readers_do_not_disturb_one_another(tmp_path):
 
 
 def test_a_state_that_is_gone_when_it_is_read_is_looked_for_again(copy, monkeypatch):
-    """As when the training has saved one more since the directory was listed."""
-    read, newest = checkpoint._read, iter([4, 5, 6])
+    """As when the training has saved one more, twice, since the directory was listed."""
+    read, newest = checkpoint._read, iter([5, 6])
 
-    def late(folder, template):
+    def late(folder, *arguments):
         if (epoch := next(newest, None)) is not None:
-            (copy / str(epoch)).rename(copy / str(epoch + 1))
-        return read(folder, template)
+            with opened(copy, RUN) as checkpoints:
+                save(checkpoints, epoch)
+            shutil.rmtree(folder)
+        return read(folder, *arguments)
 
     monkeypatch.setattr(checkpoint, "_read", late)
     (epoch, found), said = restore(copy)
-    assert (epoch, said) == (7, [])
-    chex.assert_trees_all_equal(found, state(4))
+    assert (epoch, said) == (6, [])
+    chex.assert_trees_all_equal(found, state(6))
 
 
 def test_an_empty_directory_holds_nothing(tmp_path):
     assert restore(tmp_path / "none") == (None, [])
 
 
-def test_a_state_that_the_records_do_not_cover_is_passed_over(copy):
-    (epoch, _), said = restore(copy, usable=lambda epoch: epoch <= 3)
-    assert epoch == 3
-    assert "checkpoint 4" in said[0] and "ahead of the records" in said[0]
+@pytest.mark.parametrize("copied", ["3 as 4", "of another seed", "of other data", "of before"])
+def test_a_checkpoint_of_another_epoch_or_run_is_passed_over(copy, tmp_path, copied):
+    """However whole it is."""
+    shutil.rmtree(copy / "4")
+    if copied == "3 as 4":
+        shutil.copytree(copy / "3", copy / "4")
+    else:
+        other = {
+            "of another seed": {**RUN, "config": {**RUN["config"], "seed": 1}},
+            "of other data": {**RUN, "data": "cd"},
+        }.get(copied, RUN)
+        with opened(tmp_path / "other", other) as checkpoints:
+            save(checkpoints, 4)
+        shutil.copytree(tmp_path / "other" / "4", copy / "4")
+        if copied == "of before":
+            shutil.rmtree(copy / "4" / "records")
+    (epoch, found), (said,) = restore(copy)
+    assert epoch == 3 and "checkpoint 4" in said and "\n" not in said
+    chex.assert_trees_all_equal(found, state(3))
+    assert ("of another run or epoch" in said) == (copied != "of before")
+
+
+def test_records_of_another_epoch_are_not_those_of_a_state(copy):
+    shutil.rmtree(copy / "4" / "records")
+    shutil.copytree(copy / "3" / "records", copy / "4" / "records")
+    (epoch, _), (said,) = restore(copy)
+    assert epoch == 3 and "the digest of ['gradients.npz'] differs" in said
 
 
 def test_saving_again_after_a_fall_back_replaces_the_later_states(copy):
-    with checkpoint.Checkpoints(copy) as checkpoints:
-        checkpoints.save(3, state(30))
+    with opened(copy) as checkpoints:
+        save(checkpoints, 3, 30)
     assert restore(copy)[0][0] == 3
-    with checkpoint.Checkpoints(copy) as checkpoints:
+    with opened(copy) as checkpoints:
         for later in (4, 5, 6, 7):  # long enough for 3 and 4 to be thrown away a second time
-            checkpoints.save(later, state(10 * later))
+            save(checkpoints, later, 10 * later)
     (epoch, found), _ = restore(copy)
     assert epoch == 7
     chex.assert_trees_all_equal(found, state(70))
@@ -189,21 +234,19 @@ def test_when_every_state_is_damaged_the_run_ends_and_nothing_is_deleted(copy):
 
 def test_a_state_of_another_shape_is_not_taken(copy):
     with pytest.raises(UserError):
-        _ = checkpoint.restore_newest(
-            copy, {"step": np.zeros(3, np.int32)}, say=print, usable=lambda epoch: True
-        )
+        _ = checkpoint.restore_newest(copy, RUN, {"step": np.zeros(3, np.int32)}, say=print)
 
 
 def test_no_state_is_saved_once_the_lock_of_the_directory_is_lost(copy):
     lock = copy.parent / ".lock"
     lock.touch()
-    with files.guarded(lock), checkpoint.Checkpoints(copy) as checkpoints:
+    with files.guarded(lock), opened(copy) as checkpoints:
         lock.unlink()
         before = contents(copy)
         with pytest.raises(UserError, match="was removed or replaced"):
-            checkpoints.save(5, state(5))
+            save(checkpoints, 5)
         with pytest.raises(UserError, match="was removed or replaced"):
-            _ = checkpoint.Checkpoints(copy)
+            _ = opened(copy)
     assert contents(copy) == before
 
 
@@ -217,9 +260,9 @@ def test_digests_see_values_shapes_and_types():
 @pytest.fixture
 def store(tmp_path, monkeypatch):
     directory = object_store.install(tmp_path / "objects", monkeypatch) / "checkpoints"
-    with checkpoint.Checkpoints(directory) as checkpoints:
+    with opened(directory) as checkpoints:
         for epoch in (1, 2, 3, 4):
-            checkpoints.save(epoch, state(epoch))
+            save(checkpoints, epoch)
     return directory
 
 
@@ -228,8 +271,8 @@ def test_in_a_store_a_state_is_one_object_and_three_are_kept(store):
     (epoch, found), said = restore(store)
     assert (epoch, said) == (4, [])
     chex.assert_trees_all_equal(found, state(4))
-    with checkpoint.Checkpoints(store) as checkpoints:
-        checkpoints.save(3, state(30))
+    with opened(store) as checkpoints:
+        save(checkpoints, 3, 30)
         assert sorted(path.name for path in store.iterdir()) == ["2.tar.gz", "3.tar.gz"]
     chex.assert_trees_all_equal(restore(store)[0][1], state(30))
 
@@ -251,11 +294,11 @@ def _flipped(content):
 
 def test_a_store_that_refuses_is_named(store, monkeypatch):
     monkeypatch.setattr(object_store.ObjectStore, "_open", lambda *_, **__: 1 / 0)
-    with checkpoint.Checkpoints(store) as checkpoints:
+    with opened(store) as checkpoints:
         with pytest.raises(
             UserError, match=r"cannot write a checkpoint to s3://.*division by zero"
         ):
-            checkpoints.save(5, state(5))
+            save(checkpoints, 5)
 
 
 TOGETHER = """
@@ -271,17 +314,15 @@ from research.structs import UserError
 distributed.initialize(coordinator=given["coordinator"], processes=int(given["processes"]),
                        process=int(given["process"]))
 me, folder, said = distributed.process_index(), Path(given["folder"]), []
-from storage.test_checkpoint import state
-with record.locked(folder / "run"), checkpoint.Checkpoints(folder / "run/checkpoints") as kept:
-    found = checkpoint.restore_newest(folder / "run/checkpoints", state(0), say=said.append,
-                                      usable=lambda epoch: epoch < 2)
-    kept.save(2, jax.tree.map(jax.numpy.asarray, state(20)))
-    kept.save(3, state(30))
+from storage.test_checkpoint import opened, records, restore, save, state
+with record.locked(folder / "run"), opened(folder / "run/checkpoints") as kept:
+    found, said = restore(folder / "run/checkpoints")
+    kept.save(2, jax.tree.map(jax.numpy.asarray, state(20)), records(2))
+    save(kept, 3, 30)
     log = record.EpochLog(folder / "run", ["output"], probed=False)
-    log.continue_after(None)
+    log.continue_from({})
     for epoch in (1, 2):
         log.write(epoch, {"epoch": epoch, "by": me}, {})
-    covered = [log.covers(epoch) for epoch in (2, 3)]
     rows, absent = record.rows(folder / "run"), record.finished_summary(folder / "run")
 try:
     with record.locked(folder / f"own-{me}"):
@@ -289,8 +330,8 @@ try:
 except UserError as error:
     said.append(str(error))
 same = checkpoint.digests(state(1)) == checkpoint.digests(found[1])
-print(json.dumps({"epoch": found[0], "same": same, "said": said, "covered": covered,
-                  "rows": rows, "absent": absent}), flush=True)
+print(json.dumps({"epoch": found[0], "same": same, "said": said, "rows": rows,
+                  "held": sorted(log.contents()), "absent": absent}), flush=True)
 distributed.close()
 """
 
@@ -305,14 +346,14 @@ def go_on(count, folder):
 @pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_several_processes_go_on_with_what_one_has_saved_and_the_reverse(count, tmp_path):
     """And their records are one, of a directory that all of them see."""
-    with checkpoint.Checkpoints(tmp_path / "run/checkpoints") as checkpoints:
-        for epoch in (1, 2):
-            checkpoints.save(epoch, state(epoch))
-    for found in go_on(count, tmp_path):
-        ahead, apart = found["said"]
-        assert (found["epoch"], found["same"]) == (1, True) and "ahead of the records" in ahead
+    with opened(tmp_path / "run/checkpoints") as checkpoints:
+        save(checkpoints, 1)
+    shutil.copytree(tmp_path / "run/checkpoints/1", tmp_path / "run/checkpoints/2")
+    for number, found in enumerate(go_on(count, tmp_path)):
+        copied, apart = found["said"]
+        assert (found["epoch"], found["same"]) == (1, True) and "run or epoch" in copied
         assert f"of {count} (from 0) and the first one" in apart
-        assert found["covered"] == [True, False] and found["absent"] is None
+        assert found["held"] == ([] if number else ["metrics.jsonl"]) and found["absent"] is None
         assert found["rows"] == [{"epoch": epoch, "by": 0} for epoch in (1, 2)]
     (epoch, state_found), said = restore(tmp_path / "run/checkpoints")
     assert (epoch, said) == (3, [])

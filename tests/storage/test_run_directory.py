@@ -30,11 +30,15 @@ def row(epoch):
 
 
 def logged(workdir, epochs, *, after=None, probed=True):
+    """Write some epochs after what a checkpoint holds; what checkpoints of them hold."""
+    held = []
     with run_directory.EpochLog(workdir, ["hidden_00", "output"], probed=probed) as log:
-        log.continue_after(after)
+        log.continue_from(after or {})
         for epoch in epochs:
             scaled = {name: values * epoch for name, values in STATISTICS.items()}
             log.write(epoch, row(epoch) if epoch else None, scaled)
+            held.append(log.contents())
+    return held
 
 
 def test_config_and_versions_are_written_before_anything_else(tmp_path):
@@ -151,25 +155,45 @@ def test_gradients_grow_by_an_epoch_at_a_time_and_name_their_layers(tmp_path):
     assert arrays["kernel_abs_max"].dtype == np.float32
 
 
-@pytest.mark.parametrize(("after", "expected"), [(2, [1, 2, 3]), (1, [1, 3]), (None, [3])])
-def test_records_are_cut_back_to_the_epoch_that_is_resumed(tmp_path, after, expected):
-    logged(tmp_path, [0, 1, 2, 3])
-    logged(tmp_path, [3], after=after)
-    assert [r["epoch"] for r in run_directory.rows(tmp_path)] == expected
-    assert run_directory.gradients(tmp_path)["epochs"].tolist() == ([0] if after else []) + expected
+@pytest.mark.parametrize("damage", ["none", "ahead", "lost", "damaged"])
+@pytest.mark.parametrize("probed", [True, False])
+def test_records_are_made_again_from_a_checkpoint_whatever_became_of_the_files(
+    tmp_path, damage, probed
+):
+    """And go on as if nothing had been."""
+    names = ("metrics.jsonl", "gradients.npz") if probed else ("metrics.jsonl",)
+    held = logged(tmp_path, [0, 1, 2, 3, 4], probed=probed)
+    whole = {name: (tmp_path / name).read_bytes() for name in names}
+    assert held[-1] == whole
+    kept = held[4 if damage == "none" else 2]
+    for name in names:
+        if damage == "lost":
+            (tmp_path / name).unlink()
+        elif damage == "damaged":
+            (tmp_path / name).write_bytes(b"?")
+    if damage != "none":
+        _ = logged(tmp_path, [3], after=kept, probed=probed)
+        assert [row["epoch"] for row in run_directory.rows(tmp_path)] == [1, 2, 3]
+        kept = held[3]
+        assert {name: (tmp_path / name).read_bytes() for name in names} == kept
+    _ = logged(tmp_path, [] if damage == "none" else [4], after=kept, probed=probed)
+    assert {name: (tmp_path / name).read_bytes() for name in names} == whole
+    if probed:
+        assert run_directory.gradients(tmp_path)["epochs"].tolist() == [0, 1, 2, 3, 4]
 
 
-def test_an_epoch_is_covered_only_if_metrics_and_gradients_both_hold_it(tmp_path):
-    logged(tmp_path, [0, 1, 2])
-    log = run_directory.EpochLog(tmp_path, ["hidden_00", "output"], probed=True)
-    assert [log.covers(epoch) for epoch in (1, 2, 3)] == [True, True, False]
-    whole = (tmp_path / "gradients.npz").read_bytes()
-    middle = len(whole) // 2
-    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
-    for damaged in (b"damaged", b"", whole[:-30], whole[:middle], flipped):
-        (tmp_path / "gradients.npz").write_bytes(damaged)
-        assert not log.covers(1)
-    assert run_directory.EpochLog(tmp_path, ["hidden_00", "output"], probed=False).covers(2)
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_records_whose_checkpoints_are_lost_are_not_begun_anew(tmp_path, epochs):
+    """Those of two epochs are what a kill can leave while the first checkpoint is written."""
+    _ = logged(tmp_path, range(epochs + 1))
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    if epochs < 3:
+        _ = logged(tmp_path, [0, 1])
+        assert [row["epoch"] for row in run_directory.rows(tmp_path)] == [1]
+        return
+    with pytest.raises(UserError, match=r"metrics\.jsonl holds 3 epochs, but none of their check"):
+        _ = logged(tmp_path, [0, 1])
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
 
 
 def test_arrays_are_replaced_in_one_move(tmp_path):
@@ -269,8 +293,8 @@ def test_in_a_store_the_records_are_those_of_a_disk(tmp_path, monkeypatch):
     for workdir in (tmp_path / "disk", store):
         with run_directory.locked(workdir):
             run_directory.begin(workdir, config(), VERSIONS)
-            logged(workdir, [0, 1, 2, 3])
-            logged(workdir, [3], after=2)
+            held = logged(workdir, [0, 1, 2, 3])
+            _ = logged(workdir, [3], after=held[2])
             run_directory.save_figures(workdir, lambda: {"drawn": Figure()})
             assert run_directory.finished_summary(workdir) is None
             run_directory.finish(workdir, {"net": "x"})

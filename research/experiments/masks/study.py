@@ -122,7 +122,7 @@ def _train_and_evaluate(
     evaluation.draw(task, predictions, workdir, caption, f"{caption}. {_settings(config)}")
     final: dict[str, Any] = {}
     if config.final_epochs:
-        params, final = _train_on(config, workdir, task, masks, states)
+        params, final = _train_on(config, workdir, task, masks, states, versions)
     rows = run_directory.rows(workdir)
     epochs = np.array([np.atleast_1d(row["val_loss"]) for row in rows], np.float64)
     summary = {
@@ -163,6 +163,7 @@ def _train_on(
     task: trainer.Task,
     masks: data.Masks,
     states: TrainState,
+    versions: Mapping[str, Any],
 ) -> tuple[PyTree, dict[str, Any]]:
     """The report's last step: some epochs on the validation faces, evaluated on the test faces."""
     progress.say(
@@ -177,6 +178,7 @@ def _train_on(
     held_out = "test" if len(test.labels) else "val"
     into = workdir / "final"
     files.make_folder(into)
+    run_directory.begin(into, config, versions)
     ended = trainer.train_net(
         last,
         config,

@@ -18,16 +18,20 @@ IMAGES = Dataset(images=np.zeros((3, 4, 4, 1), np.uint8), labels=np.zeros(3, np.
 STATED = mlp.get_config("relu-5,smoke")
 
 
-def leave_run(workdir, *, epochs=(1,), finished=True, seeds=1, fill=0.5, **changes):
+def leave_run(workdir, *, epochs=(1,), finished=True, seeds=1, fill=0.5, versions=None, **changes):
     """The files of a run with narrow layers, every number of the first seed `fill`."""
     config = ConfigDict({**STATED.to_dict(), "width": 3, "seeds": seeds, **changes})
-    shapes = trainer.template(depth.make_task(config, 1), seeds, IMAGES)
+    task = depth.make_task(config, 1)
+    shapes = trainer.template(task, seeds, IMAGES)
     (workdir / "checkpoints").mkdir(parents=True)
-    with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
+    _ = (workdir / "config.json").write_text(config.to_json())
+    if versions:
+        run_directory.write_json(workdir / "versions.json", versions)
+    run = trainer.run_of(workdir, task)
+    with checkpoint.Checkpoints(workdir / "checkpoints", run) as checkpoints:
         for epoch in epochs:
             state = jax.tree.map(lambda leaf: filled(leaf, fill), shapes)
-            checkpoints.save(epoch, state)
-    _ = (workdir / "config.json").write_text(config.to_json())
+            checkpoints.save(epoch, state, {"metrics.jsonl": b"{}"})
     if finished:
         run_directory.finish(workdir, {"net": NAME})
     return config
@@ -69,10 +73,9 @@ def test_a_net_is_found_where_its_own_command_puts_it_at_its_newest_epoch(elsewh
 
 
 def test_a_net_says_what_it_was_made_from(elsewhere):
-    leave_run(elsewhere / "a", epochs=(2,), seeds=2, learning_rate=0.5)
     data = {"caption": "600 digits", "sha256": "ab", "full": False}
     versions = {"data": {**data, "source": "files in /home"}, "git_commit": "abc", "device": "d"}
-    _ = (elsewhere / "a/versions.json").write_text(json.dumps(versions))
+    leave_run(elsewhere / "a", epochs=(2,), seeds=2, learning_rate=0.5, versions=versions)
     net = find("a")
     assert net.origin["data"] == data and net.origin["git_commit"] == "abc"
     assert net.origin["changes"] == {"width": 3, "seeds": 2, "learning_rate": 0.5}
