@@ -54,11 +54,14 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
         return _run_net(config, workdir, train_set, test_set, versions)
     with run_directory.locked(workdir):
         began = time.monotonic()
-        run_directory.begin(workdir, config, versions)
+        finished = run_directory.finished_summary(workdir)
+        run_directory.begin(workdir, config, versions, resuming=finished is None)
         results = {
             net: _run_net(net_config(config, net), workdir / net, train_set, test_set, versions)
             for net in config.nets
         }
+        if finished is not None and finished["nets"] == results:
+            return finished
         rows = {net: run_directory.rows(workdir / net) for net in config.nets}
         caption = _caption(config, source.caption())
         run_directory.save_figures(workdir, lambda: _draw_study(workdir, rows, caption))

@@ -125,11 +125,17 @@ def test_the_signal_of_sigmoid_40_is_recorded_far_below_the_root_of_the_smallest
     assert (first > 0).all() and (first < 1e-19).all()
 
 
-def test_a_finished_run_is_not_run_again(study, capsys):
+def test_a_finished_run_is_not_run_again_and_keeps_what_it_says_of_its_device(
+    study, capsys, monkeypatch
+):
     summary, workdir = study
     nets = tuple(summary["nets"])
+    before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*") if ".lock" != path.name}
+    monkeypatch.setattr(run_directory, "describe_device", lambda: "another machine")
+    monkeypatch.setattr(run_directory.files, "can_write", lambda folder: False)
     again = depth.run(smoke("all", nets=nets, epochs=1, seeds=2), workdir)
     assert again == summary
+    assert {path: path.stat().st_mtime_ns for path in before} == before
     assert "all 1 epochs are done already" in capsys.readouterr().err
 
 
