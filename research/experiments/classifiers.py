@@ -125,7 +125,7 @@ def check(config: Config) -> None:
         valid = ", ".join(datasets.CLASSES)
         raise UserError(f"dataset: {config.dataset!r} is not one of {valid}")
     if config.label_smoothing == 1.0:
-        raise UserError("label_smoothing: 1.0 leaves nothing of the label; give less")
+        raise UserError("label_smoothing: 1.0 is not in [0, 1)")
     _ = make_task(config, 1)
 
 
