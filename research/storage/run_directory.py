@@ -215,12 +215,21 @@ def check_same(workdir: Path, config: ConfigDict, *, but: Sequence[str]) -> None
 
 
 def identity(config: Mapping[str, Any], section: str = "") -> dict[str, Any]:
-    """The part of a config that says which run it is: without `configs.common.OF_THE_MACHINE`."""
-    return {
-        key: identity(value, f"{section}{key}.") if isinstance(value, Mapping) else value
-        for key, value in config.items()
-        if f"{section}{key}" not in OF_THE_MACHINE
-    }
+    """The part of a config that says which run it is: without `configs.common.OF_THE_MACHINE`.
+
+    Of the nets and of the picture that an attack is given not where they lie either: the study
+    compares their digests and pixels.
+    """
+    settings: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{section}{key}"
+        if isinstance(value, Mapping):
+            settings[key] = identity(value, f"{name}.")
+        elif name == "input":
+            settings[key] = "a picture" if value else ""
+        elif name != "run" and name not in OF_THE_MACHINE:
+            settings[key] = value
+    return settings
 
 
 def complete(begun: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def attack(
     told to stop, and UserError if the rows that are there are of another net.
     """
     files.make_folder(into)
-    _claim(net, into)
+    claim(net, into)
     classes = datasets.CLASSES[config.dataset]
     log = attack_files.CellLog(into, cells=len(classes))
     for number, image in zip(sample.numbers, sample.images, strict=True):
@@ -166,8 +166,8 @@ def success_matrix(rows: Sequence[Row], predicted: Mapping[int, int]) -> dict[st
     return {name: count.tolist() for name, count in counts.items()}
 
 
-def _claim(net: Net, into: Path) -> None:
-    """Note the net whose cases lie in `into`, or check that it is this one."""
+def claim(net: Net, into: Path) -> None:
+    """Note the net whose cases lie in `into`; raises UserError if another is noted there."""
     path = into / "net.json"
     asked = {"run": str(net.workdir), "epoch": net.epochs, **checkpoint.digests(net.params)}
     begun = run_directory.read_json(path)

@@ -47,6 +47,7 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
         run_directory.begin(workdir, config, versions, resuming=finished is None)
         _check_picture(config, workdir, test_set)
         if finished is not None:
+            _check_nets_again(config, workdir, train_set)
             progress.say(f"{config.name}: all of it is done already")
             return finished
         with preemption.deferred():
@@ -180,6 +181,19 @@ def _open_nets(config: Config, train_set: Dataset) -> list[Net]:
             progress.say(f"{net.name}: for comparison, the net in {net.workdir}")
             opened.append(net)
     return opened
+
+
+def _check_nets_again(config: Config, workdir: Path, train_set: Dataset) -> None:
+    """Raise UserError if another `run` leads to other nets than those that were attacked."""
+    begun = run_directory.read_json(workdir / "config.json")["run"]
+    for spec in config.nets if config.run != begun else ():
+        net = nets.find(spec, config.run, train_set, config.dataset)
+        if net is None:
+            raise UserError(
+                f"run: {spec} is not trained where its own command puts it, and {workdir} was "
+                f"begun with run={begun!r}; give that or another --workdir"
+            )
+        attack_run.claim(net, workdir if spec == config.nets[0] else workdir / net.name)
 
 
 def _check_picture(config: Config, workdir: Path, test_set: Dataset) -> None:

@@ -212,6 +212,16 @@ def test_a_finished_run_is_not_run_again(finished, capsys):
     assert contents(workdir) == before
 
 
+def test_a_net_is_known_by_its_weights_wherever_it_lies(finished, monkeypatch):
+    summary, workdir = finished
+    elsewhere = dict(minimal__polish=0, run="elsewhere")
+    assert study.run(smoke(**elsewhere), workdir) == summary
+    for other, said in ((NETS[1], "was begun against another net"), (None, "is not trained where")):
+        monkeypatch.setattr(nets, "find", lambda *_, net=other: net)
+        with pytest.raises(UserError, match=said):
+            _ = study.run(smoke(**elsewhere), workdir)
+
+
 def test_a_run_that_is_stopped_again_and_again_ends_as_one_that_is_not(
     calls, tmp_path, monkeypatch
 ):
@@ -271,6 +281,11 @@ def test_a_picture_of_the_user_is_attacked_alone_and_must_stay_the_same(calls, t
     assert summary["nets"]["first"]["cells"] == 10
     assert "robust_accuracy" not in summary and summary["sample"] == "the picture mine.png"
     assert study.run(config, tmp_path / "run") == summary
+    attack_files.write_png(tmp_path / "moved.png", toy.data().images[3])
+    moved = smoke(input=str(tmp_path / "moved.png"), images=3, pgd__images=3)
+    assert study.run(moved, tmp_path / "run") == summary
+    with pytest.raises(UserError, match="input: begun with 'a picture', asked for ''"):
+        _ = study.run(smoke(images=3, pgd__images=3), tmp_path / "run")
     attack_files.write_png(mine, toy.data().images[4])
     with pytest.raises(UserError, match=r"mine.png is not the picture that .*run was begun with"):
         _ = study.run(config, tmp_path / "run")
