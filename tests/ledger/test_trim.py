@@ -82,6 +82,10 @@ def test_another_run_takes_the_place_of_what_was_there_and_a_refused_one_does_no
             finished.attack(tmp_path / "d", net=finished.attacked(origin=finished.origin(**part))),
             "of its net mnist, it is on MNIST, all of it",
         ),
+        (
+            finished.attack(tmp_path / "e", net={"run": "runs/cnn/mnist", "epochs": 4}),
+            "did not record what the net mnist was trained on",
+        ),
     ):
         with pytest.raises(UserError, match=words):
             trim(load_run(refused), tmp_path)
