@@ -50,7 +50,7 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
         config, config.dataset, download=config.data.download, workdir=workdir
     )
     progress.say(f"data: {source.caption()}")
-    versions = run_directory.describe_versions(trainer.describe_data(source))
+    versions = trainer.describe_versions(config, trainer.describe_data(source))
     task = make_task(config, len(train_set.images))
     _ = trainer.template(task, config.seeds, train_set)  # refuses a net that does not fit
     with run_directory.locked(workdir):

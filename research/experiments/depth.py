@@ -49,7 +49,7 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
         config, "mnist", download=config.data.download, workdir=workdir
     )
     progress.say(f"data: {source.caption()}")
-    versions = run_directory.describe_versions(trainer.describe_data(source))
+    versions = trainer.describe_versions(config, trainer.describe_data(source))
     if len(config.nets) == 1:
         return _run_net(config, workdir, train_set, test_set, versions)
     with run_directory.locked(workdir):

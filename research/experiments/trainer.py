@@ -19,7 +19,7 @@ import optax
 from configs import common
 from research.data import batching, broadcast, datasets, provenance
 from research.data.provenance import PUBLISHED
-from research.runtime import distributed, preemption, profiling, progress
+from research.runtime import distributed, preemption, profiling, progress, sharding
 from research.storage import checkpoint, run_directory
 from research.structs import Config, Dataset, Metrics, PyTree, TrainState, UserError
 from research.training.divergence import Diverged
@@ -120,6 +120,15 @@ def trained_on(origin: Mapping[str, Any], source: datasets.Source) -> str:
     if data.get("sha256") == source.sha256:
         return ""
     return f"trained on {data.get('caption', 'data that its run does not name')}"
+
+
+def describe_versions(config: Config, data: Mapping[str, Any]) -> dict[str, Any]:
+    """versions.json of a run that trains: besides `run_directory.describe_versions` the number of
+    devices that share a batch, on which the last bits depend.
+    """
+    mesh = sharding.make_mesh(config.seeds, data_devices=config.data_devices)
+    described = run_directory.describe_versions(data)
+    return {**described, "batch_devices": mesh.shape[sharding.DATA]}
 
 
 def train_net(

@@ -160,7 +160,7 @@ def _write(
 def trace(model: nn.Module, params: PyTree, *, size: int, precision: str) -> jax_export.Exported:
     """The program of the net: images [b, size, size, 3] uint8 to probabilities [b, K] float32.
 
-    precision: see `sharding.configure`.
+    precision: see `sharding.configure`.  The program of equal nets is equal to the byte.
     """
 
     def probabilities(images: jax.Array) -> jax.Array:
@@ -168,8 +168,14 @@ def trace(model: nn.Module, params: PyTree, *, size: int, precision: str) -> jax
 
     batch = jax_export.symbolic_shape("b")
     images = jax.ShapeDtypeStruct((*batch, size, size, 3), np.uint8)
-    with jax.default_matmul_precision(precision):
-        return jax_export.export(jax.jit(probabilities), platforms=PLATFORMS)(images)
+    # Otherwise every operation would name the files and lines of the callers, on this machine.
+    frames = jax.config.jax_traceback_in_locations_limit  # pyright: ignore[reportAttributeAccessIssue]
+    jax.config.update("jax_traceback_in_locations_limit", 0)
+    try:
+        with jax.default_matmul_precision(precision):
+            return jax_export.export(jax.jit(probabilities), platforms=PLATFORMS)(images)
+    finally:
+        jax.config.update("jax_traceback_in_locations_limit", frames)
 
 
 def apply(model: nn.Module, params: PyTree, images: jax.Array) -> jax.Array:

@@ -12,6 +12,7 @@ from research.data.provenance import MNIST_SHA256
 from research.experiments import trainer
 from research.models.mlp import MLP
 from research.runtime import preemption, progress
+from research.storage import run_directory
 from research.structs import Dataset, Metrics, UserError
 from research.training.epoch import EpochResult
 from research.training.step import Loop
@@ -139,6 +140,21 @@ def test_the_template_has_the_shapes_and_types_of_the_states_of_a_run():
     template = trainer.template(task(), 3, data)
     assert template.params["output"]["kernel"].shape == (3, 4, 10)
     assert (template.step.shape, template.step.dtype) == ((3,), jnp.int32)
+
+
+@pytest.mark.parametrize(("seeds", "asked", "shared"), [(2, 4, 4), (2, 1, 1), (8, 0, 1)])
+def test_versions_have_the_number_of_devices_that_share_a_batch(
+    seeds, asked, shared, tmp_path, capsys
+):
+    """The bits depend on it: a run that goes on with another says so."""
+    asked = config(seeds=seeds, data_devices=asked, experiment="depth")
+    data = {"sha256": "a", "caption": "MNIST"}
+    versions = trainer.describe_versions(asked, data)
+    assert versions["batch_devices"] == shared
+    run_directory.begin(tmp_path, asked, {**versions, "batch_devices": 3})
+    run_directory.begin(tmp_path, asked, versions)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and f"batch_devices: begun with 3, asked for {shared}" in said
 
 
 def test_a_directory_without_a_checkpoint_cannot_be_restored(tmp_path):

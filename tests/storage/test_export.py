@@ -4,6 +4,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import chex
 import flax.traverse_util
@@ -130,6 +131,15 @@ def test_the_program_is_for_all_platforms_and_rounds_as_the_config_says(written)
     assert "HIGHEST" in program.mlir_module()
     rough = export.trace(model, params, size=tiny.SIZE, precision="default")
     assert "HIGHEST" not in rough.mlir_module()
+
+
+def test_equal_nets_have_equal_programs_that_name_no_file_of_this_machine(written):
+    """From wherever they are written, as here from another line of another file."""
+    folder, model, params, config = written
+    content = (folder / export.PROGRAM).read_bytes()
+    again = export.trace(model, params, size=tiny.SIZE, precision=config["matmul_precision"])
+    assert bytes(again.serialize()) == content
+    assert b".py" not in content and str(Path.home()).encode() not in content
 
 
 def test_the_program_runs_where_nothing_of_this_code_is_imported(written, tmp_path):

@@ -45,7 +45,7 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
         task = make_task(config, len(masks.splits["train"].data.labels), masks.names)
         # Raises UserError now, before anything is written, if net and faces do not fit.
         _ = trainer.template(task, config.seeds, masks.splits["train"].data)
-        versions = run_directory.describe_versions(described)
+        versions = trainer.describe_versions(config, described)
         finished = run_directory.finished_summary(workdir)
         run_directory.begin(workdir, config, versions, resuming=finished is None)
         if finished is not None:
