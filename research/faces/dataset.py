@@ -486,8 +486,7 @@ def _decoded_split(
     if not table.exists():
         return None
     try:
-        with table.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored}
+        arrays = files.parse_arrays(table.read_bytes())
         with pixels.open("rb") as file:
             same = hashlib.file_digest(file, "sha256").hexdigest() == str(arrays["pixels"])
         same = same and str(arrays["digest"]) == digest

@@ -17,7 +17,6 @@ import json
 import os
 import threading
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from research.data.provenance import DataError
 from research.faces import crops, splits
 from research.faces.annotations import Box, Face, Photograph, Problem
 from research.runtime import progress
+from research.structs import one_line
 
 T = TypeVar("T")
 # The boxes [n, 4] float of the faces in each picture, left, top, right, bottom, best first.
@@ -172,8 +172,10 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as stored:
             yield stored
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: damaged ({error}); move it away and start again") from None
+    except Exception as error:  # damage surfaces as any type
+        raise DataError(
+            f"{path}: damaged ({one_line(error)}); move it away and start again"
+        ) from None
 
 
 def fitting(

@@ -1,7 +1,6 @@
 """Run what the ledger still lacks: cheapest first, within a budget of time, resumable."""
 
 import difflib
-import json
 import re
 import shlex
 import signal
@@ -76,14 +75,15 @@ def _is_there(run: Run, facts: evidence.Facts) -> bool:
 def estimate(run: Run, workdir: Path) -> float:
     """Seconds that a run still takes: from the epochs it has done, else as claims.toml has it."""
     try:
-        begun = json.loads((workdir / "config.json").read_text())
-    except (OSError, ValueError):
+        begun = run_directory.read_json(workdir / "config.json")
+        if begun is None:
+            return run.seconds
+        # A study of several nets has a directory each.
+        folders = [workdir, *(path for path in workdir.iterdir() if path.is_dir())]
+        rows = [row for folder in folders for row in run_directory.rows(folder)]
+    except UserError:  # it is said when the run goes on
         return run.seconds
-    # A study of several nets has a directory each.
-    files = [workdir, *(path for path in workdir.iterdir() if path.is_dir())]
-    seconds = [
-        row["seconds"] for file in files for row in run_directory.rows(file) if "seconds" in row
-    ]
+    seconds = [row["seconds"] for row in rows if "seconds" in row]
     total = begun.get("epochs", 0) * len(begun.get("nets", ("one",)))
     if not seconds or not total:
         return run.seconds

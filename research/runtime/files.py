@@ -11,16 +11,19 @@ the first do nothing and do not wait: to read what the first has just written, w
 
 import contextlib
 import errno
+import io
 import os
 import secrets
 import shutil
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import fsspec
 import fsspec.config
+import numpy as np
 from etils import epath
 
 from research.runtime import distributed
@@ -173,6 +176,22 @@ def read(path: Path, parse: Callable[[bytes], T], *, remedy: str) -> T:
         raise UserError(
             f"{path}: cannot be read ({errno_text or one_line(error)}); {remedy}"
         ) from error
+
+
+def parse_arrays(content: bytes) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file.  Raises whatever `zipfile` raises for damage.
+
+    Each is read to its end, where its CRC-32 is compared; NumPy stops where the header says.
+    """
+    with zipfile.ZipFile(io.BytesIO(content)) as stored:
+        names = stored.namelist()
+        # `zipfile` takes a directory that begins too late for the whole of it.
+        if int.from_bytes(content[-12:-10], "little") not in (len(names), 0xFFFF):
+            raise zipfile.BadZipFile(f"lists {len(names)} arrays, and has another number")
+        return {
+            name.removesuffix(".npy"): np.load(io.BytesIO(stored.read(name)), allow_pickle=False)
+            for name in names
+        }
 
 
 def make_folder(path: Path) -> None:

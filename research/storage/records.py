@@ -7,22 +7,18 @@
 SHA256SUMS   of a finished run or an export: the digests of its files, as `sha256sum` has them, and
              one of the lines above it; written last
 
-`files.read` reads them all, with the parsers of this module. What was written before there were
-checks has none and is read as it is.
+`files.read` reads them all, with the parsers of this module and `files.parse_arrays`. What was
+written before there were checks has none and is read as it is.
 """
 
 import hashlib
-import io
 import json
 import re
-import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
-
-import numpy as np
 
 from research.runtime import files
 from research.structs import UserError
@@ -54,8 +50,18 @@ def lines(rows: Iterable[Mapping[str, Any]], check: int = 0) -> tuple[str, int]:
     return "".join(written), check
 
 
-def parse_json(content: bytes) -> dict[str, Any]:
-    """The object that a JSON file holds, without its check.  Raises ValueError for damage."""
+def parse_json(content: bytes, keys: Sequence[str] = ()) -> dict[str, Any]:
+    """The object that a JSON file holds, without its check.
+
+    Raises ValueError for damage and for a key that is missing.
+    """
+    value = _checked(content)
+    if missing := [key for key in keys if key not in value]:
+        raise ValueError(f"lacks {missing[0]!r}")
+    return value
+
+
+def _checked(content: bytes) -> dict[str, Any]:
     match = _CHECK.search(content)
     if match is None:
         value = _object(content)
@@ -99,22 +105,6 @@ def _object(content: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"holds {type(value).__name__}, expected an object")
     return value
-
-
-def parse_arrays(content: bytes) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file.  Raises whatever `zipfile` raises for damage.
-
-    Each is read to its end, where its CRC-32 is compared; NumPy stops where the header says.
-    """
-    with zipfile.ZipFile(io.BytesIO(content)) as stored:
-        names = stored.namelist()
-        # `zipfile` takes a directory that begins too late for the whole of it.
-        if int.from_bytes(content[-12:-10], "little") not in (len(names), 0xFFFF):
-            raise zipfile.BadZipFile(f"lists {len(names)} arrays, and has another number")
-        return {
-            name.removesuffix(".npy"): np.load(io.BytesIO(stored.read(name)), allow_pickle=False)
-            for name in names
-        }
 
 
 def digest(content: bytes) -> str:

@@ -167,7 +167,9 @@ def _begin(workdir: Path, config: ConfigDict, versions: Mapping[str, Any], resum
                 f"{workdir} was begun with another config: {'; '.join(differences)}. "
                 "Give another --workdir, or the config of this one"
             )
-        before = _read_json(workdir / "versions.json")
+        before = _read_json(workdir / "versions.json", "data")
+        if not isinstance(before["data"], dict) or "sha256" not in before["data"]:
+            raise UserError(f"{workdir / 'versions.json'}: names no data; {_RESTORE}")
         if before["data"]["sha256"] != versions["data"]["sha256"]:
             raise UserError(
                 f"{workdir} was begun on other data: {before['data']['caption']} then, "
@@ -259,7 +261,7 @@ def gradients(workdir: Path) -> dict[str, np.ndarray]:
     Raises UserError if it is damaged.
     """
     path = workdir / "gradients.npz"
-    return files.read(path, records.parse_arrays, remedy=_AGAIN) if path.exists() else {}
+    return files.read(path, files.parse_arrays, remedy=_AGAIN) if path.exists() else {}
 
 
 def write_gradients(workdir: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -334,7 +336,7 @@ class Run:
     @functools.cached_property
     def gradients(self) -> dict[str, np.ndarray]:
         """gradients.npz: {"epochs" [E + 1], "layers" [L], statistic: [E + 1, S, L] float32}."""
-        return self._read("gradients.npz", records.parse_arrays) or {}
+        return self._read("gradients.npz", files.parse_arrays) or {}
 
     @functools.cached_property
     def over_seeds(self) -> dict[str, Any]:
@@ -370,7 +372,7 @@ class Run:
     def predictions(self, split: str = "") -> dict[str, np.ndarray]:
         """predictions.npz, or predictions_<split>.npz: {logits [S, N, K], labels [N]}, or {}."""
         name = f"predictions{f'_{split}' if split else ''}.npz"
-        return self._read(name, records.parse_arrays) or {}
+        return self._read(name, files.parse_arrays) or {}
 
     def figure(self, name: str) -> Path:
         """The file figures/<name>.png or .webp.  Raises UserError if it is missing or damaged."""
@@ -423,9 +425,16 @@ def load_run(path: Path) -> Run:
             "goes on where it stopped"
         )
     digests = records.read_digests(path, remedy=_AGAIN)
+    needed = {"config": ("experiment", "name"), "versions": ("data",), "summary": ()}
     config, versions, summary = (
-        records.read_listed(path, name, digests, records.parse_json, remedy=_AGAIN)
-        for name in ("config.json", "versions.json", "summary.json")
+        records.read_listed(
+            path,
+            f"{name}.json",
+            digests,
+            functools.partial(records.parse_json, keys=keys),
+            remedy=_AGAIN,
+        )
+        for name, keys in needed.items()
     )
     return Run(path, _known(config, path / "config.json"), versions, summary, digests)
 
@@ -480,7 +489,7 @@ class EpochLog:
         rows = records.parse_rows(self._contents[path.name])
         self._check = records.lines(rows)[1]
         if _GRADIENTS in contents:
-            self._gradients = records.parse_arrays(contents[_GRADIENTS])
+            self._gradients = files.parse_arrays(contents[_GRADIENTS])
         self._events = _Events(self._workdir / "tensorboard", len(rows) + 1)
 
     def write(
@@ -578,7 +587,7 @@ def verify(path: Path) -> list[str]:
     parsers = {
         ".json": records.parse_json,
         ".jsonl": lambda content: records.parse_rows(content[: content.rfind(b"\n") + 1]),
-        ".npz": records.parse_arrays,
+        ".npz": files.parse_arrays,
         ".png": read_photograph,
     }
     faults: list[str] = []
@@ -615,12 +624,16 @@ def save_figures(workdir: Path, draw: Callable[[], Mapping[str, Figure]]) -> Non
         files.replace(workdir / "figures" / f"{name}.png", content.getvalue())
 
 
-def read_json(path: Path) -> Any:
-    """What a JSON file holds, the same in every process, or None if there is none.
+def read_json(path: Path, *keys: str) -> Any:
+    """The object of a JSON file, the same in every process, or None if there is no file.
 
-    Raises UserError if it cannot be read.
+    Raises UserError if it cannot be read or lacks one of `keys`.
     """
-    return distributed.broadcast_from_first(lambda: _read_json(path) if path.exists() else None)
+
+    def read() -> dict[str, Any] | None:
+        return _read_json(path, *keys) if path.exists() else None
+
+    return distributed.broadcast_from_first(read)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -686,8 +699,8 @@ def _say_unlocked() -> None:
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    return files.read(path, records.parse_json, remedy=_RESTORE)
+def _read_json(path: Path, *keys: str) -> dict[str, Any]:
+    return files.read(path, functools.partial(records.parse_json, keys=keys), remedy=_RESTORE)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -70,7 +70,9 @@ def test_arrays_without_the_checksum_that_is_demanded_are_made_again(tmp_path: P
     assert make.calls == 2
 
 
-@pytest.mark.parametrize("damage", ["truncate", "empty", "text", "pixel", "lacks about"])
+@pytest.mark.parametrize(
+    "damage", ["truncate", "empty", "text", "pixel", "lacks about", "method", "locked"]
+)
 def test_a_damaged_cache_is_noticed_said_once_and_made_again(tmp_path: Path, damage: str) -> None:
     make, said, path = _Maker(), [], tmp_path / "a.npz"
     cached(path, make, said)
@@ -80,7 +82,11 @@ def test_a_damaged_cache_is_noticed_said_once_and_made_again(tmp_path: Path, dam
         members["test_images"][3, 2, 1, 0] ^= 1
     if damage == "lacks about":
         del members["about"]
-    content = {"truncate": path.read_bytes()[:-999], "empty": b"", "text": b"no"}.get(damage)
+    whole = path.read_bytes()
+    content = {"truncate": whole[:-999], "empty": b"", "text": b"no"}.get(damage)
+    if damage in ("method", "locked"):  # of the first entry in the directory of the ZIP file
+        place = whole.index(b"PK\1\2") + {"method": 10, "locked": 8}[damage]
+        content = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
     if content is None:
         np.savez(path, **members)
     else:

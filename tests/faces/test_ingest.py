@@ -176,6 +176,19 @@ def test_a_damaged_face_is_one_line_with_the_file_to_move(folder: Path, tmp_path
         ingest.read_pngs(path, [0])
 
 
+@pytest.mark.parametrize("place", [8, 10])
+def test_a_chunk_that_states_a_password_or_an_odd_method_is_one_line(
+    folder: Path, tmp_path: Path, place: int
+) -> None:
+    """Of which `zipfile` raises RuntimeError and NotImplementedError."""
+    (path,) = ingest.ingest(boxed(folder, 1), CUT, tmp_path, None, no_words)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\1\2") + place] ^= 1 if place == 8 else 99
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=rf"^{path}: damaged \(.*\); move it away and start again$"):
+        ingest.read_chunk(path)
+
+
 @pytest.mark.parametrize("make", [boxed, unboxed])
 def test_a_photograph_that_cannot_be_read_is_a_problem_with_its_faces_counted(
     folder: Path, tmp_path: Path, make: object

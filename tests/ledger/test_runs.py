@@ -74,6 +74,9 @@ def test_a_run_that_was_begun_is_estimated_from_its_own_epochs(tmp_path):
     nets = ("relu-5", "tanh-5")
     workdir = finished.study(tmp_path / "depth", nets=nets)  # one epoch of ten each, of 2 s
     assert runs.estimate(study, workdir) == 2.0 * 18
+    for name in ("tanh-5/metrics.jsonl", "config.json"):  # which the run itself will name
+        _ = (workdir / name).write_text("null\n")
+        assert runs.estimate(study, workdir) == 100
 
 
 def test_a_command_is_that_of_main_with_its_data_and_its_directory(tmp_path):

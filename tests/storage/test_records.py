@@ -110,7 +110,7 @@ def test_no_flipped_bit_gives_other_arrays(tmp_path):
     for changed in flips(stored()):
         path.write_bytes(changed)
         try:
-            np.testing.assert_equal(read(path, records.parse_arrays), ARRAYS)
+            np.testing.assert_equal(read(path, files.parse_arrays), ARRAYS)
             kept += 1
         except UserError as error:
             assert str(error).startswith(f"{path}: cannot be read (") and "\n" not in str(error)
@@ -122,11 +122,11 @@ def test_an_array_that_states_fewer_numbers_than_it_has_is_noticed():
     whole = stored()
     assert whole.count(b"(2, 3)") == 1
     with pytest.raises(zipfile.BadZipFile, match="CRC-32"):
-        _ = records.parse_arrays(whole.replace(b"(2, 3)", b"(1, 3)"))
+        _ = files.parse_arrays(whole.replace(b"(2, 3)", b"(1, 3)"))
 
 
 @pytest.mark.parametrize("content", [b"", b"null", b"[]", b"7", b"\xff", b"[" * 100_000, b"{"])
-@pytest.mark.parametrize("parse", [records.parse_json, records.parse_rows, records.parse_arrays])
+@pytest.mark.parametrize("parse", [records.parse_json, records.parse_rows, files.parse_arrays])
 def test_a_file_of_another_kind_is_one_line_that_names_it(tmp_path, content, parse):
     path = tmp_path / "file"
     path.write_bytes(content)

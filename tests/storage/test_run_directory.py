@@ -139,6 +139,20 @@ def test_a_lost_description_of_the_versions_is_named(tmp_path):
         run_directory.begin(tmp_path, config(), VERSIONS)
 
 
+@pytest.mark.parametrize("content", ["null", "[]", "{}", '{"data": []}', '{"data": {}}', "\x00"])
+def test_versions_of_another_kind_are_one_line(tmp_path, content):
+    run_directory.begin(tmp_path, config(), VERSIONS)
+    (tmp_path / "versions.json").write_text(content)
+    with pytest.raises(UserError) as caught:
+        run_directory.begin(tmp_path, config(), VERSIONS)
+    said = str(caught.value)
+    assert said.startswith(f"{tmp_path / 'versions.json'}: ") and "\n" not in said
+    run_directory.write_json(tmp_path / "summary.json", {})
+    if content not in ('{"data": []}', '{"data": {}}'):
+        with pytest.raises(UserError, match=r"versions\.json: cannot be read"):
+            _ = run_directory.load_run(tmp_path)
+
+
 def test_rows_drop_a_line_that_was_cut_short(tmp_path):
     logged(tmp_path, [0, 1, 2])
     path = tmp_path / "metrics.jsonl"

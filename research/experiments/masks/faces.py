@@ -147,13 +147,14 @@ def _is_drawn(about: Mapping[str, Any]) -> bool:
 
 def _draw(corpus: Path, photos: int) -> None:
     """Draw the photographs unless drawn.json, which is written last, shows that they are there."""
-    mark, content = corpus / "drawn.json", {"photos": photos, "seed": _DRAWN_SEED}
-    if mark.exists() and json.loads(mark.read_text()) == content:
+    mark = corpus / "drawn.json"
+    content = json.dumps({"photos": photos, "seed": _DRAWN_SEED}) + "\n"
+    if mark.exists() and mark.read_bytes() == content.encode():
         return
     corpus.mkdir(parents=True, exist_ok=True)
     progress.say(f"drawing {photos:,} photographs in {corpus}")
     _ = drawing.write(corpus, photos=photos, seed=_DRAWN_SEED)
-    _ = mark.write_text(json.dumps(content) + "\n")
+    _ = mark.write_text(content)
 
 
 def _finder(min_face_px: float) -> ingest.FindFaces:

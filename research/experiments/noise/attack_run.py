@@ -170,7 +170,7 @@ def claim(net: Net, into: Path) -> None:
     """Note the net whose cases lie in `into`; raises UserError if another is noted there."""
     path = into / "net.json"
     asked = {"run": str(net.workdir), "epoch": net.epochs, **checkpoint.digests(net.params)}
-    begun = run_directory.read_json(path)
+    begun = run_directory.read_json(path, "run", "epoch")
     if begun is None:
         run_directory.write_json(path, asked)
         return

@@ -32,7 +32,7 @@ def robust_accuracy(config: Config, nets: Mapping[Path, Net], test_set: Dataset)
     hits: dict[str, list[int]] = {}
     for into, net in nets.items():
         path = into / "robust_accuracy.json"
-        begun = run_directory.read_json(path)
+        begun = run_directory.read_json(path, "standing")
         standing: list[list[int]] = begun["standing"] if begun else []
         for level in levels[len(standing) :]:
             fallen = fooled(config, net, images, labels, level)

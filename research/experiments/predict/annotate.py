@@ -13,7 +13,6 @@ memory at a time: small ones together, large ones alone.
 """
 
 import io
-import json
 import time
 import warnings
 from collections import Counter
@@ -44,7 +43,7 @@ from research.faces import crops, detection, ingest, mtcnn_weights
 from research.faces.annotations import Box, Problem
 from research.figures import masks as figures
 from research.runtime import files, preemption, progress, sharding
-from research.storage import export, run_directory
+from research.storage import export, records, run_directory
 from research.structs import Config, PyTree, UserError
 
 FindFaces = Callable[[Sequence[np.ndarray]], Sequence[detection.Detections]]
@@ -297,7 +296,7 @@ class _Log:
 
     def __init__(self, out: Path, total: int) -> None:
         self._out, self._total, self._done = out, total, 0
-        self._lines: list[str] = []
+        self._rows: list[dict[str, Any]] = []
         self._classes: Counter[str] = Counter()
         self._problems: list[Problem] = []
         self._read = self._faceless = self._warned = 0
@@ -324,7 +323,7 @@ class _Log:
                 "probabilities": dict(zip(classifier.labels, each, strict=True)),
                 "warnings": warned,
             }
-            self._lines.append(json.dumps(row) + "\n")
+            self._rows.append(row)
             self._warned += bool(warned)
         self._classes.update(names)
         self._read += 1
@@ -340,15 +339,15 @@ class _Log:
         self._say(line) if counted else progress.say(line)
 
     def save(self) -> None:
-        """Replace faces.jsonl by all lines so far."""
-        files.replace(self._out / FACES, "".join(self._lines))
+        """Replace faces.jsonl by all rows so far."""
+        files.replace(self._out / FACES, records.lines(self._rows)[0])
         self._saved = time.monotonic()
 
     def counts(self, labels: Sequence[str]) -> dict[str, Any]:
         """The counts in summary.json."""
         return {
             "photographs": self._read,
-            "faces": len(self._lines),
+            "faces": len(self._rows),
             "classes": {label: self._classes[label] for label in labels},
             "without_faces": self._faceless,
             "with_warnings": self._warned,

@@ -71,3 +71,6 @@ def test_the_photographs_are_drawn_once(tmp_path, capsys):
     assert capsys.readouterr().err.count("drawing 12 photographs") == 1
     faces._draw(tmp_path / "corpus", 13)
     assert "drawing 13" in capsys.readouterr().err
+    (tmp_path / "corpus/drawn.json").write_bytes(b"\xff")
+    faces._draw(tmp_path / "corpus", 13)
+    assert "drawing 13" in capsys.readouterr().err
