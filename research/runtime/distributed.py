@@ -17,6 +17,7 @@ A process that hangs while its machine answers is waited for.
 """
 
 import contextlib
+import ipaddress
 import json
 import os
 import re
@@ -54,9 +55,10 @@ _state = {"apart": False}  # whether the other processes are elsewhere
 def initialize(*, coordinator: str = "", processes: int = 0, process: int = -1) -> int:
     """Connect to the other processes of this run; call before the first array is made.
 
-    coordinator: "host:port" of the first process.  processes: how many there are; 1 for this one
-    alone; 0 to find out under SLURM, on Cloud TPU (virtual machines or GKE) and from Open MPI, and
-    to run alone where JAX finds none of them.  process: number of this one, from 0.
+    coordinator: "host:port" of the first process, which listens there alone if that is an address
+    of its machine.  processes: how many there are; 1 for this one alone; 0 to find out under SLURM,
+    on Cloud TPU (virtual machines or GKE) and from Open MPI, and to run alone where JAX finds none
+    of them.  process: number of this one, from 0.
     Returns the number of processes as far as it is known before JAX looks at its devices, which
     `sharding.configure` has to precede: 1 on Cloud TPU, where `process_count` tells.
     Raises UserError naming the flag that is missing or wrong, and for a port that is in use or a
@@ -67,6 +69,7 @@ def initialize(*, coordinator: str = "", processes: int = 0, process: int = -1) 
     if processes == 0 and (coordinator or process != -1):
         raise UserError("processes: not given; --coordinator and --process go with --processes")
     launched = next((name for name in _SIZES if os.environ.get(name, "").isdecimal()), "")
+    listen = None  # at all addresses
     expected = processes or (int(os.environ[launched]) if launched else 0)
     if expected == 1:
         return 1
@@ -80,8 +83,12 @@ def initialize(*, coordinator: str = "", processes: int = 0, process: int = -1) 
             )
         host, _, port = coordinator.rpartition(":")
         if process == 0:
+            own = _own_address(host)
+            family = socket.AF_INET6 if ":" in own else socket.AF_INET
+            if own:
+                listen = f"[{own}]:{port}" if family == socket.AF_INET6 else f"{own}:{port}"
             try:  # JAX's service crashes where it cannot listen
-                socket.create_server(("", int(port))).close()
+                socket.create_server((own, int(port)), family=family).close()
             except (OSError, OverflowError) as error:
                 raise UserError(
                     f"coordinator: cannot listen on port {port} ({one_line(error)}); give another"
@@ -116,6 +123,7 @@ def initialize(*, coordinator: str = "", processes: int = 0, process: int = -1) 
                 cluster_detection_method="deactivate" if processes else None,
                 initialization_timeout=START,
                 heartbeat_timeout_seconds=HEARTBEAT,
+                coordinator_bind_address=listen,
             )
     except (ValueError, RuntimeError) as error:
         if not processes and "coordinator_address" in str(error):  # none was found
@@ -131,6 +139,22 @@ def initialize(*, coordinator: str = "", processes: int = 0, process: int = -1) 
         jax.config.update("jax_cuda_visible_devices", "all")
     _keep_standard_output()
     return expected or 1
+
+
+def _own_address(host: str) -> str:
+    """The address of this machine that `host` names, where the coordinator listens; "" for all.
+
+    All where the name is of something that forwards to this machine, and where it is this machine's
+    name for itself alone: many have their own name at 127.0.1.1, which others do not reach.
+    """
+    name = host.strip("[]")
+    try:
+        family, _, _, _, (address, *_) = socket.getaddrinfo(name, 0, type=socket.SOCK_STREAM)[0]
+        socket.create_server((str(address), 0), family=family).close()
+    except OSError:
+        return ""
+    alone = ipaddress.ip_address(str(address)).is_loopback and name not in ("localhost", address)
+    return "" if alone else str(address)
 
 
 def _bypass_proxy(host: str) -> None:

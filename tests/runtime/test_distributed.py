@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from several import ENVIRONMENT, Several, flags, run
@@ -21,7 +22,7 @@ BOUND = distributed.HEARTBEAT + distributed.GRACE + 10
 AGAIN = {75, -signal.SIGABRT}
 
 START = """
-import json, os, signal, sys, time
+import json, os, signal, socket, sys, time
 import jax
 from research.runtime import distributed, preemption
 from research.structs import UserError
@@ -68,8 +69,36 @@ def test_alone_everything_is_a_plain_call():
     assert ran == [1]
 
 
+def test_the_first_process_listens_where_others_reach_it_and_nowhere_else(monkeypatch):
+    addresses = {"self": "127.0.1.1", "forwarder": "192.0.2.1", "six": "::1", "lan": "127.0.0.1"}
+    real = socket.getaddrinfo
+
+    def resolve(name, *words, **options):
+        return real(addresses.get(name, name), *words, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    own = distributed._own_address
+    assert own("127.0.0.1") == "127.0.0.1" and own("localhost") in ("127.0.0.1", "::1")
+    assert own("self") == own("forwarder") == own("no such name.") == ""
+    monkeypatch.setattr(
+        distributed.ipaddress, "ip_address", lambda _: SimpleNamespace(is_loopback=False)
+    )
+    assert own("lan") == "127.0.0.1"  # as an address of a network, of which there may be none here
+
+
 TOGETHER = """
 result = {"first": distributed.is_first()}
+
+# Everything that this process listens at is sent what no protocol knows.
+own = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if int(fd) > 2
+       and os.path.exists(f"/proc/self/fd/{fd}")]
+rows = [line.split() for name in ("tcp", "tcp6") for line in open(f"/proc/net/{name}")]
+held = [row[1].split(":") for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in own]
+result["listens"] = [address for address, _ in held]
+for _, port in held:
+    for content in (b"", b"GET / HTTP/1.1\\r\\n\\r\\n", b"\\xff" * 4096):
+        with socket.create_connection(("127.0.0.1", int(port, 16))) as stranger:
+            stranger.sendall(content)
 result["broadcast"] = distributed.broadcast_from_first(lambda: [me, "first", "x" * 5000])
 result["largest"] = [
     distributed.max_over_processes(me - 5), distributed.max_over_processes(-me)
@@ -133,6 +162,9 @@ def test_what_the_first_process_decides_or_does_reaches_all():
         "OSError: the disk is full",
         "UserError: the disk is full",
     )
+    # JAX's service and Gloo's, neither at all addresses.
+    assert len(one["listens"]) == 2
+    assert all(each.endswith("0100007F") for each in one["listens"] + two["listens"])
     assert one["ran"] and "ran" not in two
     assert two["body"][0] >= one["body"][1] >= one["body"][0] + 0.3
 
