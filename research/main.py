@@ -34,7 +34,7 @@ try:
 
     from configs import common
     from research.runtime import distributed, files, preemption, profiling, sharding
-    from research.structs import Config, UserError, one_line
+    from research.structs import Config, UserError, one_line, printable
 except ModuleNotFoundError as missing:
     sys.exit(
         f"error: {missing}; install requirements.txt, and start it from the repository's directory "
@@ -95,9 +95,9 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         if config is None:
             raise UserError("no --config given; try --config=configs/mlp.py:tanh-40")
     except flags.IllegalFlagValueError as error:
-        sys.exit(f"error: {_illegal(str(error), config)}")
+        sys.exit(printable(f"error: {_illegal(str(error), config)}"))
     except (flags.Error, UserError) as error:
-        sys.exit(f"error: {' '.join(str(error).split())}")
+        sys.exit(printable(f"error: {' '.join(str(error).split())}"))
     return rest
 
 
@@ -214,7 +214,7 @@ def run_experiment(
     coordinator, processes, process: see `distributed.initialize`; a description is made by each
     process alone.  Of several processes, one that fails or is stopped does not return.
     """
-    again = f"the same command goes on from {workdir}"
+    again = printable(f"the same command goes on from {workdir}")
     preemption.install(again)
     try:
         if config.experiment not in EXPERIMENTS:
@@ -242,7 +242,7 @@ def run_experiment(
             sharding.cache_programs(cache)
         experiment = importlib.import_module(EXPERIMENTS[config.experiment])
         if dry_run:
-            print(experiment.describe(config))
+            print(*map(printable, experiment.describe(config).split("\n")), sep="\n")
             return 0
         if config.get("mode") != "evaluate":  # which writes beside the run, and checks that place
             files.check_shared(workdir)
@@ -251,13 +251,13 @@ def run_experiment(
         distributed.close()
         if first:
             print(json.dumps(summary), flush=True)
-            print(f"{summary['headline']}; results in {workdir}", file=sys.stderr)
+            print(printable(f"{summary['headline']}; results in {workdir}"), file=sys.stderr)
         return 0
     except preemption.Stopped as stopped:
         message, code = f"{stopped}; {again}", stopped.exit_code
     except Exception as error:
         if distributed.peer_lost(error):
-            print(f"{type(error).__name__}: {_last_line(error)}", file=sys.stderr)
+            print(printable(f"{type(error).__name__}: {_last_line(error)}"), file=sys.stderr)
             message, code = (
                 f"another process has died or cannot be reached; {again}",
                 distributed.LOST,
@@ -276,7 +276,7 @@ def run_experiment(
         else:
             traceback.print_exc()
             message, code = f"error: {type(error).__name__}: {_last_line(error)}", 1
-    print(message, file=sys.stderr)
+    print(printable(message), file=sys.stderr)
     distributed.end(code)
     return code
 

@@ -28,7 +28,7 @@ if __name__ == "__main__":
 from research.experiments.predict import annotate
 from research.runtime import commands, files, preemption, sharding
 from research.storage import export
-from research.structs import UserError
+from research.structs import UserError, printable
 
 # Not in absl's global flags, which hold those of every command that a process imports.
 _FLAGS = flags.FlagValues()
@@ -118,16 +118,16 @@ def main(argv: Sequence[str]) -> int:
         out = files.locate(_OUT.value)
         if files.stored(out):
             raise UserError(f"--out: {out}: expected a folder on a disk")
-        preemption.install(f"what was done lies in {out}")
+        preemption.install(printable(f"what was done lies in {out}"))
         summary = predict(files.locate(_RUN.value or ""), given, out)
     except (UserError, OSError) as error:  # OSError: a full disk, a directory without permission
         print(f"error: {error}", file=sys.stderr)
         return 2
     except preemption.Stopped as stopped:
-        print(f"{stopped}; what was done lies in {out}", file=sys.stderr)
+        print(printable(f"{stopped}; what was done lies in {out}"), file=sys.stderr)
         return stopped.exit_code
     print(json.dumps(summary), flush=True)
-    print(f"{summary['headline']}; results in {out}", file=sys.stderr)
+    print(printable(f"{summary['headline']}; results in {out}"), file=sys.stderr)
     return 0 if summary["photographs"] else 2
 
 

@@ -26,7 +26,7 @@ from research.page import render as page
 from research.runtime import commands, files
 from research.storage.records import DIGESTS
 from research.storage.run_directory import load_run, verify
-from research.structs import UserError
+from research.structs import UserError, printable
 
 # Not in absl's global flags, which hold those of every command that a process imports.
 _FLAGS = flags.FlagValues()
@@ -112,11 +112,11 @@ def _act() -> int:
         return 0
     if _HTML.value is not None:
         page.write(files.locate(_HTML.value), ROOT)
-        print(f"the page is in {_HTML.value}; open it in a browser", file=sys.stderr)
+        print(printable(f"the page is in {_HTML.value}; open it in a browser"), file=sys.stderr)
         return 0
     for directory in _COLLECT.value:
         name = trim(load_run(files.locate(directory)), ROOT / "results")
-        print(f"{directory} is in results/{name}", file=sys.stderr)
+        print(printable(f"{directory} is in results/{name}"), file=sys.stderr)
     stale = documents.stale_documents(ROOT)
     names = ", ".join(str(path.relative_to(ROOT)) for path in stale)
     if _CHECK.value:
@@ -140,11 +140,11 @@ def _verify(paths: Sequence[Path]) -> int:
     faults = {path: verify(path) for path in paths}
     for path, lines in faults.items():
         for line in lines:
-            print(f"error: {line}", file=sys.stderr)
+            print(printable(f"error: {line}"), file=sys.stderr)
         if not lines:
             finished = (path / DIGESTS).exists()
             state = "what was written" if finished else "whole, of a run that is not finished"
-            print(f"{path}: all files are {state}", file=sys.stderr)
+            print(printable(f"{path}: all files are {state}"), file=sys.stderr)
     return int(any(faults.values()))
 
 

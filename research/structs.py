@@ -16,11 +16,22 @@ PyTree = Any
 Config = Any  # ConfigDict, whose own annotation makes every attribute a union of all types
 
 
+def printable(text: str) -> str:
+    """`text` in one line that shows what it holds: other characters become escapes, as in Python.
+
+    Names of files and labels may hold line feeds and what a terminal obeys.
+    """
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
 class UserError(Exception):
     """A mistake or a state of the machine that the person at the keyboard can mend.
 
     The doors print its text as one message and exit; nobody has to read a stack trace.
     """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 def one_line(error: BaseException) -> str:

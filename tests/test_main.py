@@ -47,7 +47,7 @@ def door(monkeypatch, capsys):
         monkeypatch.setattr(module, name, lambda *_, **__: None)
 
     def enter(*words):
-        argv = ["main", *words, "--compilation_cache="]
+        argv = ["main", *words, "--compilation_cache=", "--processes=1"]
         monkeypatch.setattr(sys, "argv", argv)
         with flagsaver.flagsaver():
             try:
@@ -155,6 +155,16 @@ def test_a_config_file_with_a_fault_is_one_line_with_the_line_of_the_file(
     exit_code, out, err = door(f"--config={file}")
     assert (exit_code, out, len(err.splitlines())) == (1, "", 1)
     assert err.startswith(f"error: {file}:{said}")
+
+
+@MODULE_LOADER
+def test_a_name_in_a_message_forges_no_line_and_gives_a_terminal_no_order(door):
+    name = "/dev/null/a\nerror: b\x1b[2K"
+    for words in ((NET, f"--workdir={name}"), (f"--config={name}",), (NET, f"--{name}=3")):
+        code, out, err = door(*words)
+        *_, line = lines = err.splitlines()
+        assert len(lines) <= 2 and code in (1, 2) and out == ""
+        assert line.isprintable() and r"b\x1b[2K" in line
 
 
 def test_a_mistake_ends_the_process_with_a_line_and_no_trace():

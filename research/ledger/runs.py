@@ -16,7 +16,7 @@ from research.ledger.text import duration
 from research.ledger.trim import trim
 from research.runtime import files
 from research.storage import run_directory
-from research.structs import UserError
+from research.structs import UserError, printable
 
 Start = Callable[[Sequence[str]], int]
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -120,7 +120,7 @@ def execute(
     budget: float,
     data: Mapping[str, str],
     start: Start | None = None,
-    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+    say: Callable[[str], None] = lambda line: print(printable(line), file=sys.stderr, flush=True),
 ) -> int:
     """Run what is missing and keep its trimmed run in `results`; the exit code.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from research.ledger.claims import VERDICTS
 from research.ledger.verdicts import PARTS, counts, part_of
+from research.structs import printable
 
 _WIDTH = 100
 _NAMES = {
@@ -48,7 +49,9 @@ def _paragraph(one: Entry) -> list[str]:
         rest.append(f"takes about {duration(one['estimate'])} on two cores")
     rest += [f"test: {name}" for name in one["test"]]
     for line in (line for line in rest if line):
-        text += textwrap.wrap(line, _WIDTH - 4, break_long_words=False, break_on_hyphens=False)
+        text += textwrap.wrap(
+            printable(line), _WIDTH - 4, break_long_words=False, break_on_hyphens=False
+        )
     return [text[0], *(f"    {line}" for line in text[1:])]
 
 

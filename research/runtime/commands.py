@@ -7,6 +7,8 @@ from typing import NoReturn
 
 from absl import flags
 
+from research.structs import printable
+
 
 def parse(
     values: flags.FlagValues,
@@ -56,5 +58,5 @@ def check_together(values: flags.FlagValues, modes: Sequence[str], needs: dict[s
 
 def fail(message: str) -> NoReturn:
     """End the process for a mistake of the user's: one line on standard error, exit code 2."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(printable(f"error: {' '.join(message.split())}"), file=sys.stderr)
     sys.exit(2)

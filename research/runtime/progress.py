@@ -23,6 +23,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from research.runtime import distributed
+from research.structs import printable
 
 T = TypeVar("T")
 
@@ -48,7 +49,7 @@ def bar(
     terminal = sys.stderr.isatty()
     return (_Bar if terminal else _LogLines)(
         items,
-        desc=what,
+        desc=printable(what),
         unit=f" {unit}",
         total=total,
         initial=done,
@@ -67,6 +68,7 @@ def say(line: str) -> None:
     """Write a line to standard error, above the bars of a terminal; only from the first process."""
     if not distributed.is_first():
         return
+    line = printable(line)
     if sys.stderr.isatty():
         tqdm.write(line, file=sys.stderr)
     else:

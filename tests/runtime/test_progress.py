@@ -58,6 +58,19 @@ def test_only_the_first_process_says_anything(stream, clock, monkeypatch):
     assert sys.stderr.getvalue() == ""
 
 
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_a_name_forges_no_line_and_gives_a_terminal_no_order(stream, clock, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", stream())
+    name = "a\nerror: b\x1b[2K\r\u202e\udcff.png"
+    with progress.bar(None, name, total=2, unit="images") as bar:
+        clock.seconds += 60.0
+        bar.update(1)
+        progress.say(f"{name} is read")
+    written = sys.stderr.getvalue()
+    assert written.count(r"a\nerror: b\x1b[2K\r\u202e\udcff.png") >= 2
+    assert "\nerror" not in written and "\x1b[2K" not in written
+
+
 def test_a_line_goes_to_standard_error(capsys):
     progress.say("a line")
     assert capsys.readouterr() == ("", "a line\n")

@@ -24,7 +24,7 @@ from research.experiments.noise.nets import Net
 from research.figures.noise import MOST_JUDGES
 from research.runtime import distributed, preemption, progress
 from research.storage import attack_files, run_directory
-from research.structs import Config, Dataset, UserError
+from research.structs import Config, Dataset, UserError, printable
 
 METHODS = ("minimal", "faithful")
 
@@ -97,10 +97,10 @@ def describe(config: Config) -> str:
     lines += [f"data: {source.caption()}"]
     for spec in config.nets:
         place = nets.locate(spec, config.run, config.dataset)
-        lines.append(f"{spec}: {place or 'would be trained first'}")
+        lines.append(printable(f"{spec}: {place or 'would be trained first'}"))
     for spec in _baselines(config):
         place = nets.locate(spec, config.run, config.dataset)
-        lines.append(f"{spec}: {place or 'left out, not trained'}")
+        lines.append(printable(f"{spec}: {place or 'left out, not trained'}"))
     asked = config.images or config.per_class * len(config.classes) + len(config.extra_indices)
     count = 1 if config.input else min(asked, len(test_set.images))
     cells = count * len(datasets.CLASSES[config.dataset])
