@@ -159,7 +159,7 @@ def test_a_config_file_with_a_fault_is_one_line_with_the_line_of_the_file(
 
 @MODULE_LOADER
 def test_a_name_in_a_message_forges_no_line_and_gives_a_terminal_no_order(door):
-    name = "/dev/null/a\nerror: b\x1b[2K"
+    name = "/dev/null/a\nerror b\x1b[2K"
     for words in ((NET, f"--workdir={name}"), (f"--config={name}",), (NET, f"--{name}=3")):
         code, out, err = door(*words)
         *_, line = lines = err.splitlines()
