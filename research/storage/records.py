@@ -169,21 +169,21 @@ def read_listed(
     return files.read(folder / name, parse_same, remedy=remedy)
 
 
-def faults(folder: Path) -> list[str]:
+def faults(folder: Path, *, remedy: str) -> list[str]:
     """A line for every listed file of a folder that is missing or another, [] if all is well.
 
-    A listed list is gone through as well.
+    A listed list is gone through as well.  remedy: the end of each line.
     """
 
     def fault_of(name: str) -> list[str]:
         try:
-            _ = read_listed(folder, name, listed, len, remedy="it is not what was written")
+            _ = read_listed(folder, name, listed, len, remedy=remedy)
         except UserError as error:
             return [str(error)]
-        return faults((folder / name).parent) if name.endswith(f"/{DIGESTS}") else []
+        return faults((folder / name).parent, remedy=remedy) if name.endswith(f"/{DIGESTS}") else []
 
     try:
-        listed = read_digests(folder, remedy="nothing shows what was written")
+        listed = read_digests(folder, remedy=remedy)
     except UserError as error:
         return [str(error)]
     with ThreadPoolExecutor(_AT_ONCE) as pool:

@@ -557,9 +557,9 @@ def finished_summary(workdir: Path) -> dict[str, Any] | None:
     def summary() -> dict[str, Any] | None:
         if not (workdir / records.DIGESTS).exists():
             return None
-        if faults := records.faults(workdir):
-            more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
-            progress.say(f"{faults[0]}{more}: what can be is made again")
+        if faults := records.faults(workdir, remedy="what can be is made again"):
+            more = f" ({len(faults) - 1} more files)" if len(faults) > 1 else ""
+            progress.say(f"{faults[0]}{more}")
             return None
         return _read_json(workdir / "summary.json")
 
@@ -581,7 +581,7 @@ def verify(path: Path) -> list[str]:
     Raises UserError if there is no run.
     """
     if (path / records.DIGESTS).exists():
-        return records.faults(path)
+        return records.faults(path, remedy=_AGAIN)
     if not (path / "config.json").exists():
         raise UserError(f"{path / 'config.json'} is missing: there is no run in {path}")
     parsers = {
@@ -594,10 +594,10 @@ def verify(path: Path) -> list[str]:
     for name in _listed(path):
         file = path / name
         if file.name == records.DIGESTS:
-            faults += records.faults(file.parent)
+            faults += records.faults(file.parent, remedy=_AGAIN)
         elif file.suffix in parsers:
             try:
-                files.read(file, parsers[file.suffix], remedy="it is not what was written")
+                files.read(file, parsers[file.suffix], remedy=_AGAIN)
             except UserError as error:
                 faults.append(str(error))
     return faults

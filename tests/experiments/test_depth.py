@@ -1,3 +1,5 @@
+import shutil
+
 import matplotlib.image
 import numpy as np
 import object_store
@@ -137,6 +139,28 @@ def test_a_finished_run_is_not_run_again_and_keeps_what_it_says_of_its_device(
     assert again == summary
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert "all 1 epochs are done already" in capsys.readouterr().err
+
+
+def test_what_a_finished_run_has_lost_is_named_and_made_again_from_its_checkpoint(
+    study, tmp_path, capsys
+):
+    """All but a summary's clocks to the byte; without a checkpoint nothing is written."""
+    workdir = shutil.copytree(study[1] / "tanh-5", tmp_path / "tanh-5")
+    config = depth.net_config(smoke("all", nets=("tanh-5",), epochs=1, seeds=2), "tanh-5")
+    names = ("metrics.jsonl", "gradients.npz", "figures/gradients.png")
+    whole = {name: (workdir / name).read_bytes() for name in names}
+    (workdir / names[0]).write_bytes(whole[names[0]].replace(b"0.", b"1.", 1))
+    (workdir / names[1]).unlink()
+    (workdir / names[2]).write_bytes(whole[names[2]][:-1])
+    summary = depth.run(config, workdir)
+    said = capsys.readouterr().err
+    assert f"{workdir}/" in said and "; what can be is made again (2 more files)" in said
+    assert "tanh-5: going on after epoch 1" in said and "epoch 1/1" not in said
+    assert {name: (workdir / name).read_bytes() for name in names} == whole
+    clocks = ("peak_memory_mib",)
+    before = study[0]["nets"]["tanh-5"]
+    assert {**summary, **{key: before[key] for key in clocks}} == before
+    assert run_directory.verify(workdir) == []
 
 
 def test_numbers_are_plain_with_one_seed_and_the_data_are_named_everywhere(tmp_path, capsys):
