@@ -50,7 +50,7 @@ def draw(folder: Path, faces: int, size: int) -> dict[str, Any]:
     """
     drawn = folder / "drawn"
     _ = drawing.write(drawn, photos=_BASES, seed=0)
-    bases = _by_photo(annotations.read_voc(drawn / "voc").faces)
+    bases = _by_photo(annotations.read(drawn / "voc", "voc").faces)
     generator = np.random.Generator(np.random.PCG64(0))
     left, number = round(REAL * faces), 0
     for name in ("images", "annotations"):
@@ -65,7 +65,7 @@ def draw(folder: Path, faces: int, size: int) -> dict[str, Any]:
         "test": round(TEST * faces),
         "size": size,
     }
-    annotated = annotations.read_voc(folder / "voc").faces
+    annotated = annotations.read(folder / "voc", "voc").faces
     split_of = splits.split_by_image(annotated, val=settings["val"], test=settings["test"], seed=0)
     trained = Counter(face.label for face in annotated if split_of[face.photograph.path] == "train")
     copies = faces - round(REAL * faces)

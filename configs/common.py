@@ -105,9 +105,13 @@ KINDS: dict[str, dict[str, Any]] = {
         "patience": _COUNT,
         "probability_floor": _SHARE,
         "data": {
+            "dir": str,
             "voc": str,
             "json": str,
             "folders": str,
+            "labels": str,
+            "exif": str,
+            "whole": bool,
             "drawn": _COUNT,
             "tfds_dir": str,
             "size": range(8, 4097),

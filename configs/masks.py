@@ -6,8 +6,9 @@
     python -m research.main --config=configs/masks.py:smoke     # seconds; drawn faces, no data
 
 Variants: vgg (the report), best (ours), smoke (short for vgg,smoke).
-Data: directories in any of three layouts, data.voc (images/ and annotations/*.xml), data.json
-(images/ and annotations/*.json) and data.folders (with_mask/ and without_mask/, no boxes).
+Data: data.dir, a directory that is searched; or those of three layouts, data.voc (images/ and
+annotations/*.xml), data.json (images/ and annotations/*.json, or COCO) and data.folders (with_mask/
+and without_mask/, no boxes).
 Settings: report, Exercise 3. What it leaves open is marked "assumed" with the reason.
 Results: docs/masks.md has every net and source; in short:
 
@@ -49,9 +50,14 @@ def get_config(arg: str = "vgg") -> ConfigDict:
     config.final_epochs = 0
 
     config.data = ConfigDict()
-    config.data.voc = ""  # directories; "" for none
+    config.data.dir = ""  # a directory whose layouts are found out, and told
+    config.data.voc = ""  # or the directory of each layout; "" for none
     config.data.json = ""
     config.data.folders = ""
+    config.data.labels = ""  # what yours mean, as "face_nask=with_mask,hat="; nothing: left out
+    # Where EXIF turns a photograph and no size tells, boxes are as it is displayed, or stored.
+    config.data.exif = "displayed"
+    config.data.whole = False  # pictures of data.folders are faces, taken whole without a detector
     config.data.drawn = 0  # so many drawn photographs in all three layouts instead
     config.data.tfds_dir = ""  # where faces are kept; "" is $TFDS_DATA_DIR or ~/tensorflow_datasets
     config.data.size = 200  # pixels of a side of a face, as the net sees it

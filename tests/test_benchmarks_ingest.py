@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import ingest, ours_ingest
-from research.data.image_files import photograph_size, read_photograph
+from research.data.image_files import photograph_header, read_photograph
 from research.faces import annotations, dataset
 from research.faces.annotations import Box, Face, Photograph
 from research.ledger import documents
@@ -68,9 +68,11 @@ def test_there_are_as_many_faces_as_asked_for(
     monkeypatch.setattr(ours_ingest, "_LARGE_PX", 600_000)
     said = ours_ingest.draw(tmp_path, 200, 16)
     assert said["annotated"] == 147  # 9,000 of 12,243
-    corpus = annotations.read_voc(tmp_path / "voc")
+    corpus = annotations.read(tmp_path / "voc", "voc")
     assert len(corpus.faces) == 147 and corpus.problems == []
-    sizes = [photograph_size(path) for path in sorted((tmp_path / "voc" / "images").iterdir())]
+    sizes = [
+        photograph_header(path)[:2] for path in sorted((tmp_path / "voc" / "images").iterdir())
+    ]
     assert len(sizes) == said["photographs"] >= 18
     assert [w * h > 500_000 for w, h in sizes[:18]] == [i % 9 == 8 for i in range(18)]
     found, took = ours_ingest.prepare(tmp_path, tmp_path / "home")
@@ -97,7 +99,7 @@ def test_the_boxes_move_with_the_faces(
     )
     generator = np.random.default_rng(number)
     ours_ingest._write_varied(tmp_path, number, [face], generator)
-    (found,) = annotations.read_voc(tmp_path).faces
+    (found,) = annotations.read(tmp_path, "voc").faces
     light = read_photograph(found.photograph.path).mean(axis=2)
     box = found.box
     inside = light[box.top + 1 : box.bottom - 1, box.left + 1 : box.right - 1]

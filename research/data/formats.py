@@ -4,7 +4,7 @@ from __future__ import annotations
 
 _UNPACK = "unpack it"
 _AGAIN = "download the file itself"
-_CONVERT = "save it as PNG or JPEG"
+CONVERT = "save it as PNG or JPEG"
 _STARTS = {
     b"\x1f\x8b": ("a gzip file", _UNPACK),
     b"PK\x03\x04": ("a zip archive", _UNPACK),
@@ -16,20 +16,20 @@ _STARTS = {
     b"<!doctype html": ("a web page", _AGAIN),
     b"<html": ("a web page", _AGAIN),
     b"version https://git-lfs": ("a pointer of Git LFS", f"{_AGAIN} (git lfs pull)"),
-    b"II*\0": ("a TIFF picture", _CONVERT),
-    b"MM\0*": ("a TIFF picture", _CONVERT),
-    b"\xff\x0a": ("a JPEG XL picture", _CONVERT),
-    b"8BPS": ("a Photoshop picture", _CONVERT),
-    b"<svg": ("an SVG drawing", _CONVERT),
-    b"%PDF": ("a PDF document", _CONVERT),
+    b"II*\0": ("a TIFF picture", CONVERT),
+    b"MM\0*": ("a TIFF picture", CONVERT),
+    b"\xff\x0a": ("a JPEG XL picture", CONVERT),
+    b"8BPS": ("a Photoshop picture", CONVERT),
+    b"<svg": ("an SVG drawing", CONVERT),
+    b"%PDF": ("a PDF document", CONVERT),
 }
 _BRANDS = {  # of the container of ISO 14496-12, which begins with "ftyp" at byte 4
-    b"avif": ("an AVIF picture", _CONVERT),
-    b"avis": ("an AVIF picture", _CONVERT),
-    b"heic": ("a HEIC picture", _CONVERT),
-    b"heix": ("a HEIC picture", _CONVERT),
-    b"mif1": ("a HEIC picture", _CONVERT),
-    b"msf1": ("a HEIC picture", _CONVERT),
+    b"avif": ("an AVIF picture", CONVERT),
+    b"avis": ("an AVIF picture", CONVERT),
+    b"heic": ("a HEIC picture", CONVERT),
+    b"heix": ("a HEIC picture", CONVERT),
+    b"mif1": ("a HEIC picture", CONVERT),
+    b"msf1": ("a HEIC picture", CONVERT),
 }
 
 
@@ -39,6 +39,6 @@ def recognise(start: bytes) -> tuple[str, str] | None:
     None for what has no entry here: nothing that this project reads but gzip has one.
     """
     if start[4:8] == b"ftyp":
-        return _BRANDS.get(start[8:12], ("a video", _CONVERT))
+        return _BRANDS.get(start[8:12], ("a video", CONVERT))
     lower = start[:32].lower()
     return next((what for head, what in _STARTS.items() if lower.startswith(head.lower())), None)

@@ -16,18 +16,20 @@ import io
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
-from research.data.formats import recognise
+from research.data.formats import CONVERT, recognise
 from research.data.provenance import DataError
 from research.structs import one_line
 
 PNG_OR_JPEG = ("PNG", "JPEG")
 PHOTOGRAPHS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 JPEG_START = b"\xff\xd8"
+_JPEG_END = b"\xff\xd9"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")  # usual for PHOTOGRAPHS
 
 # The limits of every picture that is read.
@@ -41,6 +43,7 @@ _MODES = {
 _EXPECTED = "expected a PNG, JPEG, WebP, BMP or GIF picture"
 _CHANNELS = {1: "grey", 3: "RGB"}
 _ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+_STARTS = (JPEG_START, b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"RIFF")
 _ORIENTATION_IN = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}  # of Pillow's info
 
 # What Pillow warns of (damaged EXIF, too many pixels) is either harmless or becomes a DataError
@@ -98,7 +101,9 @@ def read_image(
         return np.frombuffer(pixels, np.uint8).reshape(height, width, -1)
 
 
-def read_photograph(source: str | Path | bytes, *, name: str = "") -> np.ndarray:
+def read_photograph(
+    source: str | Path | bytes, *, name: str = "", remarks: list[str] | None = None
+) -> np.ndarray:
     """The pixels [H, W, 3] uint8, RGB, of a picture as it is displayed; not to be written to.
 
     A picture of any mode becomes RGB of 8 bits:
@@ -115,9 +120,22 @@ def read_photograph(source: str | Path | bytes, *, name: str = "") -> np.ndarray
     * of several frames: the first.
 
     source, name: as for `read_image`.
+    remarks: receives a line if a JPEG ends without its marker and is whole otherwise.
     Raises DataError that begins with the name: for what is missing, no picture, damaged, truncated
     or larger than the limits.
     """
+    try:
+        return _displayed(source, name)
+    except DataError:
+        whole = _ended(source)
+        if whole is None:
+            raise
+        if remarks is not None:
+            remarks.append("a JPEG without its end marker")
+        return _displayed(whole, name or str(source))
+
+
+def _displayed(source: str | Path | bytes, name: str) -> np.ndarray:
     with _opened(source, PHOTOGRAPHS, name, _EXPECTED) as (image, _):
         deep = _bits(image) == 16
         _ = image.load()
@@ -127,21 +145,71 @@ def read_photograph(source: str | Path | bytes, *, name: str = "") -> np.ndarray
         return np.asarray(_rgb(image, deep))
 
 
-def photograph_size(source: str | Path | bytes, *, name: str = "") -> tuple[int, int]:
-    """Width and height in pixels of a picture as `read_photograph` gives it.
+class Header(NamedTuple):
+    """width, height: in pixels, as displayed.  orientation: how it is turned for that, as in EXIF.
+
+    1 is not at all.
+    """
+
+    width: int
+    height: int
+    orientation: int
+
+
+def photograph_header(source: str | Path | bytes, *, name: str = "") -> Header:
+    """Size of a picture as `read_photograph` gives it, and how that turns it.
 
     From its header alone, except for a PNG, where the EXIF block may come last. Raises what
     `read_photograph` raises; damage among the pixels is found by that only.
     """
     with _opened(source, PHOTOGRAPHS, name, _EXPECTED) as (image, _):
         width, height = image.size
-        return (height, width) if _orientation(image) in _ON_ITS_SIDE else (width, height)
+        orientation = _orientation(image)
+        if orientation in _ON_ITS_SIDE:
+            width, height = height, width
+        return Header(width, height, orientation)
+
+
+def is_picture(path: str | Path) -> bool:
+    """Whether a file is a picture by the end of its name or by its content, read here or not."""
+    if str(path).lower().endswith(SUFFIXES):
+        return True
+    try:
+        if not Path(path).is_file():
+            return False
+        with open(path, "rb") as file:
+            start = file.read(32)
+    except OSError:
+        return False
+    what = recognise(start)
+    return start.startswith(_STARTS) or bool(what and what[1] == CONVERT)
 
 
 def pixel_count(source: str | Path | bytes, *, name: str = "") -> int:
     """How many pixels a picture has, from its header alone.  Raises as `read_photograph`."""
     with _opened(source, PHOTOGRAPHS, name, _EXPECTED) as (image, _):
         return image.width * image.height
+
+
+def _ended(source: str | Path | bytes) -> bytes | None:
+    """A JPEG with the end marker that it lacks; None if it is no JPEG or more than that is missing.
+
+    Where pixels are missing they come from whatever is put in their place; where all are there,
+    what follows has no influence.
+    """
+    content = source if isinstance(source, bytes) else b""
+    with contextlib.suppress(OSError):
+        if not isinstance(source, bytes) and Path(source).is_file():  # a pipe would be waited for
+            content = Path(source).read_bytes()
+    if not content.startswith(JPEG_START) or len(content) > MAX_BYTES:
+        return None
+    content = content.rstrip(b"\xff")
+    ends = [filling * 64 + _JPEG_END for filling in (b"", b"\x55", b"\xaa")]
+    try:
+        first, *others = (_displayed(content + end, "picture") for end in ends)
+    except DataError:
+        return None
+    return content + _JPEG_END if all((first == other).all() for other in others) else None
 
 
 @contextlib.contextmanager

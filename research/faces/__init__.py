@@ -2,7 +2,8 @@
 
 The forms of a face from an annotation file to a batch, each with the module that makes it:
 
-annotations.py   `Face`: `Photograph`, box, label and layout, read from XML, JSON or a class folder
+annotation_files.py   `Annotation`: what an XML or JSON file says of one picture
+annotations.py   `Face`: `Photograph`, box, label and layout, from such a file or a class folder
 ingest.py        a crop: a PNG file beside its `Face`, in a `Chunk` file that survives a kill
 dataset.py       `Example`: a record of the prepared TFDS data set, in its split, or a copy there
 dataset.py       `Faces`: the arrays of one split, pixels on the disk

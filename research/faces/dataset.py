@@ -28,7 +28,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +39,7 @@ from research.data import cache
 from research.data.lazy_images import LazyImages
 from research.data.provenance import DataError
 from research.faces import annotations, crops, ingest, splits
-from research.faces.annotations import Face, Problem
+from research.faces.annotations import Face, Problem, Settings
 from research.runtime import files, progress
 from research.structs import Dataset
 
@@ -47,8 +47,9 @@ VERSION = "2.0.0"
 LABELS = ("with_mask", "without_mask", "incorrect")
 PROBLEMS, NEAR, ABOUT = "problems.csv", "near_duplicates.csv", "about.json"
 
-_FORMAT = "4"  # another one where the same files and settings shall give another data set
+_FORMAT = "5"  # another one where the same files and settings shall give another data set
 _AT_ONCE = 256  # faces that are decoded, augmented or written at a time
+_KINDS = 20  # of problems that about.json lists, the commonest; problems.csv names all of them
 _FACES_PER_FILE = 4096  # of records; a face of 200 x 200 is about 60 kB
 
 
@@ -61,6 +62,7 @@ class Request:
     val, test: see `splits.split_by_image`.  balance: up to which share of the largest class the
     others are filled with augmented copies, in training; 0 for none.  seed: of split and copies.
     detector: settings of the face detector, which the boxes of `folders` depend on.
+    reading: what the user says about the files.
     """
 
     directories: Mapping[str, str]
@@ -71,6 +73,7 @@ class Request:
     balance: float
     seed: int
     detector: Mapping[str, float]
+    reading: Settings = field(default_factory=Settings)
 
     def key(self) -> str:
         """A name that changes with any file of the directories and with any setting."""
@@ -314,23 +317,27 @@ def _annotated(
     """All faces that are to be cut, by source and photograph; the problems so far; the counts.
 
     The counts: faces that were `annotated` {source: {label: n}}, things whose label is `left_out`
-    {source: {raw label: n}}, `incorrect` faces left out by the setting, and faces `lost`.
+    {source: {raw label: n}}, those whose label is `unknown`, `incorrect` faces left out by the
+    setting, and faces `lost`.
     """
     faces: list[Face] = []
     problems: list[Problem] = []
     annotated: dict[str, dict[str, int]] = {}
     left_out: dict[str, dict[str, int]] = {}
+    unknown: dict[str, dict[str, int]] = {}
     for layout in annotations.LAYOUTS:
         if layout not in request.directories:
             continue
-        read = annotations.read(request.directories[layout], layout)
+        read = annotations.read(request.directories[layout], layout, request.reading)
         faces += read.faces
         problems += read.problems
         annotated[layout] = dict(Counter(face.label for face in read.faces))
         left_out[layout] = dict(read.left_out)
+        unknown[layout] = dict(read.unknown)
         shown = ", ".join(f"{n:,} {label}" for label, n in sorted(annotated[layout].items()))
         say(f"{layout}: {shown}; {len(read.problems):,} problems in {request.directories[layout]}")
     counts: dict[str, Any] = {"annotated": annotated, "left_out": left_out, "incorrect": 0}
+    counts["unknown"] = unknown
     if not request.keep_incorrect:
         counts["incorrect"] = sum(face.label == "incorrect" for face in faces)
         faces = [face for face in faces if face.label != "incorrect"]
@@ -338,7 +345,7 @@ def _annotated(
     if not faces:
         where = ", ".join(request.directories.values())
         raise DataError(
-            f"no face with a usable label and picture was found in {where}{_first(problems)}"
+            f"no face with a usable label and picture was found in {where}{_commonest(problems)}"
         )
     return faces, problems, counts
 
@@ -372,7 +379,7 @@ def _plan(
     faces = [example.face for example in cut_out]
     if not faces:
         small = sum(chunk.small for chunk in read)
-        raise DataError(f"no face is left; {small:,} are smaller than min_side{_first(every)}")
+        raise DataError(f"no face is left; {small:,} are smaller than min_side{_commonest(every)}")
     split_of = splits.split_by_image(faces, val=request.val, test=request.test, seed=request.seed)
     examples: dict[str, list[Example]] = {split: [] for split in splits.SPLITS}
     for example in cut_out:
@@ -390,7 +397,12 @@ def _plan(
     near = splits.near_duplicates(fingerprints, split_of)
     about |= {
         "copies": _count(copies),
+        "filling": sum(_fills(face) for face in faces) if not request.reading.whole else 0,
         "problems": len(every),
+        "kinds": [
+            {"what": kind, "count": count, "first": problem.file}
+            for kind, count, problem in annotations.kinds(every)[:_KINDS]
+        ],
         "near_duplicates": len(near),
         "request": dataclasses.asdict(request),
     }
@@ -399,12 +411,18 @@ def _plan(
     return Plan(chunks, examples, names, request, about, every, near)
 
 
-def _first(problems: Sequence[Problem]) -> str:
-    """The end of a message: what went wrong first, if anything did."""
-    if not problems:
-        return ""
-    file, what, _ = dataclasses.astuple(problems[0])
-    return f"; the first of {len(problems):,} problems: {file}: {what}"
+def _fills(face: Face) -> bool:
+    """Whether a face that was detected takes more than half of its picture."""
+    assert face.box is not None
+    area = face.box.width * face.box.height
+    return face.source == "folders" and 2 * area > face.photograph.pixels
+
+
+def _commonest(problems: Sequence[Problem]) -> str:
+    """The end of a message: the three commonest kinds of problems, each by its first one."""
+    kinds = annotations.kinds(problems)[:3]
+    shown = [f"{count:,} like {first.file}: {first.what}" for _, count, first in kinds]
+    return f"; the commonest of {len(problems):,} problems: {'; '.join(shown)}" if shown else ""
 
 
 def _copies(examples: Sequence[Example], request: Request) -> list[Example]:

@@ -42,7 +42,7 @@ _PHOTOS_PER_CHUNK, _FACES_PER_CHUNK = 16, 256
 # Photographs in memory that wait for the detector, and their pixels; as many are being read.
 _AT_ONCE, _AT_ONCE_PX = 4, 32_000_000
 _ROOM_PX = 32_000_000  # being decoded or cut at a time, 10 to 20 bytes for each
-_FORMAT = "3"  # another one where the same faces shall give other chunk files
+_FORMAT = "4"  # another one where the same faces shall give other chunk files
 
 
 @dataclass(frozen=True)
@@ -195,12 +195,15 @@ def fitting(
         yield group
 
 
-def read_photo(path: str) -> np.ndarray | Problem:
-    """A photograph [H, W, 3] uint8, or why there is none."""
+def read_photo(path: str, remarks: list[Problem]) -> np.ndarray | Problem:
+    """A photograph [H, W, 3] uint8, or why there is none; `remarks` gets what is odd about it."""
+    odd: list[str] = []
     try:
-        return image_files.read_photograph(path)
+        return image_files.read_photograph(path, remarks=odd)
     except DataError as error:
         return Problem(path, str(error).removeprefix(f"{path}: "), "left out")
+    finally:
+        remarks += [Problem(path, what, "read all the same") for what in odd]
 
 
 def cores() -> int:
@@ -285,7 +288,8 @@ def _find_all(
         raise DataError(f"{group[0][0].photograph.path}: has no box, and there is no face detector")
     parts: list[Chunk] = []
     cutting: list[Future[Chunk]] = []
-    for faces, images in _read_ahead(group, pool):
+    remarks: list[Problem] = []
+    for faces, images in _read_ahead(group, pool, remarks):
         shown = [image for image in images if isinstance(image, np.ndarray)]
         boxes_of = iter(find_faces(shown) if shown else [])
         for (face,), image in zip(faces, images, strict=True):
@@ -301,19 +305,21 @@ def _find_all(
             box = whole_box(boxes[np.argmax(areas)], image.shape)
             boxed = dataclasses.replace(face, box=box)
             cutting.append(pool.submit(_cut_detected, boxed, image, cut))
+    remarks.sort(key=lambda problem: problem.file)  # whichever thread came first
+    parts.append(Chunk([], [], {}, remarks, 0, 0))
     return _joined(parts + [future.result() for future in cutting])
 
 
 def _read_ahead(
-    group: Sequence[list[Face]], pool: ThreadPoolExecutor
+    group: Sequence[list[Face]], pool: ThreadPoolExecutor, remarks: list[Problem]
 ) -> Iterator[tuple[Sequence[list[Face]], list[np.ndarray | Problem]]]:
     """The photographs a few at a time, in their order, with the next few being read meanwhile."""
     parts = _parts(group)
     following: list[Future[np.ndarray | Problem]] = []
     for i, part in enumerate(parts):
-        reading = following or [pool.submit(_read, faces[0].photograph) for faces in part]
+        reading = following or [pool.submit(_read, faces[0].photograph, remarks) for faces in part]
         after = parts[i + 1] if i + 1 < len(parts) else []
-        following = [pool.submit(_read, faces[0].photograph) for faces in after]
+        following = [pool.submit(_read, faces[0].photograph, remarks) for faces in after]
         yield part, [future.result() for future in reading]
 
 
@@ -324,17 +330,18 @@ def _parts(group: Sequence[list[Face]]) -> list[list[list[Face]]]:
     )
 
 
-def _read(photograph: Photograph) -> np.ndarray | Problem:
+def _read(photograph: Photograph, remarks: list[Problem]) -> np.ndarray | Problem:
     with _room.taken(photograph.pixels):
-        return read_photo(photograph.path)
+        return read_photo(photograph.path, remarks)
 
 
 def _cut_one(faces: Sequence[Face], cut: Cut) -> Chunk:
     photograph = faces[0].photograph
     with _room.taken(photograph.pixels):
-        image = read_photo(photograph.path)
+        remarks: list[Problem] = []
+        image = read_photo(photograph.path, remarks)
         if isinstance(image, np.ndarray):
-            return _cut_read(faces, image, cut)
+            return _joined([_cut_read(faces, image, cut), Chunk([], [], {}, remarks, 0, 0)])
     lost = f"left out with its {len(faces)} annotated face{'s' if len(faces) > 1 else ''}"
     return Chunk([], [], {}, [dataclasses.replace(image, done=lost)], 0, len(faces))
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from research.data import image_files
-from research.data.image_files import photograph_size, read_image, read_photograph
+from research.data.image_files import photograph_header, read_image, read_photograph
 from research.data.provenance import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
@@ -165,7 +165,7 @@ def test_a_flipped_bit_in_a_png_never_changes_a_pixel(bit: int) -> None:
 def test_a_lossless_file_gives_its_pixels_whatever_its_name(file: Path, kind: str) -> None:
     written(file, saved(Image.fromarray(PIXELS), kind, **EXACT[kind]))
     np.testing.assert_array_equal(read_photograph(file), PIXELS)
-    assert photograph_size(file) == (7, 5)
+    assert photograph_header(file)[:2] == (7, 5)
 
 
 def test_a_jpeg_and_the_first_frame_of_a_gif_are_read(file: Path) -> None:
@@ -277,7 +277,7 @@ def test_a_turned_picture_is_seen_upright_once(file: Path, orientation: int, ord
     ):
         written(file, content)
         np.testing.assert_array_equal(read_photograph(file), expected)
-        assert photograph_size(file) == expected.shape[1::-1]
+        assert photograph_header(file)[:2] == expected.shape[1::-1]
 
 
 @pytest.mark.parametrize("orientation", SIDES)
@@ -286,7 +286,7 @@ def test_a_turned_jpeg_is_what_pil_shows(file: Path, orientation: int) -> None:
     with Image.open(file) as image:
         expected = np.asarray(ImageOps.exif_transpose(image))
     np.testing.assert_array_equal(read_photograph(file), expected)
-    assert photograph_size(file) == expected.shape[1::-1]
+    assert photograph_header(file)[:2] == expected.shape[1::-1]
 
 
 @pytest.mark.parametrize(
@@ -317,10 +317,21 @@ def test_an_orientation_that_makes_no_sense_turns_nothing(file: Path, block: byt
 def test_what_is_no_picture_is_refused(file: Path, content: bytes, found: str) -> None:
     written(file, content)
     refusal(file, found)
-    refusal(file, found, call=photograph_size)
+    refusal(file, found, call=photograph_header)
 
 
-@pytest.mark.parametrize("call", [read_photograph, photograph_size])
+def test_a_picture_is_known_by_its_name_or_its_content(tmp_path: Path) -> None:
+    contents = {**SMALL, "TIFF": saved(Image.fromarray(PIXELS), "TIFF"), "text": b"<html>", "": b""}
+    for kind, content in contents.items():
+        path = written(tmp_path / "file", content)
+        assert image_files.is_picture(path) == (kind not in ("text", ""))
+        assert image_files.is_picture(written(tmp_path / "file.JPG", content))
+    os.mkfifo(tmp_path / "pipe")
+    assert not image_files.is_picture(tmp_path / "pipe")
+    assert not image_files.is_picture(tmp_path)
+
+
+@pytest.mark.parametrize("call", [read_photograph, photograph_header])
 def test_what_is_no_file_is_refused(tmp_path: Path, call: Callable[[Path], object]) -> None:
     refusal(tmp_path / "gone.png", "cannot be read (No such file", call=call)
     refusal(tmp_path, "is no regular file", call=call)
@@ -353,7 +364,7 @@ def bombs(side: int) -> dict[str, bytes]:
 def test_a_decompression_bomb_is_refused_by_its_header(file: Path, kind: str, side: int) -> None:
     written(file, bombs(side)[kind])
     found = "9,000 x 9,000 pixels" if side == 9000 else "400000000 pixels"
-    for call in (read_image, read_photograph, photograph_size):
+    for call in (read_image, read_photograph, photograph_header):
         if call is not read_image or kind in image_files.PNG_OR_JPEG:
             refusal(file, found, "at most 64,000,000", call=call)
 
@@ -361,11 +372,26 @@ def test_a_decompression_bomb_is_refused_by_its_header(file: Path, kind: str, si
 def test_the_limits_are_of_pixels_and_of_bytes(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written(file, SMALL["WEBP"])
     monkeypatch.setattr(image_files, "MAX_PIXELS", 35)
-    assert photograph_size(file) == (7, 5)
+    assert photograph_header(file)[:2] == (7, 5)
     monkeypatch.setattr(image_files, "MAX_PIXELS", 34)
     refusal(file, "7 x 5 pixels", "at most 34")
     monkeypatch.setattr(image_files, "MAX_BYTES", len(SMALL["WEBP"]) - 1)
     refusal(file, f"{len(SMALL['WEBP'])} bytes")
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_without_its_end_marker_is_read_with_a_line_and_no_shorter_one(
+    file: Path, progressive: bool
+) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (40, 60, 3), np.uint8)
+    content = saved(Image.fromarray(noise), "JPEG", progressive=progressive)
+    whole, remarks = read_photograph(content), list[str]()
+    for cut in (1, 2):
+        written(file, content[:-cut])
+        np.testing.assert_array_equal(read_photograph(file, remarks=remarks), whole)
+    assert remarks == ["a JPEG without its end marker"] * 2
+    for cut in (3, 10, 300, 1000):
+        refusal(written(file, content[:-cut]), "damaged or truncated")
 
 
 @given(data=st.data(), kind=st.sampled_from(list(SMALL)))
@@ -373,10 +399,10 @@ def test_a_truncated_picture_is_refused_unless_every_pixel_is_there(
     file: Path, data: st.DataObject, kind: str
 ) -> None:
     whole = read_photograph(written(file, SMALL[kind]))
-    size = photograph_size(file)
+    size = photograph_header(file)[:2]
     written(file, SMALL[kind][: data.draw(st.integers(0, len(SMALL[kind]) - 1))])
     try:
-        assert photograph_size(file) == size or kind == "GIF"
+        assert photograph_header(file)[:2] == size or kind == "GIF"
         np.testing.assert_array_equal(read_photograph(file), whole)
     except DataError as error:
         assert str(error).startswith(f"{file}: ")
@@ -397,7 +423,10 @@ def test_no_bytes_stop_the_reader_and_every_refusal_names_the_file(
     at = place % (len(content) + 1)
     written(file, bytes(content[:at]) + inserted + bytes(content[at:]))
     sizes = []
-    for call in (photograph_size, lambda path: read_photograph(path).shape[1::-1]):
+    for call in (
+        lambda path: photograph_header(path)[:2],
+        lambda path: read_photograph(path).shape[1::-1],
+    ):
         try:
             sizes.append(call(file))
         except DataError as error:
@@ -421,5 +450,5 @@ def test_real_photographs_have_the_sizes_of_their_manifest(real_faces: Path) -> 
     lines = (real_faces / "voc" / "manifest.csv").read_text().splitlines()[1::8]
     for name, width, height in (line.split(",")[:3] for line in lines):
         path = real_faces / "voc" / "images" / name
-        assert photograph_size(path) == (int(width), int(height))
+        assert photograph_header(path)[:2] == (int(width), int(height))
         assert read_photograph(path).shape == (int(height), int(width), 3)

@@ -281,21 +281,21 @@ def test_of_a_photograph_the_header_the_bytes_and_the_pixels_are_read_once(
     def counted(module: Any, name: str) -> None:
         call = getattr(module, name)
 
-        def count(source: Any, *rest: Any) -> Any:
+        def count(source: Any, *rest: Any, **settings: Any) -> Any:
             path = source if isinstance(source, str) else source.name
             if path.endswith(".png"):
                 calls.append((name, path))
-            return call(source, *rest)
+            return call(source, *rest, **settings)
 
         monkeypatch.setattr(module, name, count)
 
-    counted(image_files, "photograph_size")
+    counted(image_files, "photograph_header")
     counted(image_files, "pixel_count")
     counted(image_files, "read_photograph")
     counted(hashlib, "file_digest")
     asked = request({layout: tmp_path / layout for layout in ("voc", "json")})
     dataset.prepare(asked, str(tmp_path / "tfds"), find_faces, no_words)
-    names = ("photograph_size", "file_digest", "read_photograph")
+    names = ("photograph_header", "file_digest", "read_photograph")
     assert Counter(name for name, _ in calls) == dict.fromkeys(names, 8)
     assert len(set(calls)) == len(calls)
 
@@ -402,7 +402,12 @@ def test_every_face_is_in_a_split_or_left_out_by_a_setting_or_named_in_a_problem
 
 def test_if_no_face_is_left_the_line_says_why(tmp_path: Path, clean: dict[str, Path]) -> None:
     write_voc(tmp_path / "voc", "only", "+", b"\x89PNG\r\n\x1a\n")
-    message = r"no face with a usable .*/voc; the first of 1 problems: .*/only\.png: starts with"
+    for number in range(3):
+        (tmp_path / "voc" / "annotations" / f"{number}.xml").write_text("<html/>")
+    message = (
+        r"no face with a usable .*/voc; the commonest of 4 problems: 3 like .*/0\.xml: holds "
+        r"<'html'>.*; 1 like .*/only\.png: starts with"
+    )
     with pytest.raises(DataError, match=message):
         dataset.prepare(
             request({"voc": tmp_path / "voc"}), str(tmp_path / "t"), find_faces, no_words

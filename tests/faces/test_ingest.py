@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import resource
 import threading
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,9 +79,9 @@ class Reads:
         self._read = image_files.read_photograph
         monkeypatch.setattr(image_files, "read_photograph", self)
 
-    def __call__(self, path: str) -> np.ndarray:
+    def __call__(self, path: str, **settings: Any) -> np.ndarray:
         self.names.append(Path(path).name)
-        return self._read(path)
+        return self._read(path, **settings)
 
 
 def test_every_face_is_the_crop_of_its_box_in_the_order_of_the_faces(
@@ -136,11 +138,11 @@ def test_what_is_stopped_anywhere_ends_as_if_it_had_not_been(
     whole = ingest.ingest(faces, CUT, tmp_path / "whole", find, no_words)
     calls, read = [], image_files.read_photograph
 
-    def read_some(path: str) -> np.ndarray:
+    def read_some(path: str, **settings: Any) -> np.ndarray:
         calls.append(path)
         if len(calls) == 6:
             raise KeyboardInterrupt
-        return read(path)
+        return read(path, **settings)
 
     monkeypatch.setattr(image_files, "read_photograph", read_some)
     with pytest.raises(KeyboardInterrupt):
@@ -288,12 +290,12 @@ def test_no_more_pixels_are_in_work_than_there_is_room_for(
     monkeypatch.setattr(ingest, "_room", ingest._Room(3_000))
     lock, now, seen, read, cut = threading.Lock(), [], [], image_files.read_photograph, crops.crop
 
-    def read_slowly(path: str) -> np.ndarray:
+    def read_slowly(path: str, **settings: Any) -> np.ndarray:
         with lock:
             now.append(Path(path).name)
             seen.append(sorted(now))
         time.sleep(0.005)
-        return read(path)
+        return read(path, **settings)
 
     def cut_and_leave(image: np.ndarray, *rest: object, **settings: object) -> np.ndarray:
         made = cut(image, *rest, **settings)
@@ -349,3 +351,20 @@ def test_a_full_disk_is_one_line_and_the_next_start_goes_on(folder: Path, tmp_pa
 def test_an_encoded_face_is_decoded_to_itself(seed: int, size: int) -> None:
     face = np.random.default_rng(seed).integers(0, 256, (size, size, 3), np.uint8)
     np.testing.assert_array_equal(ingest.decode(ingest.encode(face)), face)
+
+
+@pytest.mark.parametrize("kind", ["boxed", "unboxed"])
+def test_what_is_odd_about_a_photograph_that_is_read_is_a_problem_of_no_face(
+    tmp_path: Path, kind: str
+) -> None:
+    stream = io.BytesIO()
+    Image.new("RGB", (40, 30), "red").save(stream, "JPEG")
+    (tmp_path / "00.png").write_bytes(stream.getvalue()[:-2])
+    faces = boxed(tmp_path, 1) if kind == "boxed" else unboxed(tmp_path, 1)
+    found = lambda images: [np.array([[5.0, 5, 20, 20]]) for _ in images]  # noqa: E731
+    paths = ingest.ingest(faces, ingest.Cut(0.0, 8, 1), tmp_path / "work", found, no_words)
+    chunk = joined(paths)
+    assert len(chunk.faces) == 1 and chunk.lost == 0
+    assert chunk.problems == [
+        Problem(f"{tmp_path}/00.png", "a JPEG without its end marker", "read all the same")
+    ]

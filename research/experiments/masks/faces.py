@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,20 +16,28 @@ from research.runtime import distributed, files, progress
 from research.structs import Config, UserError
 
 _DRAWN_SEED = 0
+_LABELS = 10  # that are listed, the commonest
+_MAP = (
+    "say what they mean with --config.data.labels=LABEL=CLASS,... where CLASS is "
+    f"{', '.join(dataset.LABELS)} or nothing, to leave the label out"
+)
+_KINDS = 5  # of problems that are shown
 WHERE = (
-    "name at least one directory: --config.data.voc=... (images/ and annotations/*.xml), "
-    "--config.data.json=... (images/ and annotations/*.json) or --config.data.folders=... "
-    "(folders with_mask/ and without_mask/). Data sets: kaggle.com/andrewmvd/face-mask-detection, "
-    "humansintheloop.org (Medical Mask Dataset, on request), "
-    "kaggle.com/prithwirajmitra/covid-face-mask-detection-dataset. configs/masks.py:smoke draws "
-    "faces of its own"
+    "name a directory with --config.data.dir=..., which says what it finds, or at least one of "
+    "--config.data.voc=... (images/ and annotations/*.xml), --config.data.json=... (images/ and "
+    "annotations/*.json) and --config.data.folders=... (folders with_mask/ and without_mask/). "
+    "Data sets: kaggle.com/andrewmvd/face-mask-detection, humansintheloop.org (Medical Mask "
+    "Dataset, on request), kaggle.com/prithwirajmitra/covid-face-mask-detection-dataset. "
+    "configs/masks.py:smoke draws faces of its own"
 )
 
 
 def check(config: Config) -> None:
     """Raise UserError naming the first key under `data` whose value cannot be used."""
     data = config.data
-    given = [layout for layout in annotations.LAYOUTS if data[layout]]
+    given = [key for key in ("dir", *annotations.LAYOUTS) if data[key]]
+    if data.dir and len(given) > 1:
+        raise UserError(f"data.dir: {data.dir}, and data.{given[1]} as well; expected one of them")
     if not given and not data.drawn:
         raise UserError(f"data: {WHERE}")
     if given and data.drawn:
@@ -38,9 +47,12 @@ def check(config: Config) -> None:
         )
     if data.drawn and data.drawn < drawing.FEWEST:
         raise UserError(f"data.drawn: {data.drawn} is below {drawing.FEWEST}")
-    for layout in given:
-        if not os.path.isdir(files.locate(data[layout])):
-            raise UserError(f"data.{layout}: {data[layout]} is no directory")
+    for key in given:
+        if not os.path.isdir(files.locate(data[key])):
+            raise UserError(f"data.{key}: {data[key]} is no directory")
+    if data.exif not in ("displayed", "stored"):
+        raise UserError(f"data.exif: {data.exif!r} is not one of displayed, stored")
+    _ = _labels(data.labels)
 
 
 def load(config: Config, workdir: Path) -> dataset.Masks:
@@ -53,6 +65,10 @@ def load(config: Config, workdir: Path) -> dataset.Masks:
     """
     data = config.data
     directories = {layout: data[layout] for layout in annotations.LAYOUTS if data[layout]}
+    if data.dir:
+        directories = annotations.detect(files.locate(data.dir))
+        for layout, directory in directories.items():
+            progress.say(f"data.dir: found data.{layout} in {directory}")
     tfds_dir = data.tfds_dir
     here = cache_folder() / "drawn" if files.stored(workdir) else workdir
     if data.drawn:
@@ -68,6 +84,7 @@ def load(config: Config, workdir: Path) -> dataset.Masks:
         balance=data.balance,
         seed=data.seed,
         detector={"min_face_px": data.min_face_px},
+        reading=annotations.Settings(_labels(data.labels), data.exif == "stored", data.whole),
     )
     find = functools.partial(_finder, data.min_face_px)
     with distributed.first_process_first():
@@ -104,6 +121,20 @@ def summary_lines(masks: dataset.Masks) -> list[str]:
     if about["problems"]:
         where = masks.folder / dataset.PROBLEMS
         summary.append(f"{_problems(about['problems'])} in the files of the data: see {where}")
+        kinds = about["kinds"]
+        summary += [f"  {k['count']:,} of: {k['what']}; first {k['first']}" for k in kinds[:_KINDS]]
+        summary += [f"  and {len(kinds) - _KINDS:,} kinds more"] if len(kinds) > _KINDS else []
+    for word, remedy in (("left_out", ""), ("unknown", f"; {_MAP}")):
+        labels = sum((Counter(counts) for counts in about[word].values()), Counter[str]())
+        listed = ", ".join(f"{count:,} {label!r}" for label, count in labels.most_common(_LABELS))
+        if listed:
+            more = f" and {len(labels) - _LABELS:,} labels more" if len(labels) > _LABELS else ""
+            summary.append(f"labels {word.replace('_', ' ')}: {listed}{more}{remedy}")
+    if 2 * about["filling"] > sum(about["usable"].get("folders", {}).values()):
+        summary.append(
+            "most faces of data.folders fill more than half of their pictures: if these are faces "
+            "that were cut out, --config.data.whole=True takes them as they are, all of them"
+        )
     if about["near_duplicates"]:
         where = masks.folder / dataset.NEAR
         summary.append(
@@ -134,6 +165,20 @@ def describe_data(masks: dataset.Masks) -> dict[str, Any]:
     if "folders" in request["directories"]:  # whose faces the detector has found
         about["detector"] = {**request["detector"], "weights_sha256": mtcnn_weights.SHA256}
     return {"caption": caption(masks), "sha256": masks.about["sha256"], "about": about}
+
+
+def _labels(given: str) -> dict[str, str]:
+    """{label: its class, or ""} of "face_nask=with_mask,hat=".  Raises UserError naming the key."""
+    labels: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in given.split(","))):
+        label, is_mapped, meaning = (text.strip() for text in part.rpartition("="))
+        if not label or not is_mapped or meaning not in ("", *dataset.LABELS):
+            raise UserError(
+                f"data.labels: {part!r} is not LABEL=CLASS with one of {', '.join(dataset.LABELS)} "
+                "or nothing, which leaves the label out"
+            )
+        labels[label] = meaning
+    return labels
 
 
 def _problems(count: int) -> str:

@@ -12,6 +12,7 @@ Copies show the photograph upright and carry none of its metadata. A group of ph
 memory at a time: small ones together, large ones alone.
 """
 
+import functools
 import io
 import time
 import warnings
@@ -200,7 +201,11 @@ def run(
                 photographs, _pixel_count, most=_AT_ONCE, most_px=_AT_ONCE_PX
             ):
                 paths = [photograph.path for photograph in group]
-                read = dict(zip(group, pool.map(ingest.read_photo, paths), strict=True))
+                remarks: list[Problem] = []
+                reader = functools.partial(ingest.read_photo, remarks=remarks)
+                read = dict(zip(group, pool.map(reader, paths), strict=True))
+                for remark in remarks:
+                    progress.say(f"{remark.file}: {remark.what}; {remark.done}")
                 images = {k: v for k, v in read.items() if isinstance(v, np.ndarray)}
                 predicted: list[FacePredictions] = []
                 if images:

@@ -91,8 +91,9 @@ def _search(folder: str, home: str) -> Iterator[str]:
             if not name.startswith(".") and os.path.realpath(os.path.join(base, name)) != home
         )
         for name in sorted(names):
-            if not name.startswith(".") and name.lower().endswith(image_files.SUFFIXES):
-                yield os.path.join(base, name)
+            path = os.path.join(base, name)
+            if not name.startswith(".") and image_files.is_picture(path):
+                yield path
 
 
 def _is_within(path: str, home: str) -> bool:

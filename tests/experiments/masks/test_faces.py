@@ -1,6 +1,10 @@
 """The faces that a config asks for, and their summary."""
 
+import os
+import shutil
+
 import pytest
+from PIL import Image
 
 from configs import masks as configs
 from research.experiments.masks import faces
@@ -17,10 +21,16 @@ def config_of(**changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({}, "data: name at least one directory: --config.data.voc="),
+        ({}, "data: name a directory with --config.data.dir="),
         ({"drawn": 3}, "data.drawn: 3 is below 12"),
         ({"voc": "here", "drawn": 12}, "data.drawn: 12 drawn photographs, and data.voc as well"),
         ({"json": "/nowhere/at/all"}, "data.json: /nowhere/at/all is no directory"),
+        ({"dir": "/nowhere/at/all"}, "data.dir: /nowhere/at/all is no directory"),
+        ({"dir": "here", "voc": "there"}, "data.dir: here, and data.voc as well; expected one of"),
+        ({"dir": "here", "drawn": 12}, "12 drawn photographs, and data.dir as well"),
+        ({"drawn": 12, "exif": "yes"}, "data.exif: 'yes' is not one of displayed, stored"),
+        ({"drawn": 12, "labels": "dog"}, "data.labels: 'dog' is not LABEL=CLASS with one of with_"),
+        ({"drawn": 12, "labels": "dog=cat"}, "data.labels: 'dog=cat' is not LABEL=CLASS"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_by_its_key(changes, message):
@@ -56,6 +66,40 @@ def test_one_problem_is_an_error_if_the_config_is_strict(voc, tmp_path, capsys):
     config.strict = True
     with pytest.raises(UserError, match=r"strict: 1 problem in the files; .*problems\.csv names"):
         _ = faces.load(config, tmp_path)
+
+
+def test_a_directory_is_searched_and_problems_are_told_by_kinds(voc, tmp_path, capsys):
+    shutil.rmtree(voc.parent / "folders")
+    for number in range(3):
+        (voc / "annotations" / f"{number}.xml").write_text("<annotation>")
+    one = voc / "annotations" / sorted(os.listdir(voc / "annotations"))[3]
+    one.write_text(one.read_text().replace("with_mask<", "face_nask<"))
+    count = one.read_text().count("face_nask")
+    _ = faces.load(small("", tmp_path, dir=str(voc.parent)), tmp_path)
+    told = capsys.readouterr().err
+    assert f"data.dir: found data.voc in {voc}\n" in told and "found data.json in" in told
+    kind = "no XML that can be read (no element found: line ..., column ...)"
+    assert f"  3 of: {kind}; first {voc}/annotations/0.xml\n" in told
+    assert (
+        f"labels unknown: {count} 'face_nask'; say what they mean with --config.data.labels" in told
+    )
+    config = small("", tmp_path, dir=str(voc.parent), labels="face_nask=with_mask")
+    _ = faces.load(config, tmp_path)
+    assert "labels unknown" not in capsys.readouterr().err
+
+
+def test_pictures_that_seem_to_be_faces_are_proposed_to_be_taken_whole(tmp_path, capsys):
+    for number in range(8):
+        folder = tmp_path / "data" / ("mask", "no mask")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 20), (30 * number, 0, 0)).save(folder / f"{number}.png")
+    settings = {"val": 2, "test": 0, "dir": str(tmp_path / "data")}
+    masks = faces.load(small("", tmp_path, whole=True, **settings), tmp_path)
+    assert sum(len(split.data.labels) for split in masks.splits.values()) == 8
+    assert "take" not in capsys.readouterr().err
+    about = {**masks.about, "filling": 5}
+    (line,) = [line for line in faces.summary_lines(masks._replace(about=about)) if "fill" in line]
+    assert "--config.data.whole=True" in line
 
 
 def test_a_single_class_cannot_be_learned(voc, tmp_path):
