@@ -20,7 +20,10 @@ from typing import Any
 
 from absl import flags, logging
 
-from research.runtime import startup
+try:
+    from research.runtime import startup
+except ModuleNotFoundError:
+    sys.exit("error: start it from the repository's directory, as python -m research.predict")
 
 if __name__ == "__main__":
     startup.prepare()

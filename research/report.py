@@ -15,7 +15,10 @@ from pathlib import Path
 
 from absl import flags, logging
 
-from research.runtime import startup
+try:
+    from research.runtime import startup
+except ModuleNotFoundError:
+    sys.exit("error: start it from the repository's directory, as python -m research.report")
 
 if __name__ == "__main__":
     startup.prepare()

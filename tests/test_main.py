@@ -17,7 +17,7 @@ import several
 from absl.testing import flagsaver
 
 from configs import mlp
-from research import main
+from research import main, predict, report
 from research.experiments import depth
 from research.experiments.noise import nets
 from research.runtime import distributed
@@ -173,12 +173,13 @@ def test_a_mistake_ends_the_process_with_a_line_and_no_trace():
     assert done.stderr == "error: epochs: 0 is not a whole number from 1 to 1,000,000\n"
 
 
-def test_started_as_a_script_it_says_how_to_start_it(tmp_path):
+@pytest.mark.parametrize("command", [main, predict, report], ids=lambda module: module.__name__)
+def test_started_as_a_script_it_says_how_to_start_it(command, tmp_path):
     done = subprocess.run(
-        [sys.executable, main.__file__, NET], capture_output=True, text=True, cwd=tmp_path
+        [sys.executable, command.__file__, NET], capture_output=True, text=True, cwd=tmp_path
     )
     (line,) = done.stderr.splitlines()
-    assert done.returncode == 1 and line.endswith("as python -m research.main")
+    assert done.returncode == 1 and line.endswith(f"as python -m {command.__name__}")
 
 
 def test_a_dry_run_prints_config_and_net_and_leaves_nothing(tmp_path):

@@ -19,25 +19,29 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from research.data.provenance import KEYS, PUBLISHED, DataError, Loaded, verify
+from research.runtime import files
 
 _FOLDER = "small-net-laboratory"
 _FORMAT = 1  # another number where the same files shall give other arrays
 
 
 def cache_folder() -> Path:
-    """Where caches of files lie that are not ours to write beside: $XDG_CACHE_HOME or ~/.cache."""
+    """Where caches of files lie that are not ours to write beside: $XDG_CACHE_HOME or ~/.cache.
+
+    Raises UserError where there is no home.
+    """
     home = os.environ.get("XDG_CACHE_HOME", "")
     # The specification of XDG has relative paths ignored.
-    return (Path(home) if os.path.isabs(home) else Path.home() / ".cache") / _FOLDER
+    return (Path(home) if os.path.isabs(home) else files.locate("~/.cache")) / _FOLDER
 
 
-def key_of(files: Iterable[str | Path]) -> str:
-    """A digest that changes when one of `files` is another, by path, size or time of change.
+def key_of(paths: Iterable[str | Path]) -> str:
+    """A digest that changes when one of `paths` is another, by path, size or time of change.
 
     Raises DataError for a file that is not there.
     """
     listing: list[tuple[str, int, int]] = []
-    for path in files:
+    for path in paths:
         try:
             status = os.stat(path)
         except OSError as error:

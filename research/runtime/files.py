@@ -50,7 +50,7 @@ def locate(text: str) -> Path:
         try:
             return Path(text).expanduser()
         except RuntimeError:
-            raise UserError(f"{text}: that home directory is not known; write it out") from None
+            raise UserError(f"{text}: no such home is known; set HOME, or write it out") from None
     if scheme not in STORES or not rest.strip("/"):
         stores = ", ".join(f"{known}://bucket/path" for known in STORES)
         raise UserError(f"{text}: not a path, nor one of {stores}")

@@ -85,7 +85,7 @@ def configure(
         jax.config.update(name, value)
     try:
         on_cpu = jax.default_backend() == "cpu"
-    except (RuntimeError, AssertionError) as error:  # the latter for a platform that is not there
+    except (RuntimeError, AssertionError) as error:  # the latter for a platform without its package
         raise UserError(
             f"JAX_PLATFORMS: JAX can use no device of {os.environ.get('JAX_PLATFORMS', '')!r} "
             f"({one_line(error)}); leave it empty to take what is there"

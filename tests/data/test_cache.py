@@ -17,6 +17,7 @@ from filelock import FileLock
 from data.cifar_files import some_arrays
 from research.data import cache
 from research.data.provenance import DataError, Loaded, verify
+from research.structs import UserError
 
 
 class _Maker:
@@ -40,6 +41,16 @@ def cached(path: Path, make: _Maker, said: list[str], **options: str) -> Loaded:
         say=said.append,
         **options,
     )
+
+
+def test_a_user_without_a_home_is_told_so_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def home(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setattr(Path, "expanduser", home)
+    with pytest.raises(UserError, match=r"^~/.cache: no such home is known; set HOME"):
+        _ = cache.cache_folder()
 
 
 def test_what_was_made_once_is_read_with_its_name(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_a_leading_tilde_is_the_home_wherever_a_path_is_typed(tmp_path, monkeypa
     monkeypatch.setenv("TFDS_DATA_DIR", "~/tfds")
     monkeypatch.chdir(here)
     assert files.locate("~/a/b") == home / "a/b" and files.locate("a~/~b") == Path("a~/~b")
-    with pytest.raises(UserError, match="~no-such-user/a: that home directory is not known"):
+    with pytest.raises(UserError, match="~no-such-user/a: no such home is known"):
         _ = files.locate("~no-such-user/a")
     assert existing_directory("~/data", "anything") == home / "data"
     assert runs.data_directories(["mnist=~/data"], claims.read()) == {"mnist": str(home / "data")}
