@@ -188,7 +188,7 @@ def default_workdir() -> Path:
     """runs/<config file>/<variant>, with the overridden keys, so that two configs rarely share one.
 
     Where they do, the second is refused by `run_directory.begin`.  Without the keys that do not
-    tell runs apart (`configs.OF_THE_MACHINE`), and `mode`: what is evaluated lies where it
+    tell runs apart (`common.OF_THE_MACHINE`), and `mode`: what is evaluated lies where it
     was trained, whatever the data.
     """
     overrides = dict(config_flags.get_override_values(flags.FLAGS["config"]))
