@@ -45,7 +45,8 @@ TOLERANCE = 1e-3  # of what processes that share each batch compute, relative to
 ENDED = (distributed.LOST, -signal.SIGABRT)
 SOON = distributed.HEARTBEAT + distributed.GRACE  # seconds within which it has to end
 LIMIT = 1800  # seconds after which a run is given up
-OWN_TIME = ("seconds", "step_ms", "device_memory_mib")  # in a row, of the machine and not the run
+# In a row, of the machine and not of the run; the check covers them.
+OWN_TIME = ("seconds", "step_ms", "device_memory_mib", "check")
 LABELS = {
     "depth": "depth study, seeds dealt out",
     "shared": "depth study, one seed, each batch shared",
@@ -164,7 +165,7 @@ class Runs:
         """Digest of every leaf of the newest checkpoint."""
         folders = (self.folder / name / "checkpoints").glob("[0-9]*")
         newest = max(folders, key=lambda folder: int(folder.name))
-        return json.loads((newest / "digest" / "metadata").read_text())
+        return json.loads((newest / "digest" / "metadata").read_text())["state"]
 
     def pictures(self, name: str) -> dict[str, bytes]:
         """Every image that was attacked and every one that was made."""
