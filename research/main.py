@@ -7,10 +7,10 @@ One run can be several processes, on one machine or many: the same command for e
 directory that all of them see. Under SLURM, Open MPI and on Cloud TPU they find one another;
 elsewhere each is told: --coordinator=host:port --processes=N --process=i. The first process prints.
 
-Exit codes: 0 done; 2 a mistake that has to be mended first (also 1, in the command line); 1 a fault
-of the program, with its stack trace; and those after which the same command goes on from the last
-checkpoint: 143 and 130, stopped by SIGTERM or SIGINT and saved; 75 (EX_TEMPFAIL) and 134, another
-process has died, or the machine it is on.
+Exit codes: 0 done; 2 a mistake that has to be mended first; 1 a fault of the program, with its
+stack trace; and those after which the same command goes on from the last checkpoint: 143 and 130,
+stopped by SIGTERM or SIGINT and saved; 75 (EX_TEMPFAIL) and 134, another process has died, or the
+machine it is on.
 """
 
 import difflib
@@ -33,7 +33,7 @@ try:
     from ml_collections import ConfigDict, config_flags
 
     from configs import common
-    from research.runtime import distributed, files, preemption, profiling, sharding
+    from research.runtime import commands, distributed, files, preemption, profiling, sharding
     from research.structs import Config, UserError, one_line, printable
 except ModuleNotFoundError as missing:
     sys.exit(
@@ -94,10 +94,12 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
             raise UserError(_stray(argv, rest[1]))
         if config is None:
             raise UserError("no --config given; try --config=configs/mlp.py:tanh-40")
+        if _WORKDIR.value == "":  # a shell variable that was not set
+            raise UserError("--workdir: empty; give it a value, or leave it out")
     except flags.IllegalFlagValueError as error:
-        sys.exit(printable(f"error: {_illegal(str(error), config)}"))
+        commands.fail(_illegal(str(error), config))
     except (flags.Error, UserError) as error:
-        sys.exit(printable(f"error: {' '.join(str(error).split())}"))
+        commands.fail(str(error))
     return rest
 
 
