@@ -3,10 +3,11 @@
 Finds the faces in photographs (PNG, JPEG, WebP, BMP, GIF), classifies each by a net that
 configs/masks.py has trained, and writes into the folder --out a copy of every photograph with
 boxes, classes and probabilities, faces.jsonl with one line for each face, and summary.json. Give
-files, folders (searched with everything below, but for hidden files), or both. The photographs
-themselves are never changed. The summary is printed to standard output as one line of JSON;
-everything else goes to standard error. The exit code is 2 if no photograph could be read or the net
-cannot be used.
+files, folders (searched with everything below, but for hidden files), or both; what is a picture is
+decided by its content. The photographs themselves are never changed. They are turned as their EXIF
+entry says; a face that is tilted by 45 degrees or more after that is not found. The summary is
+printed to standard output as one line of JSON; everything else goes to standard error. The exit
+code is 2 if no photograph could be read or the net cannot be used.
 
 A probability is the softmax of the net's outputs; for the net with sigmoid outputs p (vgg) that is
 p / sum p, as in its training.

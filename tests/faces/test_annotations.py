@@ -679,6 +679,13 @@ def test_two_pictures_that_can_be_meant_are_refused(tmp_path: Path, images: list
     assert not found.faces and words in found.problems[0].what and len(found.problems) == 3
 
 
+def test_of_two_pictures_the_one_in_the_folder_of_the_annotation_is_meant(tmp_path: Path) -> None:
+    pictures = {f"{split}/b.png": picture(i) for i, split in enumerate(("train", "val"))}
+    files = {"val/b.xml": voc("b.jpg", FACE)}
+    found = annotations.read(corpus(tmp_path, pictures, files), "voc")
+    assert [face.photograph.path for face in found.faces] == [f"{tmp_path}/images/val/b.png"]
+
+
 def test_a_picture_is_not_taken_from_the_annotation_that_names_it(tmp_path: Path) -> None:
     files = {"a.xml": voc("b", FACE), "b.xml": voc("b.png", FACE, FACE)}
     found = annotations.read(corpus(tmp_path, {"b.png": picture()}, files), "voc")

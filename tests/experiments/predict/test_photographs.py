@@ -41,6 +41,13 @@ def test_folders_are_searched_in_order_without_what_is_hidden_or_no_picture(here
     }
 
 
+def test_pictures_of_a_folder_are_known_by_their_content(here):
+    touch("f/a.txt", "f/b.csv")
+    Path("f/c.jfif").write_bytes(b"\xff\xd8\xff")
+    Path("f/d").write_bytes(b"\0\0\0\x18ftypheic")
+    assert list(copies("f")) == ["f/c.jfif", "f/d"]
+
+
 def test_a_folder_keeps_its_name_however_it_is_written(here, monkeypatch):
     touch("f/g/a.png")
     monkeypatch.setenv("HOME", str(here))
