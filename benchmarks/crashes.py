@@ -63,12 +63,13 @@ STUDIES = {
         *("data.drawn=24", "data.size=20", "epochs=2", "data.tfds_dir={root}/tfds", *TINY),
     ),
 }
-# Trials of each study: kills, real ones, damage, full disks, signals.
+# Trials of each study, more of the faster ones: kills, real ones, damage, full disks, signals,
+# streams.
 TRIALS = {
-    "depth": (80, 6, 34, 12, 4),
-    "classifiers": (45, 3, 34, 10, 4),
-    "noise": (40, 3, 34, 10, 4),
-    "masks": (36, 3, 34, 10, 4),
+    "depth": (120, 4, 70, 22, 4, 4),
+    "classifiers": (45, 2, 24, 10, 2, 2),
+    "noise": (25, 2, 20, 6, 2, 2),
+    "masks": (12, 2, 12, 4, 2, 1),
 }
 KINDS = {
     "killed": "what a kill before the n-th change of a file, or within the n-th write, would leave",
@@ -242,10 +243,12 @@ def _plain(content: Any, root: str = "") -> Any:
 
 def judge(root: Path, ended: Ended, reference: Mapping[str, Any], place: str = "") -> str:
     """How a run has ended: "same", "refused" by a line that names `place`, "wrong" or "failed"."""
-    # A file of a checkpoint is named by its checkpoint.
-    names = [part for part in Path(place).parts if part not in ("checkpoints", "run")]
-    names += ["begun with"] if place.endswith("config.json") else []  # and the key that differs
-    named = any(name in ended.err for name in names)
+    path = Path(place)
+    if "checkpoints" in path.parts:  # a file of a state is named by the state
+        names = [f"checkpoint {path.parts[path.parts.index('checkpoints') + 1]} "]
+    else:  # a config may be damaged into another one, of which the key that differs is named
+        names = [path.name, *(["begun with"] if path.name == "config.json" else [])]
+    named = place != "" and any(name in ended.err for name in names)
     if ended.code == 0:
         with contextlib.suppress(OSError, ValueError):
             if outcome(root) == reference and not run_directory.verify(root / "run"):
@@ -318,7 +321,7 @@ def plan(
     made: the changes of an undisturbed run.  files: below the root, of a finished run (False) and
     of one killed in its middle (True).
     """
-    killed, kills, damages, fulls, signals = (
+    killed, kills, damages, fulls, signals, streams = (
         max(1, round(share * count)) for count in TRIALS[study]
     )
     kinds = [re.sub(r"[0-9a-f]{6,}|\d+", "N", " ".join(change)) for change in made]
@@ -337,8 +340,8 @@ def plan(
         for i, number in enumerate(_spread(names, damages // 2)):
             kind = "cut" if i % 2 else "flip"
             trials.append(Trial(study, kind, i, place=files[half][number - 1], half=half))
-    streams = ("pipe1", "pipe1 pipe2", "full1 full2", "closed1 closed2")
-    trials += [Trial(study, "stream", place=each) for each in streams[: round(4 * share)]]
+    places = ("pipe1 pipe2", "full1 full2", "pipe1", "closed1 closed2")
+    trials += [Trial(study, "stream", place=each) for each in places[:streams]]
     return [*trials, Trial(study, "twice"), Trial(study, "twice", half=True)]
 
 

@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -211,7 +212,7 @@ def test_the_default_work_directory_tells_two_configs_apart_but_not_two_machines
     def directory(*words):
         monkeypatch.setattr(sys, "argv", ["main", *words])
         with flagsaver.flagsaver():
-            main.parse_flags(sys.argv)
+            _ = main.parse_flags(sys.argv)
             return str(main.default_workdir())
 
     words = ("--config.data.dir=../a/b", "--config.data.download=False", "--config.cpu_threads=2")
@@ -332,6 +333,22 @@ def test_a_signal_saves_and_exits_and_the_same_command_goes_on(
     assert epoch == len(run_directory.rows(workdir)) >= 3
     assert run(*LONG, f"--workdir={workdir}", cache).returncode == 0
     chex.assert_trees_all_equal(outcome(workdir), uninterrupted)
+
+
+def test_a_full_disk_is_one_line_and_a_run_that_nobody_reads_goes_on_to_its_end(
+    uninterrupted, cache, tmp_path
+):
+    words = (*LONG, f"--workdir={tmp_path / 'run'}", cache)
+    size = 50_000  # bytes of a file; a state has more
+    full = run(*words, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)))
+    lines = full.stderr.splitlines()
+    (line,) = [line for line in lines if not line.startswith(("data: ", "tanh-5"))]
+    assert full.returncode == 2 and line.startswith("error: cannot write a checkpoint to ")
+    reader, writer = os.pipe()
+    os.close(reader)
+    assert subprocess.run([*RUN, *words], stdout=writer, stderr=writer).returncode == 0
+    os.close(writer)
+    chex.assert_trees_all_equal(outcome(tmp_path / "run"), uninterrupted)
 
 
 def test_a_second_process_is_refused_while_another_has_the_directory(cache, tmp_path):
