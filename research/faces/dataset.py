@@ -379,7 +379,10 @@ def _plan(
     faces = [example.face for example in cut_out]
     if not faces:
         small = sum(chunk.small for chunk in read)
-        raise DataError(f"no face is left; {small:,} are smaller than min_side{_commonest(every)}")
+        whole = "; data.whole=True takes pictures of data.folders that are faces already"
+        hint = whole if "folders" in request.directories and not request.reading.whole else ""
+        lost = f"{small:,} are smaller than min_side{_commonest(every)}"
+        raise DataError(f"no face is left; {lost}{hint}")
     split_of = splits.split_by_image(faces, val=request.val, test=request.test, seed=request.seed)
     examples: dict[str, list[Example]] = {split: [] for split in splits.SPLITS}
     for example in cut_out:

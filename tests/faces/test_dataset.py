@@ -417,6 +417,15 @@ def test_if_no_face_is_left_the_line_says_why(tmp_path: Path, clean: dict[str, P
         dataset.prepare(asked, str(tmp_path / "t"), find_faces, no_words)
 
 
+def test_where_the_detector_finds_nothing_pictures_are_proposed_to_be_faces(tmp_path: Path) -> None:
+    save(tmp_path / "folders" / "with_mask" / "a.png", Image.new("RGB", (40, 30), "white"))
+    message = r"1 like .*/a\.png: no face was found in it; data\.whole=True takes pictures"
+    with pytest.raises(DataError, match=message):
+        dataset.prepare(
+            request({"folders": tmp_path / "folders"}), str(tmp_path / "t"), find_faces, no_words
+        )
+
+
 def test_copies_of_a_photograph_on_two_sides_are_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

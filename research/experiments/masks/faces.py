@@ -159,8 +159,9 @@ def caption(masks: dataset.Masks) -> str:
 
 
 def describe_data(masks: dataset.Masks) -> dict[str, Any]:
-    """The entry "data" of versions.json and summary.json."""
-    about = {key: value for key, value in masks.about.items() if key not in ("request", "sha256")}
+    """The entry "data" of versions.json and summary.json: no path of a machine."""
+    hidden = ("request", "sha256", "kinds")
+    about = {key: value for key, value in masks.about.items() if key not in hidden}
     request = masks.about["request"]
     if "folders" in request["directories"]:  # whose faces the detector has found
         about["detector"] = {**request["detector"], "weights_sha256": mtcnn_weights.SHA256}

@@ -1,5 +1,6 @@
 """The faces that a config asks for, and their summary."""
 
+import json
 import os
 import shutil
 
@@ -75,7 +76,8 @@ def test_a_directory_is_searched_and_problems_are_told_by_kinds(voc, tmp_path, c
     one = voc / "annotations" / sorted(os.listdir(voc / "annotations"))[3]
     one.write_text(one.read_text().replace("with_mask<", "face_nask<"))
     count = one.read_text().count("face_nask")
-    _ = faces.load(small("", tmp_path, dir=str(voc.parent)), tmp_path)
+    masks = faces.load(small("", tmp_path, dir=str(voc.parent)), tmp_path)
+    assert str(tmp_path) not in json.dumps(faces.describe_data(masks))
     told = capsys.readouterr().err
     assert f"data.dir: found data.voc in {voc}\n" in told and "found data.json in" in told
     kind = "no XML that can be read (no element found: line ..., column ...)"
