@@ -21,6 +21,7 @@ from flax import linen as nn
 from benchmarks import contest, ours
 from configs import cnn
 from research.adversarial import generate
+from research.adversarial.augmented_lagrangian import AugmentedLagrangian
 from research.adversarial.faithful import Faithful
 from research.adversarial.loop import Method
 from research.adversarial.minimal import Minimal
@@ -54,11 +55,11 @@ def attack(
 
 
 def make_methods(method: str, polish: int = 8, **settings: Any) -> tuple[Method, ...]:
-    """The methods of a setting; polish: rounds, 0 for none, of the search for small noise only."""
+    """The methods of a setting; polish: rounds, 0 for none, of a search for small noise only."""
     if method == "faithful":
         return (Faithful(**settings),)
-    minimal = Minimal(**settings)
-    return (minimal, Polish(polish, minimal.required)) if polish else (minimal,)
+    search = {"minimal": Minimal, "lagrangian": AugmentedLagrangian}[method](**settings)
+    return (search, Polish(polish, search.required)) if polish else (search,)
 
 
 def config_of(run: Path) -> Config:

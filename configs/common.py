@@ -143,7 +143,13 @@ KINDS: dict[str, dict[str, Any]] = {
         "minimal": {
             "steps": _POSITIVE,
             "search": _POSITIVE,
-            "required": (0.0, 1e30),
+            "required": (1e-30, 1e30),
+            "polish": _COUNT,
+        },
+        "lagrangian": {
+            "steps": _POSITIVE,
+            "search": _POSITIVE,
+            "required": (1e-30, 1e30),
             "polish": _COUNT,
         },
         "faithful": {

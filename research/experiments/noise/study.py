@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from configs import common
+from research.adversarial.augmented_lagrangian import AugmentedLagrangian
 from research.adversarial.faithful import Faithful
 from research.adversarial.loop import Method
 from research.adversarial.minimal import Minimal
@@ -26,7 +27,7 @@ from research.runtime import distributed, preemption, progress
 from research.storage import attack_files, run_directory
 from research.structs import Config, Dataset, UserError, printable
 
-METHODS = ("minimal", "faithful")
+METHODS = ("minimal", "lagrangian", "faithful")
 
 
 def run(config: Config, workdir: Path) -> dict[str, Any]:
@@ -145,11 +146,11 @@ def make_methods(config: Config) -> tuple[Method, ...]:
 
     Raises UserError if there is no such method.
     """
-    if config.method == "minimal":
-        minimal = config.minimal
-        first = Minimal(steps=minimal.steps, search=minimal.search, required=minimal.required)
-        polish = Polish(minimal.polish, minimal.required)
-        return (first, polish) if minimal.polish else (first,)
+    searches = {"minimal": Minimal, "lagrangian": AugmentedLagrangian}
+    if config.method in searches:
+        own = config[config.method]
+        search = searches[config.method](steps=own.steps, search=own.search, required=own.required)
+        return (search, Polish(own.polish, own.required)) if own.polish else (search,)
     if config.method == "faithful":
         own = config.faithful
         faithful = Faithful(

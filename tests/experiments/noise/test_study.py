@@ -5,6 +5,7 @@ import pytest
 import toy_attack as toy
 
 from research.adversarial import generate
+from research.adversarial.augmented_lagrangian import AugmentedLagrangian
 from research.adversarial.faithful import Faithful
 from research.adversarial.minimal import Minimal
 from research.adversarial.pgd import PGD
@@ -301,7 +302,7 @@ def test_a_picture_of_the_user_is_attacked_alone_and_must_stay_the_same(calls, t
             {"baselines": tuple(f"a:{i}" for i in range(12))},
             "nets, baselines: 13 nets are more than 12",
         ),
-        ({"method": "minimla"}, "method: 'minimla' is not one of minimal, faithful"),
+        ({"method": "minimla"}, "method: 'minimla' is not one of minimal, lagrangian, faithful"),
         ({"seed": -1}, "seed: -1 is not"),
         ({"seed": 2**31 - 1}, "seed: 2147483647 is not a"),
         ({"classes": (0, 10)}, r"classes: \(0, 10\) is not .* from 0 to 9"),
@@ -312,6 +313,11 @@ def test_a_picture_of_the_user_is_attacked_alone_and_must_stay_the_same(calls, t
         ({"minimal__steps": 0}, "minimal.steps: 0"),
         ({"minimal__search": 0}, "minimal.search: 0"),
         ({"minimal__required": -1.0}, "minimal.required: -1.0"),
+        ({"minimal__required": 0.0}, "minimal.required: 0.0"),
+        ({"lagrangian__steps": 0}, "lagrangian.steps: 0"),
+        ({"lagrangian__polish": -1}, "lagrangian.polish: -1"),
+        ({"nets": (1, 2)}, "nets"),
+        ({"classes": ("3",)}, "classes"),
         ({"minimal__polish": -1}, "minimal.polish: -1"),
         ({"faithful__steps": 0}, "faithful.steps: 0"),
         ({"faithful__check_every": 0}, "faithful.check_every: 0"),
@@ -389,6 +395,9 @@ def test_a_method_has_the_settings_of_its_config():
         Minimal(steps=11, search=12, required=0.5),
         Polish(1, required=0.5),
     )
+    changes = {"lagrangian__steps": 11, "lagrangian__required": 0.5, "lagrangian__polish": 0}
+    (search,) = study.make_methods(smoke(method="lagrangian", **changes))
+    assert search == AugmentedLagrangian(steps=11, search=20, required=0.5)
     own = {
         **{"steps": 7, "check_every": 3, "learning_rate": 0.5},
         **{"std": 0.1, "dropout": True},
