@@ -42,7 +42,9 @@ class Hidden(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, _: None) -> tuple[jax.Array, None]:
-        dense = nn.Dense(self.width, kernel_init=INITIALIZERS[self.init_name], name="dense")
+        dense = nn.Dense(
+            self.width, kernel_init=INITIALIZERS[self.init_name].function, name="dense"
+        )
         return ACTIVATIONS[self.activation].function(self.perturb("signal", dense(x))), None
 
 

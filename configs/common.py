@@ -88,6 +88,9 @@ KINDS: dict[str, dict[str, Any]] = {
         "width": _UNITS,
         "init": str,
         "probe": bool,
+        "gain": _RATE,
+        "residual": bool,
+        "shift": bool,
         "data": _DATA,
     },
     "classifiers": {

@@ -33,13 +33,16 @@ def get_config(arg: str = "relu-5") -> ConfigDict:
     config.nets = NETS if variant == "all" else (variant,)  # "activation-depth", one run each
 
     config.width = 32  # units in every hidden layer
-    config.init = "glorot_uniform"  # or he, orthogonal, lecun_normal
+    config.init = "glorot_uniform"  # or he, orthogonal, lecun_normal, lsuv
+    config.gain = 1.0  # factor on the initial kernels
+    config.residual = False  # hidden layers add to their input, by 1 / sqrt(depth)
+    config.shift = False  # sigmoids start as the tanh net would: times 4, biases take off 1/2
 
     config.epochs = 10
     config.batch_size = 64
     config.eval_batch_size = 1000  # images at once when judging; does not change the result
     config.learning_rate = 0.01
-    config.probe = True  # record the gradients of every layer
+    config.probe = True  # record the gradients of every layer, and predict them
 
     add_training(config)
     add_data(config)

@@ -13,6 +13,8 @@ from pathlib import Path
 os.environ.setdefault("NPROC", "16")
 # For the processes that tests start as well, which would share the memory of one accelerator.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# As research.runtime.startup has it.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import jax
 import pytest

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -22,17 +23,21 @@ from research.figures.depth import (
     draw_gradient_comparison,
     draw_gradient_maxima,
     draw_net_gradients,
+    draw_theory,
 )
 from research.models import costs
 from research.models.activations import ACTIVATIONS
-from research.models.mlp import MLP
-from research.runtime import progress
+from research.models.mlp import INITIALIZERS, MLP, SHIFT
+from research.runtime import distributed, progress
 from research.storage import run_directory
 from research.structs import Array, Config, Dataset, PyTree, UserError
+from research.theory import comparison, mean_field
 from research.training import optim, probes
-from research.training.step import Loop, Probe, init_state
+from research.training.epoch import snapshot_batch
+from research.training.step import Derivatives, Loop, Probe, Snapshot, as_input, init_state
 
 REPORT_DEPTHS = (5, 20, 40)  # hidden layers, in figures 1, 2 and 3, and all of them in 4 and 5
+LSUV_IMAGES = 256  # that an init looks at which does
 REPORT_EPOCHS = (0, 1, 2, 3)  # the report trains Part C for three epochs; 0 is initialisation
 _NO_GRADIENTS = "no gradients are recorded with probe=False"
 
@@ -130,7 +135,15 @@ def make_model(config: Config, net: str) -> MLP:
         raise UserError(
             f"nets: {net!r} is not an activation ({names}), a hyphen and a depth from 1 to 1000"
         )
-    return MLP(int(depth), config.width, activation, config.init)
+    return MLP(
+        int(depth),
+        config.width,
+        activation,
+        config.init,
+        gain=config.gain,
+        residual=config.residual,
+        shift=config.shift,
+    )
 
 
 def net_config(config: Config, net: str) -> Config:
@@ -154,6 +167,8 @@ def make_task(config: Config, _train_count: int) -> trainer.Task:
         eval_batch_size=config.eval_batch_size,
         data_devices=config.data_devices,
         probe=make_probe(model) if config.probe else None,
+        snapshot=make_snapshot(model) if config.probe else None,
+        init_images=LSUV_IMAGES if INITIALIZERS[config.init].normalised else 1,
     )
     return trainer.Task(net, model, optim.make_optimizer(config.learning_rate), loop)
 
@@ -174,6 +189,10 @@ def _run_net(
             progress.say(f"{net}: all {config.epochs} epochs are done already")
             return finished
         task = make_task(config, len(train_set.images))
+        predicted: dict[str, np.ndarray] = {}
+        if config.probe:
+            predicted = predict(make_model(config, net), train_set, config.batch_size)
+            run_directory.write_arrays(workdir / "theory.npz", predicted)
         _ = trainer.train_net(task, config, workdir, train_set, test_set)
         rows = run_directory.rows(workdir)
         caption = _caption(config, versions["data"]["caption"])
@@ -183,11 +202,24 @@ def _run_net(
             drawn = {"learning_curves": curves}
             if gradients := run_directory.gradients(workdir):
                 drawn["gradients"] = draw_net_gradients(gradients, label=net, caption=caption)
+                if _begins_with_a_snapshot(gradients):
+                    drawn["theory"] = draw_theory(gradients, predicted, label=net, caption=caption)
             else:
                 progress.say(f"figure gradients is not drawn: {_NO_GRADIENTS}")
             return drawn
 
         run_directory.save_figures(workdir, draw)
+        explained = ""
+        if config.probe:
+
+            def explain() -> str:
+                gradients = run_directory.gradients(workdir)
+                if not _begins_with_a_snapshot(gradients):
+                    return ""
+                return comparison.sentence(predicted, gradients)
+
+            explained = distributed.broadcast_from_first(explain)
+            progress.say(f"{net}: {explained or 'begun by an earlier version, without snapshots'}")
         accuracy = trainer.spread(rows[-1]["test_accuracy"], len(test_set.images))
         summary = {
             "net": net,
@@ -196,6 +228,7 @@ def _run_net(
             **trainer.costs_of(rows),
             "data": versions["data"],
             "device": versions["device"],
+            "theory": explained,
             "headline": f"{net}: test accuracy {accuracy}",
         }
         run_directory.finish(workdir, summary)
@@ -282,3 +315,66 @@ def make_probe(model: MLP) -> Probe:
         return probes.layer_statistics(gradients, by_layer, model.layer_names)
 
     return probe
+
+
+def _begins_with_a_snapshot(gradients: Mapping[str, np.ndarray]) -> bool:
+    """Whether the net before its first step was recorded, which earlier versions did not do."""
+    return "kernel_rms_batch" in gradients and bool(
+        np.isfinite(gradients["kernel_rms_batch"][0]).all()
+    )
+
+
+def make_snapshot(model: MLP) -> Snapshot:
+    """The snapshot of the study: `probes.snapshot_statistics` over the layers of `model`."""
+    activation = ACTIVATIONS[model.activation]
+    steepest = max(activation.derivative_range)
+    names = model.layer_names
+
+    def snapshot(
+        params: PyTree, inputs: jax.Array, derivatives: Derivatives
+    ) -> Mapping[str, Array]:
+        captured: PyTree = model.apply({"params": params}, inputs, capture_intermediates=True)[1]
+        outputs = [captured["intermediates"][name]["__call__"][0] for name in names]
+        hidden = [jax.jvp(activation.function, (u,), (jnp.ones_like(u),)) for u in outputs[:-1]]
+        return probes.snapshot_statistics(
+            kernels=[params[name]["kernel"] for name in names],
+            gradients=[derivatives.params[name]["kernel"] for name in names],
+            signals=[derivatives.signals[f"{name}_signal"] for name in names],
+            updates=[derivatives.updates[name]["kernel"] for name in names],
+            activations=[*(value for value, _ in hidden), outputs[-1]],
+            slopes=[jnp.abs(slope) / steepest for _, slope in hidden],
+        )
+
+    return snapshot
+
+
+def theory_net(model: MLP, images: np.ndarray) -> mean_field.Net:
+    """What the theory has to know of a net before its first step; images: [B, inputs] float."""
+    widths = (images.shape[1], *[model.width] * model.depth, model.classes)
+    init = INITIALIZERS[model.init_name]
+    net = mean_field.Net(
+        ACTIVATIONS[model.activation].function,
+        widths,
+        tuple(init.variance(*widths[i : i + 2]) for i in range(len(widths) - 1)),
+        orthogonal=init.orthogonal,
+        centre=SHIFT if model.shift else 0.0,
+        branch=model.branch,
+    )
+    gains = np.array([model.gain_of(layer) for layer in range(model.depth + 1)])
+    if init.normalised:
+        return mean_field.normalised(net, images, gains**2)
+    return net._replace(variances=tuple(np.array(net.variances) * gains**2))
+
+
+def predict(model: MLP, train_set: Dataset, batch_size: int) -> dict[str, np.ndarray]:
+    """theory.npz: what `mean_field.predict` says of a net, on the images of its snapshots.
+
+    Of a larger batch its first images stand for all.
+    """
+    batch = snapshot_batch(train_set, batch_size)
+    images = np.asarray(as_input(batch.images))[: mean_field.IMAGES].reshape(
+        min(batch_size, mean_field.IMAGES), -1
+    )
+    labels = np.asarray(batch.labels)[: mean_field.IMAGES]
+    predicted = mean_field.predict(theory_net(model, images), images, labels, batch_size)
+    return {"layers": np.asarray(model.layer_names), **predicted}

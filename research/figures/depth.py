@@ -18,6 +18,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, ListedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from research.figures.style import (
     ACTIVATIONS,
@@ -197,6 +198,77 @@ def draw_net_gradients(record: Record, *, label: str, caption: str) -> Figure:
         title = f"{activation_name(label)}, {count - 1} hidden layers: gradients of every epoch"
         sentences = describe_curves(drawn, drawn, " at the first and the last epoch shown")
         frame(figure, title, sentences, caption, [init] if 0 in epochs else [])
+    return figure
+
+
+def draw_theory(
+    record: Record, theory: Mapping[str, np.ndarray], *, label: str, caption: str
+) -> Figure:
+    """Draws predicted over measured gradients of one net before its first step, layer by layer.
+
+    record: as in `draw_gradient_maxima`, with the rms and the maximum of a batch; epoch 0 is drawn.
+    theory: as `theory.mean_field.predict` gives it.  Columns: weight gradients, back-propagated
+    signal; below each the measured over the predicted median of the rms.
+    Raises ValueError for an unknown activation, a missing statistic, a wrong shape or no epoch 0.
+    """
+    count = len(record["layers"])
+    if 0 not in list(record["epochs"]):
+        raise ValueError(f"expected epoch 0 of {label}, got epochs {list(record['epochs'])}")
+    start = list(record["epochs"]).index(0)
+    _, colour, _ = ACTIVATIONS[split_label(label)[0]]
+    depth = np.arange(1, count + 1)
+    styles: dict[str, dict[str, Any]] = {
+        "rms": {"linestyle": "-"},
+        "abs": {"linestyle": (0, (4, 1.5))},
+    }
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH_IN, 4.1))
+        axes = figure.subplots(2, 2, sharex=True, sharey="row", height_ratios=(3, 1))
+        drawn: list[Curve] = []
+        named = (("kernel", "weight gradients"), ("signal", "back-propagated signal"))
+        for column, (family, words) in zip(axes.T, named, strict=True):
+            for kind, style in styles.items():
+                values = _read(label, record, f"{family}_{kind}_batch")[start]
+                drawn.append(Curve(label, depth, values, {"color": colour, **style}))
+                median = theory[f"{family}_{kind}_median"]
+                line = {"color": "black", "linewidth": 0.9, "zorder": 3, **style}
+                if kind == "rms":
+                    median = np.where(np.isnan(median), theory[f"{family}_rms_mean"], median)
+                    spread = np.exp(theory[f"{family}_rms_sd"])
+                    band: dict[str, Any] = {"color": "black", "alpha": 0.13, "linewidth": 0}
+                    _ = column[0].fill_between(depth, median / spread, median * spread, **band)
+                    _ = column[1].plot(depth, values.middle / median, color=colour, marker=".")
+                    _ = column[1].fill_between(depth, 1 / spread, spread, **band)
+                _ = column[0].plot(depth, median, **line)
+            plot(column[0], drawn[-2:], log=True)
+            column[0].set_title(f"{words}, {_QUANTITIES[family]}")
+            _ = column[1].axhline(1.0, color="black", linewidth=0.6)
+            column[1].set_yscale("log")
+            _tick_depth(column[1], count)
+            column[1].set_xlabel(f"layer depth ({count} = output)")
+        limit_log(axes[0, 0], drawn)
+        low, high = axes[1, 0].get_ylim()
+        _ = axes[1, 0].set_ylim(min(low, 0.5), max(high, 2.0))
+        axes[1, 0].yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes[1, 0].yaxis.set_major_formatter("{x:g}")
+        axes[1, 0].yaxis.set_minor_formatter(NullFormatter())
+        axes[0, 0].set_ylabel("size in one batch")
+        axes[1, 0].set_ylabel("measured /\npredicted rms")
+        handles = [
+            Line2D([], [], color=colour, label="measured"),
+            Line2D([], [], color="black", linewidth=0.9, label="predicted"),
+        ]
+        kinds = [
+            Line2D([], [], color="0.3", label=name, **styles[kind])
+            for kind, name in (("rms", "rms"), ("abs", "maximum"))
+        ]
+        title = f"{activation_name(label)}, {count - 1} hidden layers: before the first step"
+        sentences = [
+            *describe_curves(drawn, drawn),
+            "Predicted: median and one standard deviation of the logarithm, from the init, the "
+            "images and the width; nothing is fitted.",
+        ]
+        frame(figure, title, sentences, caption, handles, kinds)
     return figure
 
 

@@ -4,19 +4,75 @@ The layers are written out one after the other, not scanned: at depth 40 both fo
 about the same time and the unrolled net runs faster on a CPU (`python -m benchmarks.layers`).
 """
 
+import dataclasses
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from research.models.activations import ACTIVATIONS
 from research.structs import UserError
 
+
+@dataclasses.dataclass(frozen=True)
+class Init:
+    """How the kernels of a layer are drawn.
+
+    function: (key, (inputs, outputs)) -> kernel.  variance: of its entries, of (inputs, outputs).
+    orthogonal: whether square kernels are.  normalised: whether each kernel is then divided by the
+    root mean square of what it makes of the images that the net is initialised with.
+    """
+
+    function: jax.nn.initializers.Initializer
+    variance: Callable[[int, int], float]
+    orthogonal: bool = False
+    normalised: bool = False
+
+
+def _orthogonal_variance(inputs: int, outputs: int) -> float:
+    return 1 / max(inputs, outputs)
+
+
 # Glorot-uniform is the Keras default that the report ran on; Flax's own is lecun_normal.
-INITIALIZERS: dict[str, jax.nn.initializers.Initializer] = {
-    "glorot_uniform": nn.initializers.glorot_uniform(),
-    "he": nn.initializers.he_uniform(),
-    "orthogonal": nn.initializers.orthogonal(),
-    "lecun_normal": nn.initializers.lecun_normal(),
+# lsuv: Mishkin & Matas 2016, layer-sequential unit variance, in its single exact step.
+INITIALIZERS: dict[str, Init] = {
+    "glorot_uniform": Init(nn.initializers.glorot_uniform(), lambda i, o: 2 / (i + o)),
+    "he": Init(nn.initializers.he_uniform(), lambda i, _: 2 / i),
+    "orthogonal": Init(nn.initializers.orthogonal(), _orthogonal_variance, orthogonal=True),
+    "lecun_normal": Init(nn.initializers.lecun_normal(), lambda i, _: 1 / i),
+    "lsuv": Init(
+        nn.initializers.orthogonal(), _orthogonal_variance, orthogonal=True, normalised=True
+    ),
 }
+SHIFT = 0.5  # the sigmoid is SHIFT + SHIFT tanh(v / 2)
+
+
+class Layer(nn.Module):
+    """x W + b, with parameters {kernel [in, out], bias [out]}; the bias starts at 0.
+
+    gain: factor on the kernel as `scheme` draws it.  centred: the bias starts where x = SHIFT gives
+    0, at -SHIFT times the column sums of the kernel.
+    """
+
+    units: int
+    scheme: Init
+    gain: float
+    centred: bool
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        def kernel_init(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
+            kernel = self.scheme.function(key, shape)
+            if self.scheme.normalised:
+                u = (x - SHIFT if self.centred else x) @ kernel
+                kernel = kernel / jnp.sqrt(jnp.mean(u * u))
+            return kernel if self.gain == 1.0 else self.gain * kernel
+
+        kernel = self.param("kernel", kernel_init, (x.shape[-1], self.units))
+        start = -SHIFT * jnp.sum(kernel, axis=0) if self.centred else jnp.zeros(self.units)
+        bias = self.param("bias", lambda _: start)
+        return x @ kernel + bias[None]
 
 
 class MLP(nn.Module):
@@ -25,7 +81,12 @@ class MLP(nn.Module):
     Parameters: {hidden_00: {kernel [in, out], bias [out]}, ..., output: {...}}, biases start at 0.
     The pre-activation of every layer is open to `perturb` under the layer's name in the collection
     `perturbations`, so that `jax.grad` gives the signal that arrives there.
-    Raises UserError if activation or init is not in its table, or a size is not positive.
+    gain: factor on the kernels that the init draws.
+    residual: each hidden layer but the first adds to its input, by 1 / sqrt(depth).
+    shift: of sigmoids, starts where the net of tanh would, which it then is: v is doubled, hidden
+    kernels are fourfold, those of the first and the output layer twofold, biases take off 1/2.
+    Raises UserError if activation or init is not in its table, a size or the gain is not positive,
+    or another activation than the sigmoid is to be shifted.
     """
 
     depth: int
@@ -33,6 +94,9 @@ class MLP(nn.Module):
     activation: str
     init_name: str = "glorot_uniform"
     classes: int = 10
+    gain: float = 1.0
+    residual: bool = False
+    shift: bool = False
 
     def __post_init__(self) -> None:
         for key, value, table in (
@@ -44,6 +108,12 @@ class MLP(nn.Module):
         for key, size in (("depth", self.depth), ("width", self.width)):
             if size < 1:
                 raise UserError(f"{key}: {size} is not a positive number of layers or units")
+        if not self.gain > 0:
+            raise UserError(f"gain: {self.gain} is not a positive factor")
+        if self.shift and self.activation != "sigmoid":
+            raise UserError(
+                f"shift: {self.activation} is not shifted, sigmoids are; leave it False"
+            )
         super().__post_init__()
 
     @property
@@ -51,16 +121,30 @@ class MLP(nn.Module):
         """Names of the L = depth + 1 layers, first to last."""
         return (*(f"hidden_{i:02d}" for i in range(self.depth)), "output")
 
+    @property
+    def branch(self) -> float:
+        """Factor on what a hidden layer adds to its input; 0 without residual connections."""
+        return self.depth**-0.5 if self.residual else 0.0
+
+    def gain_of(self, layer: int) -> float:
+        """Factor on the kernel of a layer, 0 the first, as the init draws it."""
+        if not self.shift:
+            return self.gain
+        return self.gain * (2.0 if layer in (0, self.depth) else 4.0)
+
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
         del train  # nothing here is random
         activation = ACTIVATIONS[self.activation].function
         x = images.reshape(images.shape[0], -1)
         for name in self.layer_names[:-1]:
-            x = activation(self.preactivation(name, self.width, x))
+            h = activation(self.preactivation(name, self.width, x))
+            x = x + self.branch * h if self.residual and name != self.layer_names[0] else h
         return self.preactivation("output", self.classes, x)
 
     def preactivation(self, name: str, units: int, x: jax.Array) -> jax.Array:
         """x W + b of one layer, [B, units]."""
-        z = nn.Dense(units, kernel_init=INITIALIZERS[self.init_name], name=name)(x)
+        number = self.layer_names.index(name)
+        scheme, gain = INITIALIZERS[self.init_name], self.gain_of(number)
+        z = Layer(units, scheme, gain, self.shift and number > 0, name=name)(x)
         return self.perturb(f"{name}_signal", z)

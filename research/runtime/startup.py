@@ -22,6 +22,8 @@ def prepare() -> None:
     written: a run does not end because nobody listens.  Ends the process with exit code 2 and one
     line if `ulimit -v` is too low for the libraries, or if JAX cannot read a variable of its own.
     """
+    # NumPy's products are small here, and a second thread that waits for its turn costs more.
+    _ = os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:  # else files would get these numbers
         os.set_inheritable(number, True)
     os.close(number)

@@ -4,6 +4,7 @@ config.json     the resolved config                    written before the first 
 versions.json   packages, device, data, git commit     written before the first step
 metrics.jsonl   one line per epoch                     appended
 gradients.npz   {statistic: [E + 1, S, L]}             replaced after every epoch, if probed
+theory.npz      see `theory.mean_field.predict`        written before the first step, if probed
 predictions.npz {logits [S, N, K], labels [N]}         of classifiers, after the last epoch; of
                                                        masks predictions_<split>.npz
 cells.jsonl     one line per image and target class    of attacks, see `attack_files`
@@ -90,7 +91,10 @@ _LATER = {
     "adversarial_radius": 0.0,
     "adversarial_steps": 1,
     "data_devices": 0,
+    "gain": 1.0,
     "head": "softmax",
+    "residual": False,
+    "shift": False,
     "shrink": 1,
 }
 
@@ -288,11 +292,15 @@ def with_epoch(
     layers: Sequence[str],
     statistics: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
-    """`arrays` as of gradients.npz, with {statistic: [S, L]} of one more epoch at their end."""
+    """`arrays` as of gradients.npz, with {statistic: [S, L]} of one more epoch at their end.
+
+    A statistic that an earlier version of the run did not record is NaN in its epochs.
+    """
     longer = {"epochs": np.append(arrays.get("epochs", np.empty(0, np.int32)), np.int32(epoch))}
     longer["layers"] = np.asarray(layers)
     for name, values in statistics.items():
-        before = arrays.get(name, np.empty((0, *values.shape), values.dtype))
+        absent = np.full((len(longer["epochs"]) - 1, *values.shape), np.nan, values.dtype)
+        before = arrays.get(name, absent)
         longer[name] = np.concatenate([before, values[None]])
     return longer
 

@@ -19,7 +19,7 @@ from research.theory.gaussian import Function, Pairs
 
 IMAGES = 64  # that a batch is represented by at most
 _OUTPUT_DRAWS = 2000
-_UNIT_DRAWS = 8000  # over the hidden layers
+_UNIT_DRAWS = 4000  # over the hidden layers
 _MAXIMUM_DRAWS = 60
 
 
@@ -40,6 +40,28 @@ class Net(NamedTuple):
     orthogonal: bool = False
     centre: float = 0.0
     branch: float = 0.0
+
+
+def normalised(net: Net, images: np.ndarray, squares: np.ndarray) -> Net:
+    """The net with the variances that give the pre-activations of each layer a mean square.
+
+    images: [B, inputs] float.  squares: [L + 1], the mean square over images and units.
+    """
+    moving = np.mean(np.asarray(images, np.float64) ** 2, axis=1)
+    mean, variances = np.zeros(len(moving)), list[float]()
+    for i, square in enumerate(squares):
+        variances.append(square / (net.widths[i] * moving.mean()))
+        q = square * moving / moving.mean()
+        value, ours = (
+            gaussian.expectation(net.function, lambda f, p=p: (f - net.centre) ** p, q, order=0)
+            for p in (2, 1)
+        )
+        if net.branch and i:
+            moving = moving + net.branch**2 * value + 2 * net.branch * mean * ours
+            mean = mean + net.branch * ours
+        else:
+            moving, mean = value, ours
+    return net._replace(variances=tuple(variances))
 
 
 class Kernels(NamedTuple):
@@ -214,7 +236,7 @@ def maxima(
             )
             d = slope * sample(kernels.arriving[i], units)
         else:
-            value, d = np.empty(0), sample(kernels.output.value, units)
+            value, d = np.empty(0), np.swapaxes(kernels.errors[:_MAXIMUM_DRAWS], 1, 2)
         for row, entries in enumerate((inputs @ np.swapaxes(d, 1, 2), d)):
             largest = np.abs(entries).max(axis=(1, 2))
             ratios[row, i] = largest / np.sqrt(np.mean(entries**2, axis=(1, 2)))
@@ -318,12 +340,17 @@ def _pull(pairs: Pairs, bars: np.ndarray) -> np.ndarray:
 
 def _quadratic(bars: np.ndarray, x: np.ndarray) -> np.ndarray:
     """x^T bar x for every bar [T, B, B] and row of x [S, B]: [T, S]."""
-    return np.einsum("tsb,sb->ts", x @ bars, x)
+    targets, size, _ = bars.shape
+    products = (x @ bars.transpose(1, 0, 2).reshape(size, -1)).reshape(len(x), targets, size)
+    return np.einsum("stb,sb->ts", products, x)
 
 
 def _sample(kernel: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """[count, B] draws of N(0, kernel); what rounding makes negative in the kernel is left out."""
-    values, vectors = np.linalg.eigh(kernel)
-    return (
-        rng.standard_normal((count, len(kernel))) @ (vectors * np.sqrt(np.maximum(values, 0.0))).T
-    )
+    """[count, B] draws of N(0, kernel); a kernel that is not positive loses what is negative."""
+    ridge = 1e-9 * np.mean(np.diag(kernel)) * np.eye(len(kernel))
+    try:
+        root = np.linalg.cholesky(kernel + ridge)
+    except np.linalg.LinAlgError:  # of a batch that is larger than its images
+        values, vectors = np.linalg.eigh(kernel)
+        root = vectors * np.sqrt(np.maximum(values, 0.0))
+    return rng.standard_normal((count, len(kernel))) @ root.T

@@ -6,7 +6,7 @@ data set stays on the devices as a whole, and a step gathers its batch by index;
 the batches of a piece are read from the disk while the piece before it is computed.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial, reduce
 
 import flax.linen as nn
@@ -22,7 +22,14 @@ from research.data.lazy_images import read_ahead
 from research.runtime import distributed, sharding
 from research.structs import Array, Batch, BestState, Dataset, Metrics, PyTree, TrainState
 from research.training import early_stopping, evaluate, metrics, probes
-from research.training.step import Loop, StepOutput, make_step
+from research.training.step import (
+    Derivatives,
+    Loop,
+    StepOutput,
+    as_input,
+    make_gradient,
+    make_step,
+)
 
 OnSteps = Callable[[int, int, int], None]  # of the epoch, its steps done, and all its steps
 
@@ -33,9 +40,11 @@ class EpochResult:
 
     train: sums over the epoch, those of each batch just before its update, on the images that the
     step learns from (see `Loop`).  test: after the epoch.
-    probe: {statistic_reduction: [L]}.  bad_step: [] int32, first step of the epoch whose loss is
-    not finite, or -1.  trained: [] bool, False where the training had stopped early before this
-    epoch: its sums are of no examples then.
+    probe: {statistic_reduction: [L]} over the steps, and {statistic: [L]} of the net after them, as
+    `Loop.probe` and `Loop.snapshot` give them.
+    bad_step: [] int32, first step of the epoch whose loss is not finite, or -1.
+    trained: [] bool, False where the training had stopped early before this epoch: its sums are of
+    no examples then.
     """
 
     train: Metrics
@@ -140,6 +149,31 @@ def make_summary(loop: Loop) -> Callable[..., tuple[BestState | None, EpochResul
     return summary
 
 
+def snapshot_batch(train: Dataset, batch_size: int) -> Batch:
+    """The batch [B] that snapshots are taken on: one for all seeds and epochs, drawn at random."""
+    indices, mask = batching.epoch_order(prng.stream(0, "snapshot"), len(train.images), batch_size)
+    places = np.asarray(indices[0])
+    return Batch(train.images[places], np.asarray(train.labels)[places], np.asarray(mask[0]))
+
+
+def make_snapshot(
+    model: nn.Module, tx: optax.GradientTransformation, loop: Loop
+) -> Callable[..., Mapping[str, Array]]:
+    """snapshot(state, seed, batch): what `loop.snapshot` sees of the net as it is."""
+    gradient = make_gradient(model, loop)
+    take = loop.snapshot
+    assert take is not None
+
+    def snapshot(state: PyTree, seed: Array, batch: Batch) -> Mapping[str, Array]:
+        dropout = prng.stream(seed, "dropout", state.step)
+        gradients, signals, _ = gradient(state.params, batch, dropout)
+        updates, _ = tx.update(gradients, state.opt_state, state.params)
+        derivatives = Derivatives(gradients, signals, updates)
+        return take(state.params, as_input(batch.images), derivatives)
+
+    return snapshot
+
+
 def place_pieces(
     order: tuple[np.ndarray, np.ndarray], train: Dataset, size: int, mesh: jax.sharding.Mesh
 ) -> Iterator[PyTree]:
@@ -209,6 +243,8 @@ def make_epoch(
     steps = over_seeds(make_steps(model, tx, loop))
     test_piece = over_seeds(make_test(model, loop))
     summary = over_seeds(make_summary(loop))
+    snapshot = over_seeds(make_snapshot(model, tx, loop)) if loop.snapshot else None
+    still = snapshot_batch(train, loop.batch_size) if loop.snapshot else None
 
     # The states are not donated to `steps`: one copy of them a piece is too little to be measured,
     # and `fit` still holds those from before the epoch.
@@ -228,6 +264,9 @@ def make_epoch(
         tested = [test_piece(states, seed_array, at, *piece) for piece in test_pieces]
         tested = jax.tree.map(lambda *sums: reduce(jnp.add, sums), *tested)
         best, result = summary((states, output, tested), seed_array, at)
+        if snapshot is not None:
+            taken = snapshot(states, seed_array, still)
+            result = result.replace(probe={**result.probe, **taken})
         return states if best is None else states.replace(kept=best), result
 
     return epoch

@@ -46,7 +46,7 @@ def fit(
     """
     mesh = sharding.make_mesh(len(seeds), data_devices=loop.data_devices)
     epoch = make_epoch(model, tx, loop, train, test, seeds=seeds, mesh=mesh)
-    sample = np.asarray(train.images[:1])
+    sample = np.asarray(train.images[: loop.init_images])
     host: PyTree = init_states(model, tx, seeds, sample, loop)
     one: PyTree = {"params": jax.tree.map(lambda leaf: leaf[0], host.params)}
     classes = jax.eval_shape(model.apply, one, as_input(sample)).shape[-1]

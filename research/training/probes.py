@@ -1,4 +1,4 @@
-"""Largest gradients of every layer, measured inside the training step.
+"""Gradients of every layer: the largest of every step, and more of the net after every epoch.
 
 The report (Part C) plots a "max gradient" of every layer without saying which: absolute or signed,
 of the kernel or of kernel and bias, over the epoch or of its last batch. All of them are recorded.
@@ -22,6 +22,12 @@ from research.structs import Array, PyTree
 
 REDUCTIONS = ("max", "mean", "last")
 STATISTICS = ("kernel_abs", "kernel_signed", "layer_abs", "layer_signed", "signal_abs")
+# Of the net after an epoch, see `snapshot_statistics`.
+SNAPSHOT = (
+    "kernel_rms_batch", "kernel_abs_batch", "signal_rms_batch", "signal_abs_batch",
+    "activation_variance", "dead_share", "saturated_share", "update_ratio",
+)  # fmt: skip
+DEAD, SATURATED = 1e-6, 0.05  # slopes below, of the largest that the activation has
 
 _MAGNITUDE = np.int32(0x7FFFFFFF)  # all bits but the sign
 
@@ -80,6 +86,54 @@ def over_epoch(statistics: Mapping[str, Array]) -> dict[str, Array]:
         reduced[f"{name}_mean"] = jnp.mean(values, axis=0)
         reduced[f"{name}_last"] = values[-1]
     return reduced
+
+
+def rms(x: Array) -> jax.Array:
+    """Root mean square [] of x [...] float32; squares that would underflow are scaled first."""
+    largest = jnp.max(jnp.abs(x))
+    scale = jnp.where(largest > 0, largest, 1.0)
+    return scale * jnp.sqrt(jnp.mean(jnp.square(x / scale)))
+
+
+def snapshot_statistics(
+    kernels: Sequence[Array],
+    gradients: Sequence[Array],
+    signals: Sequence[Array],
+    updates: Sequence[Array],
+    activations: Sequence[Array],
+    slopes: Sequence[Array],
+) -> dict[str, Array]:
+    """Statistics of the L layers of a net on one batch: {name of SNAPSHOT: [L] float32}.
+
+    kernels: [in, out] each; gradients dL/dW and updates of an optimiser in the same shapes.
+    signals: dL/du [B, out].  activations: f(u) [B, out], of the output u itself.
+    slopes: |f'(u)| [B, out] over the largest slope of f, of the L - 1 hidden layers.
+    kernel_rms_batch, signal_rms_batch: root mean square over all entries; kernel_abs_batch,
+    signal_abs_batch: their largest magnitude.  activation_variance: over images and units.
+    dead_share: of the units whose slope is below DEAD on every image.  saturated_share: of units
+    and images with a slope below SATURATED; both NaN for the output, which has no activation.
+    update_ratio: rms of the update over that of the kernel.
+    """
+
+    def of(layers: Sequence[Array], statistic: Callable[[Array], Array]) -> jax.Array:
+        return jnp.stack([statistic(layer) for layer in layers])
+
+    def share(slope: Array, reduced: Callable[[Array], Array]) -> jax.Array:
+        return jnp.mean(reduced(slope).astype(jnp.float32))
+
+    none = jnp.full(1, jnp.nan, jnp.float32)
+    dead = of(slopes, lambda slope: share(slope, lambda s: jnp.all(s < DEAD, axis=0)))
+    saturated = of(slopes, lambda slope: share(slope, lambda s: s < SATURATED))
+    return {
+        "kernel_rms_batch": of(gradients, rms),
+        "kernel_abs_batch": of(gradients, lambda x: jnp.max(jnp.abs(x))),
+        "signal_rms_batch": of(signals, rms),
+        "signal_abs_batch": of(signals, lambda x: jnp.max(jnp.abs(x))),
+        "activation_variance": of(activations, jnp.var),
+        "dead_share": jnp.concatenate([dead, none]),
+        "saturated_share": jnp.concatenate([saturated, none]),
+        "update_ratio": of(updates, rms) / of(kernels, rms),
+    }
 
 
 def layer_of_first_nonfinite(outputs: Mapping[str, PyTree], layers: Sequence[str]) -> str | None:

@@ -17,6 +17,7 @@ from research.training import early_stopping, losses, metrics
 from research.training.augment import Augment
 
 Probe = Callable[[PyTree, PyTree], Mapping[str, Array]]
+Snapshot = Callable[[PyTree, jax.Array, "Derivatives"], Mapping[str, Array]]
 Adversarial = Callable[[PyTree, jax.Array, Batch], jax.Array]
 
 
@@ -27,6 +28,9 @@ class Loop(NamedTuple):
     training and the test set.
     probe: (gradients, signals) -> statistics of every step; signals are the gradients at the
     pre-activations, from the collection `perturbations` of the net.  It cannot change the training.
+    snapshot: (params, inputs, derivatives) -> statistics of the net after every epoch, of one
+    batch, see `epoch.snapshot_batch`; only with a probe.
+    init_images: how many images the net is initialised with; more than one if that looks at them.
     augment: random changes of the training images, see `training.augment`.
     adversarial: (params, key, batch) -> images [B, H, W, C] uint8, after `augment` and by the
     parameters before the update; the step learns from these images alone and counts them alone.
@@ -44,6 +48,8 @@ class Loop(NamedTuple):
     batch_size: int
     eval_batch_size: int
     probe: Probe | None = None
+    snapshot: Snapshot | None = None
+    init_images: int = 1
     augment: Augment | None = None
     adversarial: Adversarial | None = None
     label_smoothing: float = 0.0
@@ -70,6 +76,18 @@ class StepOutput(NamedTuple):
     probe: Mapping[str, Array]
 
 
+class Derivatives(NamedTuple):
+    """Gradients of a batch's mean loss.
+
+    params: with respect to the parameters.  signals: to the pre-activations, {} without a probe.
+    updates: what the optimiser makes of `params`, to be added to the parameters.
+    """
+
+    params: PyTree
+    signals: PyTree
+    updates: PyTree
+
+
 Step = Callable[[TrainState, Batch, Array, Array], tuple[TrainState, StepOutput]]
 
 
@@ -82,9 +100,9 @@ def init_state(
 ) -> TrainState:
     """The state before the first step; an EarlyStoppingState if `loop` tracks the best epoch.
 
-    sample: images [B, H, W, C] uint8 that fix the shapes.
+    sample: images [B, H, W, C] uint8 that fix the shapes; some inits look at them.
     """
-    params = model.init(prng.stream(seed, "init"), as_input(sample[:1]))["params"]
+    params = model.init(prng.stream(seed, "init"), as_input(sample))["params"]
     step, opt_state = jnp.zeros((), jnp.int32), tx.init(params)
     if loop is None or not loop.tracks_best:
         return TrainState(step=step, params=params, opt_state=opt_state)
@@ -135,13 +153,13 @@ def batch_metrics(
     return metrics.count_batch(logits, per_example, batch.labels, batch.mask)
 
 
-def make_step(model: nn.Module, tx: optax.GradientTransformation, loop: Loop) -> Step:
-    """step(state, batch, seed, learn): one update by the mean cross-entropy of the batch.
+def make_gradient(
+    model: nn.Module, loop: Loop
+) -> Callable[[PyTree, Batch, jax.Array], tuple[PyTree, PyTree, Metrics]]:
+    """gradient(params, batch, dropout): of the mean cross-entropy of the batch.
 
-    seed: [] uint32; dropout, augmentation and adversarial images draw from streams of it, each at
-    the number of updates done, so that a step depends on nothing that came before but the state.
-    learn: [] bool; False leaves the state as it is, to probe a net before it is trained.  So does a
-    batch that is masked as a whole, which fills up the last piece of an epoch.
+    dropout: a key.  Returns the gradients with respect to the parameters, the signals ({} without a
+    probe), and the sums over the batch.
     """
 
     def objective(
@@ -158,6 +176,27 @@ def make_step(model: nn.Module, tx: optax.GradientTransformation, loop: Loop) ->
         )
         return counted.loss_sum / jnp.maximum(counted.count, 1).astype(jnp.float32), counted
 
+    def gradient(
+        params: PyTree, batch: Batch, dropout: jax.Array
+    ) -> tuple[PyTree, PyTree, Metrics]:
+        signals = _zero_signals(model, batch.images) if loop.probe else {}
+        differentiated = jax.grad(objective, argnums=(0, 1), has_aux=True)
+        (gradients, signals), counted = differentiated(params, signals, batch, dropout)
+        return gradients, signals, counted
+
+    return gradient
+
+
+def make_step(model: nn.Module, tx: optax.GradientTransformation, loop: Loop) -> Step:
+    """step(state, batch, seed, learn): one update by the mean cross-entropy of the batch.
+
+    seed: [] uint32; dropout, augmentation and adversarial images draw from streams of it, each at
+    the number of updates done, so that a step depends on nothing that came before but the state.
+    learn: [] bool; False leaves the state as it is, to probe a net before it is trained.  So does a
+    batch that is masked as a whole, which fills up the last piece of an epoch.
+    """
+    gradient = make_gradient(model, loop)
+
     def step(
         state: TrainState, batch: Batch, seed: Array, learn: Array
     ) -> tuple[TrainState, StepOutput]:
@@ -169,12 +208,10 @@ def make_step(model: nn.Module, tx: optax.GradientTransformation, loop: Loop) ->
             # The name of a stream decides its numbers: this one stays, whatever the code is called.
             key = prng.stream(seed, "harden", state.step)
             batch = Batch(loop.adversarial(state.params, key, batch), batch.labels, batch.mask)
-        signals = _zero_signals(model, batch.images) if loop.probe else {}
-        gradient = jax.grad(objective, argnums=(0, 1), has_aux=True)
         dropout = prng.stream(seed, "dropout", state.step)
-        (gradients, signal_gradients), counted = gradient(state.params, signals, batch, dropout)
+        gradients, signals, counted = gradient(state.params, batch, dropout)
         # The gradients that the update needs anyway: the probe adds no second backward pass.
-        statistics = loop.probe(gradients, signal_gradients) if loop.probe else {}
+        statistics = loop.probe(gradients, signals) if loop.probe else {}
         updates, opt_state = tx.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         after = dataclasses.replace(state, step=state.step + 1, params=params, opt_state=opt_state)

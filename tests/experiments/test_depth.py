@@ -1,15 +1,20 @@
 import shutil
 
+import jax
+import jax.numpy as jnp
 import matplotlib.image
 import numpy as np
+import numpy_mlp
 import object_store
 import pytest
 
 from configs import mlp as configs
-from research.experiments import depth
+from research.experiments import depth, trainer
 from research.storage import checkpoint, run_directory
 from research.structs import UserError
 from research.training import divergence, probes
+from research.training.epoch import snapshot_batch
+from research.training.step import as_input, init_state, make_gradient
 
 
 def smoke(variant, **changes):
@@ -121,6 +126,79 @@ def check_record(workdir, net, result):
         assert (workdir / name).exists()
 
 
+def test_the_theory_lies_beside_the_gradients_and_is_of_their_size(study):
+    """Two seeds of each net, epoch 0, within five standard deviations of the prediction."""
+    summary, workdir = study
+    for net, result in summary["nets"].items():
+        with np.load(workdir / net / "theory.npz") as stored:
+            theory = dict(stored)
+        arrays = run_directory.gradients(workdir / net)
+        assert list(theory["layers"]) == list(arrays["layers"])
+        for name in ("kernel_rms", "kernel_abs", "signal_rms", "signal_abs"):
+            ratio = np.log(arrays[f"{name}_batch"][0] / theory[f"{name}_median"])
+            assert (np.abs(ratio) < 5 * theory[f"{name}_sd"] + 0.5).all(), (net, name)
+        assert "a layer, predicted" in result["theory"]
+
+
+def test_a_snapshot_is_of_one_batch_and_equals_gradients_by_hand(study):
+    """tanh-5, seed 1, before its first step, in float64."""
+    config = smoke("tanh-5", seeds=2)
+    train_set, _, _ = trainer.load(config, "mnist", download=False)
+    task = depth.make_task(config, len(train_set.images))
+    state = init_state(task.model, task.tx, 1, train_set.images[:1])
+    batch = snapshot_batch(train_set, config.batch_size)
+    _, grads, signals = numpy_mlp.gradients(
+        state.params, task.model.layer_names, "tanh", batch.images, batch.labels
+    )
+    arrays = run_directory.gradients(study[1] / "tanh-5")
+    for i, layer in enumerate(task.model.layer_names):
+        for family, values in (("kernel", grads[layer]["kernel"]), ("signal", signals[layer])):
+            rms = np.sqrt(np.mean(values**2))
+            assert arrays[f"{family}_rms_batch"][0, 1, i] == pytest.approx(rms, rel=1e-3)
+            largest = np.abs(values).max()
+            assert arrays[f"{family}_abs_batch"][0, 1, i] == pytest.approx(largest, rel=1e-3)
+        kernel = np.sqrt(np.mean(np.square(state.params[layer]["kernel"])))
+        ratio = 0.01 * np.sqrt(np.mean(grads[layer]["kernel"] ** 2)) / kernel
+        assert arrays["update_ratio"][0, 1, i] == pytest.approx(ratio, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("net", "changes"),
+    [
+        ("sigmoid-3", {"shift": True}),
+        pytest.param("relu-3", {"init": "lsuv"}, marks=pytest.mark.slow),
+        pytest.param("tanh-3", {"init": "orthogonal", "gain": 1.2}, marks=pytest.mark.slow),
+        pytest.param("relu-3", {"residual": True}, marks=pytest.mark.slow),
+    ],
+)
+def test_the_theory_knows_every_init(net, changes):
+    """rms of the pre-activations and of the signal of 40 seeds, against q and the prediction."""
+    config = smoke("all", nets=(net,), width=64, **changes)
+    train_set, _, _ = trainer.load(config, "mnist", download=False)
+    task = depth.make_task(config, len(train_set.images))
+    theory = depth.predict(task.model, train_set, config.batch_size)
+    batch = snapshot_batch(train_set, config.batch_size)
+    gradient = make_gradient(task.model, task.loop)
+
+    @jax.jit
+    def one(seed):
+        state = init_state(
+            task.model, task.tx, seed, train_set.images[: task.loop.init_images], task.loop
+        )
+        _, signals, _ = gradient(state.params, batch, jax.random.key(0))
+        _, seen = task.model.apply(
+            {"params": state.params}, as_input(batch.images), capture_intermediates=True
+        )
+        names = task.model.layer_names
+        u = [seen["intermediates"][name]["__call__"][0] for name in names]
+        back = [signals[f"{name}_signal"] for name in names]
+        return [jnp.stack([jnp.mean(jnp.square(x)) for x in xs]) for xs in (u, back)]
+
+    q, signal = jax.lax.map(one, jnp.arange(40, dtype=jnp.uint32))
+    np.testing.assert_allclose(q.mean(0) / theory["q"], 1, atol=0.15)
+    np.testing.assert_allclose(signal.mean(0) / theory["signal_rms_mean"] ** 2, 1, atol=0.25)
+
+
 def test_the_signal_of_sigmoid_40_is_recorded_far_below_the_root_of_the_smallest_float(study):
     arrays = run_directory.gradients(study[1] / "sigmoid-40")
     first = arrays["signal_abs_max"][0, :, 0]
@@ -173,7 +251,9 @@ def test_numbers_are_plain_with_one_seed_and_the_data_are_named_everywhere(tmp_p
     stored = run_directory.read_json(tmp_path / "versions.json")
     assert "SYNTHETIC DIGITS, not MNIST" in said
     assert stored["data"]["caption"] == summary["data"]["caption"]
-    assert {p.stem for p in (tmp_path / "figures").iterdir()} == {"learning_curves", "gradients"}
+    assert {p.stem for p in (tmp_path / "figures").iterdir()} == {
+        *("learning_curves", "gradients", "theory"),
+    }
 
 
 def test_figures_are_captioned_with_data_and_settings(tmp_path, monkeypatch):
@@ -183,7 +263,7 @@ def test_figures_are_captioned_with_data_and_settings(tmp_path, monkeypatch):
     ))  # fmt: skip
     _ = depth.run(smoke("relu-5", epochs=1, init="he", batch_size=128), tmp_path)
     for word in ("SYNTHETIC DIGITS", "he,", "SGD 0.01", "batches of 128"):
-        assert sum(word in " ".join(text.split()) for text in captions) == 2
+        assert sum(word in " ".join(text.split()) for text in captions) == 3
 
 
 def test_without_the_probe_there_are_metrics_but_no_gradients(tmp_path, capsys):

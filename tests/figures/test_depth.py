@@ -71,6 +71,33 @@ def test_a_curve_for_each_activation_and_epoch_is_the_median_in_layer_order() ->
             np.testing.assert_allclose(y_of(line), wanted, rtol=1e-6)
 
 
+def test_prediction_and_measurement_lie_over_each_other_with_their_ratio_below() -> None:
+    layers, rng = 6, np.random.default_rng(0)
+    names = [f"{family}_{kind}" for family in ("kernel", "signal") for kind in ("rms", "abs")]
+    median = {name: 0.1 * np.exp(rng.normal(0, 1, layers)) for name in names}
+    theory = {f"{name}_median": values for name, values in median.items()}
+    theory |= {f"{family}_rms_sd": np.full(layers, 0.2) for family in ("kernel", "signal")}
+    theory |= {f"{family}_rms_mean": np.full(layers, 9.0) for family in ("kernel", "signal")}
+    theory["signal_rms_median"] = np.full(layers, np.nan)  # its mean takes its place
+    record = {"epochs": RELU["epochs"][:2], "layers": RELU["layers"]}
+    record |= {
+        f"{name}_batch": np.stack([np.stack([2 * values] * 3), np.full((3, layers), 7.0)])
+        for name, values in median.items()
+    }
+    figure = depth.draw_theory(record, theory, label="relu-5", caption=CAPTION)
+    above, signal, ratio, other = figure.axes
+    drawn = [y_of(line) for line in above.lines]
+    for values in (median["kernel_rms"], 2 * median["kernel_rms"], median["kernel_abs"]):
+        assert any(np.allclose(line, values) for line in drawn)
+    assert any(np.allclose(y_of(line), 9.0) for line in signal.lines)
+    np.testing.assert_allclose(y_of(ratio.lines[0]), 2.0)
+    np.testing.assert_allclose(y_of(other.lines[0]), 2 * median["signal_rms"] / 9)
+    check_layout(figure)
+    with pytest.raises(ValueError, match="expected epoch 0"):
+        late = {**record, "epochs": np.array([1, 2])}
+        _ = depth.draw_theory(late, theory, label="relu-5", caption=CAPTION)
+
+
 def test_band_runs_from_minimum_to_maximum_and_needs_two_seeds() -> None:
     records = records_of("tanh-5", seeds=5)
     values = records["tanh-5"]["kernel_abs_max"][2].astype(float)

@@ -53,9 +53,51 @@ def test_orthogonal_kernels_are_orthogonal(key):
     np.testing.assert_allclose(kernel.T @ kernel, np.eye(32), atol=1e-5)
 
 
+@pytest.mark.parametrize("name", [name for name in INITIALIZERS if name != "lsuv"])
+@pytest.mark.parametrize("shape", [(300, 80), (80, 80), (80, 300)])
+def test_the_stated_variance_is_that_of_the_draws(name, shape, key):
+    kernel = INITIALIZERS[name].function(key, shape)
+    assert float(kernel.var()) == pytest.approx(INITIALIZERS[name].variance(*shape), rel=0.05)
+
+
+def test_a_shifted_sigmoid_net_is_the_tanh_net_before_its_first_step(key):
+    """sigmoid(2 u) = 1/2 + 1/2 tanh(u): the same function, and half its gradient at each z."""
+    images = jax.random.uniform(jax.random.key(1), (5, 28, 28, 1))
+    tanh, shifted = MLP(6, 32, "tanh"), MLP(6, 32, "sigmoid", shift=True)
+    ours, theirs = (net.init(key, images)["params"] for net in (shifted, tanh))
+    for name, factor in zip(tanh.layer_names, (2, 4, 4, 4, 4, 4, 2), strict=True):
+        np.testing.assert_allclose(ours[name]["kernel"], factor * theirs[name]["kernel"], rtol=1e-6)
+    logits = shifted.apply({"params": ours}, images), tanh.apply({"params": theirs}, images)
+    np.testing.assert_allclose(*logits, atol=2e-5)
+    assert np.std(logits[0]) > 0.05
+
+
+def test_lsuv_gives_every_layer_a_unit_mean_square_on_the_images_it_sees(key):
+    images = jax.random.uniform(jax.random.key(1), (50, 28, 28, 1))
+    net = MLP(5, 32, "relu", "lsuv", gain=1.5)
+    params = net.init(key, images)["params"]
+    _, seen = net.apply({"params": params}, images, capture_intermediates=True)
+    for name in net.layer_names:
+        (u,) = seen["intermediates"][name]["__call__"]
+        assert float(np.mean(np.square(u))) == pytest.approx(1.5**2, rel=1e-4)
+
+
+def test_a_residual_net_adds_each_layer_by_the_root_of_the_depth(key):
+    images = jax.random.uniform(jax.random.key(1), (3, 28, 28, 1))
+    net = MLP(4, 8, "tanh", residual=True)
+    params = net.init(key, images)["params"]
+    h = np.tanh(np.reshape(images, (3, -1)) @ params["hidden_00"]["kernel"])
+    for i in (1, 2, 3):
+        h = h + np.tanh(h @ params[f"hidden_{i:02d}"]["kernel"]) / 2
+    expected = h @ params["output"]["kernel"]
+    np.testing.assert_allclose(net.apply({"params": params}, images), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
+        ({"gain": 0.0}, "gain: 0.0"),
+        ({"shift": True}, "shift: tanh"),
         ({"activation": "elu"}, "relu, tanh, sigmoid, lecun"),
         ({"init_name": "xavier"}, ", ".join(INITIALIZERS)),
         ({"depth": 0}, "depth: 0"),

@@ -621,3 +621,11 @@ def test_a_commit_is_that_of_the_repository_that_has_the_code_and_of_no_other(
     if tracked and not place:
         module.write_text("changed")
         assert run_directory.code_version(module) == f"{expected}+changes"
+
+
+def test_a_statistic_that_is_new_is_nan_in_the_epochs_before():
+    old = run_directory.with_epoch({}, 0, ("a", "b"), {"x": np.ones((3, 2), np.float32)})
+    both = {"x": np.zeros((3, 2), np.float32), "y": np.zeros((3, 2), np.float32)}
+    new = run_directory.with_epoch(old, 1, ("a", "b"), both)
+    assert new["x"].shape == new["y"].shape == (2, 3, 2)
+    assert np.isnan(new["y"][0]).all() and not new["y"][1].any()

@@ -67,6 +67,35 @@ def test_an_epoch_is_reduced_to_its_maximum_its_mean_and_its_last_step():
     }
 
 
+def test_a_root_mean_square_survives_squares_that_underflow():
+    tiny = np.float32([[3e-30, -4e-30], [0, 0]])
+    assert float(probes.rms(tiny)) == pytest.approx(2.5e-30, rel=1e-6)
+    assert float(probes.rms(np.zeros(3, np.float32))) == 0
+
+
+def test_a_snapshot_of_two_layers_by_hand():
+    kernels = [np.float32([[1, -1], [1, 1]]), np.float32([[2], [2]])]
+    gradients = [np.float32([[3, 0], [4, 0]]), np.float32([[-1], [1]])]
+    signals = [np.float32([[1, 1], [1, -7]]), np.float32([[0.5], [-0.5]])]
+    updates = [-0.1 * gradient for gradient in gradients]
+    activations = [np.float32([[0, 2], [0, 4]]), np.float32([[1], [5]])]
+    slopes = [np.float32([[0, 0], [0, 1]])]  # of two images: one unit is dead
+    found = probes.snapshot_statistics(kernels, gradients, signals, updates, activations, slopes)
+    assert tuple(found) == probes.SNAPSHOT
+    expected = {
+        "kernel_rms_batch": [2.5, 1],
+        "kernel_abs_batch": [4, 1],
+        "signal_rms_batch": [np.sqrt(13), 0.5],
+        "signal_abs_batch": [7, 0.5],
+        "activation_variance": [2.75, 4],
+        "dead_share": [0.5, np.nan],
+        "saturated_share": [0.75, np.nan],
+        "update_ratio": [0.25, 0.05],
+    }
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-6, err_msg=name)
+
+
 def test_the_first_layer_with_a_nonfinite_value_is_named_in_the_order_of_the_net():
     outputs = {"a": np.float32([1]), "c": np.float32([np.inf]), "b": np.float32([np.nan])}
     assert probes.layer_of_first_nonfinite(outputs, ("a", "b", "c")) == "b"
