@@ -180,4 +180,4 @@ def parse_numbers(flag: str, texts: Sequence[str]) -> list[int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    measure.start(main)

@@ -82,8 +82,8 @@ KINDS = {
     "twice": "two starts at once",
 }
 COPY, KILL, FULL, TERM, BOTH = range(5)  # as in crashes.c
-# Of the machine and not the run, and the checks, which cover those as well.
-OWN = ("seconds", "step_ms", "device_memory_mib", "peak_memory_mib", "check")
+# Of the machine and the place and not of the run, and the checks, which cover those as well.
+OWN = ("seconds", "step_ms", "device_memory_mib", "peak_memory_mib", "tfds_dir", "check")
 # Below a run: states and curves are not compared, nor the faces and what they were cut from.
 OTHER = ("checkpoints/", "final/checkpoints/", "tensorboard/", "final/tensorboard/")
 OTHER += ("export/checkpoint/", "masks/", "corpus/", "versions.json", ".")
@@ -465,4 +465,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    measure.start(main)

@@ -183,4 +183,4 @@ def _say(name: str, numbers: Mapping[str, float]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    measure.start(main)

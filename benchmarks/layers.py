@@ -7,7 +7,6 @@ stacked parameters under `nn.scan`. Both nets live in one process and take turns
 """
 
 import statistics
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -139,4 +138,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    measure.start(main)

@@ -20,11 +20,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import flags
 
-from research.runtime import commands
+from research.runtime import commands, startup
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -203,6 +203,12 @@ def make_flags(name: str, *, data: bool = True, peers: bool = False) -> flags.Fl
     text = "Print the table of --output, and stop."
     _ = flags.DEFINE_bool("table", False, text, flag_values=values)
     return values
+
+
+def start(main: Callable[[list[str]], int]) -> NoReturn:
+    """Run a benchmark to its end, whether or not somebody still reads what it says."""
+    startup.prepare()
+    sys.exit(main(sys.argv))
 
 
 def begin(

@@ -8,7 +8,6 @@ is the sum of three parts, none of which hides another: computing, starting the 
 exchanging gradients.
 """
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -334,4 +333,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    measure.start(main)

@@ -7,7 +7,6 @@ in turn.
 """
 
 import statistics
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,4 +53,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    measure.start(main)
