@@ -31,7 +31,7 @@ from research.models.mlp import INITIALIZERS, MLP, SHIFT
 from research.runtime import distributed, progress
 from research.storage import run_directory
 from research.structs import Array, Config, Dataset, PyTree, UserError
-from research.theory import comparison, mean_field
+from research.theory import comparison, depth_scales, mean_field
 from research.training import optim, probes
 from research.training.epoch import snapshot_batch
 from research.training.step import Derivatives, Loop, Probe, Snapshot, as_input, init_state
@@ -109,6 +109,7 @@ def describe(config: Config) -> str:
             f"for {config.seeds} seed(s)",
             f"about {memory / 2**20:.0f} MiB of arrays on the device, {data_bytes / 2**20:.0f} MiB "
             "of them the data set",
+            will_it_train(model, train_set.images[: mean_field.IMAGES]),
         ]
     return "\n".join(lines)
 
@@ -315,6 +316,25 @@ def make_probe(model: MLP) -> Probe:
         return probes.layer_statistics(gradients, by_layer, model.layer_names)
 
     return probe
+
+
+def will_it_train(model: MLP, images: Array) -> str:
+    """A sentence from the depth scales of the init, before any step; images: [B, H, W, C] uint8."""
+    x = np.asarray(as_input(images)).reshape(len(images), -1)
+    scales = {
+        init: depth_scales.depth_in_scales(theory_net(model.clone(init_name=init), x), x)
+        for init in INITIALIZERS
+    }
+    own, limit = scales[model.init_name], depth_scales.LIMIT
+    depth = f"{model.depth} hidden layers are {own:.1f} depth scales of the signal"
+    if own <= limit:
+        return f"will it train? {depth}, up to {limit:g} train: yes"
+    others = [f"{init} ({scale:.1f})" for init, scale in scales.items() if scale <= limit]
+    cure = f"with init {', '.join(others)} it should" if others else "no other init changes that"
+    return (
+        f"will it train? {depth}, and beyond {limit:g} hardly any net does in some hundred steps; "
+        f"many epochs may reach about twice as deep; {cure}"
+    )
 
 
 def _begins_with_a_snapshot(gradients: Mapping[str, np.ndarray]) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 
 from research.theory import gaussian
 from research.theory.gaussian import Function
+from research.theory.mean_field import Net
 
 LIMIT = 6.0  # depth over depth scale, up to which nets train within some hundred steps
 _LOWEST, _HIGHEST = 1e-30, 1e6
@@ -69,6 +70,28 @@ def decay(
         total = total + np.log(square * moments[1])
         q = np.minimum(square * moments[0], _HIGHEST)
     return np.stack(totals, axis=-1)
+
+
+def depth_in_scales(net: Net, images: np.ndarray) -> float:
+    """`decay` of a net as it is, with the kernels of each layer: |sum of ln chi|.
+
+    images: [B, inputs] float.  With a branch b the signal beside it counts, in which a layer adds
+    b^2 chi to 1.
+    """
+    moving = np.mean(np.asarray(images, np.float64) ** 2)
+    total, depth = 0.0, len(net.widths) - 2
+    for i in range(depth):
+        q = np.clip(net.widths[i] * net.variances[i] * moving, _LOWEST, _HIGHEST)
+        square, slope = (
+            float(gaussian.expectation(net.function, integrand, q))
+            for integrand in (lambda f, _: (f - net.centre) ** 2, lambda _, slope: slope**2)
+        )
+        if net.branch and i:
+            total += np.log1p(net.branch**2 * net.widths[i + 1] * net.variances[i] * slope)
+        elif not net.branch and i + 1 < depth:
+            total += np.log(net.widths[i + 2] * net.variances[i + 1] * slope)
+        moving = moving + net.branch**2 * square if net.branch and i else square
+    return abs(float(total))
 
 
 def auc(scores: np.ndarray, outcomes: np.ndarray) -> float:

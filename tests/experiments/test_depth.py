@@ -383,3 +383,21 @@ def test_a_description_has_the_layers_the_steps_and_the_cost(depth_, parameters)
     assert parameters in text
     assert "8 steps an epoch, 16 in all" in text
     assert "FLOPs" in text and "MiB" in text
+
+
+@pytest.mark.parametrize(
+    ("net", "changes", "words"),
+    [
+        ("tanh-40", {}, "up to 6 train: yes"),
+        ("relu-40", {}, "40 hidden layers are 27.0 depth scales"),
+        ("relu-40", {}, "with init he (0.0)"),
+        ("sigmoid-20", {}, "no other init changes that"),
+        ("sigmoid-20", {"shift": True}, "yes"),
+        ("relu-40", {"residual": True}, "yes"),
+    ],
+)
+def test_a_description_says_whether_the_net_will_train(net, changes, words):
+    config = smoke(net, **changes)
+    train_set, _, _ = trainer.load(config, "mnist", download=False)
+    sentence = depth.will_it_train(depth.make_model(config, net), train_set.images[:64])
+    assert words in sentence

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from research.models.activations import ACTIVATIONS
-from research.theory import depth_scales
+from research.theory import depth_scales, mean_field
 
 
 def test_he_relu_is_critical_and_glorot_relu_loses_half_a_layer():
@@ -47,6 +47,21 @@ def test_the_decay_of_a_net_is_the_product_of_its_layers():
     assert np.exp(-tanh[-1] / 2) == pytest.approx(0.250, abs=4e-3)
     sigmoid = depth_scales.decay(jax.nn.sigmoid, np.array(1.0), np.array(0.215), 40)
     assert np.exp(-sigmoid[-1] / 2) == pytest.approx(8.4e-26, rel=0.02)
+
+
+@pytest.mark.parametrize("branch", [0.0, 0.4])
+def test_the_depth_of_a_net_is_that_of_the_signal_in_mean_field_theory(branch):
+    widths = (30, *(20,) * 6, 10)
+    variances = (1 / 30, *(0.7 / 20,) * 5, 1 / 20)
+    net = mean_field.Net(jnp.tanh, widths, variances, branch=branch)
+    images = np.full((1, 30), 0.8)
+    kernels = mean_field.propagate(net, images, np.array([3]), 1)
+    signal = kernels.arriving if branch else kernels.signal[:-1]
+    lost = np.log(signal[-1][0, 0] / signal[0][0, 0])
+    assert depth_scales.depth_in_scales(net, images) == pytest.approx(abs(lost), rel=1e-5)
+    if not branch:
+        slope = depth_scales.decay(jnp.tanh, np.sqrt(0.7), np.array(0.64), 6)[-1]
+        assert depth_scales.depth_in_scales(net, images) == pytest.approx(slope, rel=1e-6)
 
 
 def test_a_centred_sigmoid_of_fourfold_weights_has_the_scales_of_tanh():
