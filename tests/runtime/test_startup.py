@@ -1,7 +1,6 @@
 """What is settled before libraries are loaded: no test here imports one in its child."""
 
 import os
-import resource
 import subprocess
 import sys
 
@@ -12,8 +11,10 @@ from research.runtime import startup
 PREPARE = "import os, sys; from research.runtime import startup; startup.prepare(); "
 
 
-def child(code, **options):
-    return subprocess.run([sys.executable, "-c", PREPARE + code], timeout=60, **options)
+def child(code, shell='exec "$@"', **options):
+    """shell: the line of `sh` that starts the child, which is "$@"."""
+    command = ["sh", "-c", shell, "sh", sys.executable, "-c", PREPARE + code]
+    return subprocess.run(command, timeout=60, **options)
 
 
 @pytest.mark.parametrize("place", ["full disk", "reader that has gone"])
@@ -49,21 +50,16 @@ def test_a_program_whose_reader_has_gone_ends_as_it_would():
 
 def test_a_file_never_gets_the_number_of_a_closed_stream(tmp_path):
     code = f"file = open({str(tmp_path / 'f')!r}, 'w'); os.write(2, b'lost'); print(file.fileno())"
-    done = child(
-        "print('lost', file=sys.stderr);" + code,
-        stdout=subprocess.PIPE,
-        preexec_fn=lambda: os.close(2),
-    )
+    done = child("print('lost', file=sys.stderr);" + code, 'exec "$@" 2>&-', stdout=subprocess.PIPE)
     assert done.returncode == 0 and int(done.stdout) > 2 and not (tmp_path / "f").read_text()
 
 
 @pytest.mark.parametrize("door", ["main", "predict", "report"])
 def test_too_little_memory_for_the_libraries_is_one_line(door):
     done = subprocess.run(
-        [sys.executable, "-m", f"research.{door}"],
+        ["sh", "-c", 'ulimit -v 524288; exec "$@"', "sh", sys.executable, "-m", f"research.{door}"],
         capture_output=True,
         text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (2**29, 2**29)),
     )
     (line,) = done.stderr.splitlines()
     assert done.returncode == 2 and "(ulimit -v) is 512 MiB" in line and not done.stdout
