@@ -762,7 +762,10 @@ def code_version(file: Path) -> str:
 
     def git(*words: str) -> str:
         done = subprocess.run(
-            ["git", "-C", str(root), *words], capture_output=True, text=True, check=True
+            ["git", "--no-optional-locks", "-C", str(root), *words],
+            capture_output=True,
+            text=True,
+            check=True,
         )
         return done.stdout.strip()
 
