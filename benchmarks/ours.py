@@ -110,6 +110,7 @@ class Trainer(Nets):
             batch_size=study.config.batch_size,
             eval_batch_size=min(study.config.eval_batch_size, len(study.test.images)),
             probe=probe,
+            snapshot=depth.make_snapshot(study.model) if probe else None,
         )
         self._epoch = make_epoch(
             *(study.model, study.tx, loop, study.train, study.test),

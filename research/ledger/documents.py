@@ -80,7 +80,7 @@ BLOCKS: dict[str, Make] = {
         f"benchmark-{name}": _benchmark(name)
         for name in (
             *("depth", "study", "probe", "layers", "seeds", "cnn", "layers_cnn", "attacks"),
-            *("detect", "ingest", "masks_net", "crashes"),
+            *("detect", "ingest", "masks_net", "crashes", "theory"),
         )
     },
     "benchmark-layers_masks": _benchmark("layers_masks", "layers_cnn"),
