@@ -207,7 +207,7 @@ def make_flags(name: str, *, data: bool = True, peers: bool = False) -> flags.Fl
 
 def start(main: Callable[[list[str]], int]) -> NoReturn:
     """Run a benchmark to its end, whether or not somebody still reads what it says."""
-    startup.prepare()
+    startup.prepare_streams()
     sys.exit(main(sys.argv))
 
 

@@ -247,7 +247,7 @@ def outcome(workdir):
     return final_state(workdir), rows, run_directory.gradients(workdir)
 
 
-LONG = (NET, "--config.epochs=25", "--config.seeds=2")
+LONG = (NET, "--config.epochs=60", "--config.seeds=2")
 
 
 @pytest.fixture(scope="module")
@@ -271,7 +271,7 @@ def test_a_run_prints_its_summary_and_last_its_headline_and_directory(whole):
     lines = done.stderr.splitlines()
     assert lines[0].startswith("data: SYNTHETIC DIGITS")
     assert lines[-1] == f"{summary['headline']}; results in {workdir}"
-    assert len([line for line in lines if "tanh-5 epoch" in line]) == 25
+    assert len([line for line in lines if "tanh-5 epoch" in line]) == 60
 
 
 def start(workdir, cache):

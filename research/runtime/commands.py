@@ -7,8 +7,6 @@ from typing import NoReturn
 
 from absl import flags
 
-from research.structs import printable
-
 
 def parse(
     values: flags.FlagValues,
@@ -58,5 +56,8 @@ def check_together(values: flags.FlagValues, modes: Sequence[str], needs: dict[s
 
 def fail(message: str) -> NoReturn:
     """End the process for a mistake of the user's: one line on standard error, exit code 2."""
+    # It loads JAX, which makes a process large: the parent of a benchmark's contestants is not.
+    from research.structs import printable
+
     print(printable(f"error: {' '.join(message.split())}"), file=sys.stderr)
     sys.exit(2)

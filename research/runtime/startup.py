@@ -15,20 +15,28 @@ from typing import Any, TextIO
 ADDRESS_SPACE = 2 * 2**30
 
 
-def prepare() -> None:
-    """Make the standard streams of this process unable to fail, and check the limit of its memory.
+def prepare_streams() -> None:
+    """Make the standard streams of this process unable to fail.
 
     A stream that is closed, or whose reader has gone or whose disk is full, swallows what is
-    written: a run does not end because nobody listens.  Ends the process with exit code 2 and one
-    line if `ulimit -v` is too low for the libraries, or if JAX cannot read a variable of its own.
+    written: a run does not end because nobody listens.
     """
-    # NumPy's products are small here, and a second thread that waits for its turn costs more.
-    _ = os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:  # else files would get these numbers
         os.set_inheritable(number, True)
     os.close(number)
     for number, name in ((1, "stdout"), (2, "stderr")):
         setattr(sys, name, tolerant(number))
+
+
+def prepare() -> None:
+    """`prepare_streams`, and check that the libraries can be loaded.
+
+    Ends the process with exit code 2 and one line if `ulimit -v` is too low for them, or if JAX
+    cannot read a variable of its own.
+    """
+    prepare_streams()
+    # NumPy's products are small here, and a second thread that waits for its turn costs more.
+    _ = os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         _ = signal.signal(signal.SIGINT, signal.SIG_DFL)  # there is nothing to be saved yet
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]

@@ -46,6 +46,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 from filelock import FileLock, Timeout
+from flax.traverse_util import flatten_dict, unflatten_dict
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
@@ -90,9 +91,16 @@ _REMAINS = (
 _LATER = {
     "adversarial_radius": 0.0,
     "adversarial_steps": 1,
+    "data.exif": "displayed",
+    "data.labels": "",
+    "data.whole": False,
     "data_devices": 0,
     "gain": 1.0,
     "head": "softmax",
+    "lagrangian.polish": 8,  # of a method that there was none of
+    "lagrangian.required": 0.01,
+    "lagrangian.search": 200,
+    "lagrangian.steps": 160,
     "residual": False,
     "shift": False,
     "shrink": 1,
@@ -240,7 +248,9 @@ def identity(config: Mapping[str, Any], section: str = "") -> dict[str, Any]:
 
 def complete(begun: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
     """The config `begun` of a run, with those keys of `asked` that there were none of then."""
-    return {key: value for key, value in _LATER.items() if key in asked} | dict(begun)
+    begun, asked = (flatten_dict(each, keep_empty_nodes=True, sep=".") for each in (begun, asked))
+    later = {key: value for key, value in _LATER.items() if key in asked}
+    return unflatten_dict(later | begun, sep=".")
 
 
 def rows(workdir: Path) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 from research.data import image_files
 from research.data.image_files import photograph_header, read_image, read_photograph
 from research.data.provenance import DataError
+from research.structs import printable
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -84,7 +85,7 @@ def refusal(file: Path | bytes, *words: str, call: Callable[..., object] = read_
     with pytest.raises(DataError) as error:
         call(file)
     message = str(error.value)
-    name = f"{file}: " if isinstance(file, Path) else ("mine: ", "picture: ")
+    name = f"{printable(str(file))}: " if isinstance(file, Path) else ("mine: ", "picture: ")
     assert message.startswith(name) and "\n" not in message, message
     for word in words:
         assert word in message, message

@@ -220,16 +220,15 @@ def test_every_variant_can_be_used_and_its_settings_reach_the_loop(variant, swit
     task = classifiers.make_task(config, 50_000)
     assert task.name == config.name
     assert task.loop == Loop(
-        *(config.epochs, config.batch_size, 500, None, task.loop.augment, task.loop.adversarial),
-        *(
-            config.label_smoothing,
-            0.0,
-            0,
-            False,
-            config.steps_per_dispatch,
-            config.data_devices,
-            True,
-        ),
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        eval_batch_size=500,
+        augment=task.loop.augment,
+        adversarial=task.loop.adversarial,
+        label_smoothing=config.label_smoothing,
+        steps_per_dispatch=config.steps_per_dispatch,
+        data_devices=config.data_devices,
+        convolutions=True,
     )
     assert (task.loop.augment is None) == (config.shift == 0 and not config.mirror)
     assert (task.loop.adversarial is None) == (variant != "mnist-robust")

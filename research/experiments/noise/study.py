@@ -146,11 +146,20 @@ def make_methods(config: Config) -> tuple[Method, ...]:
 
     Raises UserError if there is no such method.
     """
-    searches = {"minimal": Minimal, "lagrangian": AugmentedLagrangian}
-    if config.method in searches:
-        own = config[config.method]
-        search = searches[config.method](steps=own.steps, search=own.search, required=own.required)
-        return (search, Polish(own.polish, own.required)) if own.polish else (search,)
+    if config.method == "minimal":
+        minimal = config.minimal
+        search = Minimal(steps=minimal.steps, search=minimal.search, required=minimal.required)
+        return (search, Polish(minimal.polish, minimal.required)) if minimal.polish else (search,)
+    if config.method == "lagrangian":
+        lagrangian = config.lagrangian
+        search = AugmentedLagrangian(
+            steps=lagrangian.steps, search=lagrangian.search, required=lagrangian.required
+        )
+        return (
+            (search, Polish(lagrangian.polish, lagrangian.required))
+            if lagrangian.polish
+            else (search,)
+        )
     if config.method == "faithful":
         own = config.faithful
         faithful = Faithful(
