@@ -22,6 +22,7 @@ from research.experiments import depth
 from research.experiments.noise import nets
 from research.runtime import distributed
 from research.storage import run_directory
+from research.structs import UserError
 
 RUN = (sys.executable, "-m", "research.main")
 NET = "--config=configs/mlp.py:tanh-5,smoke"
@@ -121,6 +122,13 @@ def test_a_mistake_is_one_line_that_says_what_would_do(words, said, door):
     assert out == ""
 
 
+@MODULE_LOADER
+def test_a_value_out_of_its_bounds_is_found_before_the_machine_is_touched(door, monkeypatch):
+    monkeypatch.setattr(main.sharding, "configure", lambda **_: pytest.fail("devices set up"))
+    for words in (("--config.cpu_devices=100000",), ("--config.epochs=0", "--dry_run")):
+        assert door(NET, *words)[0] == 2
+
+
 @pytest.mark.parametrize(
     ("code", "said"),
     [
@@ -165,12 +173,19 @@ def test_a_name_in_a_message_forges_no_line_and_gives_a_terminal_no_order(door):
         *_, line = lines = err.splitlines()
         assert len(lines) <= 2 and code in (1, 2) and out == ""
         assert line.isprintable() and r"b\x1b[2K" in line
+    assert str(UserError(name)) == r"/dev/null/a\nerror b\x1b[2K"  # as every command prints it
 
 
 def test_a_mistake_ends_the_process_with_a_line_and_no_trace():
     done = run(NET, "--config.epochs=0")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: epochs: 0 is not a whole number from 1 to 1,000,000\n"
+
+
+def test_a_variable_that_jax_cannot_read_is_one_line():
+    done = run(NET, env={**os.environ, "JAX_ENABLE_X64": "maybe"})
+    assert done.returncode == 2
+    assert done.stderr == "error: invalid truth value 'maybe' for environment 'JAX_ENABLE_X64'\n"
 
 
 @pytest.mark.parametrize("command", [main, predict, report], ids=lambda module: module.__name__)

@@ -6,9 +6,11 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import pytest
 from several import ENVIRONMENT, Several, flags, run
 
@@ -335,3 +337,19 @@ def test_flags_of_the_helper_are_those_of_the_door():
 
     words = [word.partition("=")[0].removeprefix("--") for word in flags("host:1", 2, 0)]
     assert all(word in main.flags.FLAGS for word in words)
+
+
+def test_one_process_that_waits_for_others_says_so(monkeypatch, capsys):
+    """As in an allocation for two, under `srun --pty`."""
+
+    def wait(*_, **__):
+        time.sleep(0.1)
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    monkeypatch.setattr(distributed, "NOTICE", 0)
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)
+    monkeypatch.setattr(jax.distributed, "initialize", wait)
+    assert distributed.initialize() == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "(SLURM_NTASKS=2), for at most 300 s; --processes=1 runs this one alone" in line
