@@ -190,6 +190,13 @@ def _begin(workdir: Path, config: ConfigDict, versions: Mapping[str, Any], resum
             )
         earlier = before.pop("resumed_with", [])
         last = earlier[-1] if earlier else before
+        settings = versions.get("environment", {})
+        if resuming and last.get("environment", settings) != settings:
+            differing = _differences(last["environment"], settings)
+            raise UserError(
+                f"{workdir} was begun under other settings of the compiler: "
+                f"{'; '.join(differing)}. Set the environment as it was, or give another --workdir"
+            )
         if resuming and dict(versions) != last:
             # Bits are promised for the same versions on the same device only; keep all of them.
             if changed := _differences({**last, "data": versions["data"]}, versions):

@@ -382,6 +382,19 @@ def test_nothing_is_written_once_the_lock_is_removed_or_replaced(tmp_path, repla
     run_directory.write_json(workdir / "config.json", {})  # as any run that has the lock
 
 
+def test_a_run_goes_on_under_the_settings_of_the_compiler_that_it_was_begun_with(tmp_path):
+    old = {**VERSIONS, "packages": {"jax": "0"}}  # of before they were recorded
+    begun, other = ({**VERSIONS, "environment": {"XLA_FLAGS": flags}} for flags in ("-a", "-b"))
+    run_directory.begin(tmp_path, config(), old)
+    run_directory.begin(tmp_path, config(), begun)
+    with pytest.raises(UserError, match=r"XLA_FLAGS: begun with '-a', asked for '-b'\. Set"):
+        run_directory.begin(tmp_path, config(), other)
+    with pytest.raises(UserError, match=r"XLA_FLAGS: begun with '-a', asked for '\(absent\)'"):
+        run_directory.begin(tmp_path, config(), {**VERSIONS, "environment": {}})
+    run_directory.begin(tmp_path, config(), other, resuming=False)  # it is only read
+    run_directory.begin(tmp_path, config(), begun)
+
+
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
 def test_a_file_system_without_locks_is_one_line_with_a_remedy(tmp_path, monkeypatch, number):
     def flock(*_):
