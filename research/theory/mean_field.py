@@ -161,13 +161,12 @@ def sensitivities(net: Net, kernels: Kernels) -> Sensitivities:
         bars[layers + layer] = eye / traces[layer]
         return bars
 
-    signal, arriving, slopes = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
+    signal, arriving = list[np.ndarray](), list[np.ndarray]()
     for i in range(depth):
         bar = own(i)
         if i:
             bar += net.widths[i + 1] * net.variances[i] * arriving[i - 1]
         signal.append(bar)
-        slopes.append(kernels.arriving[i] * bar)
         arriving.append(kernels.pairs[i][1].value * bar)
     output = own(depth) + net.widths[-1] * net.variances[depth] * arriving[-1]
 
@@ -178,7 +177,9 @@ def sensitivities(net: Net, kernels: Kernels) -> Sensitivities:
     for i in reversed(range(layers)):
         if i < depth:
             ours, theirs, _ = kernels.pairs[i]
-            preactivation[i] = _pull(ours, inputs[i + 1]) + _pull(theirs, slopes[i])
+            preactivation[i] = _pull(ours, inputs[i + 1]) + _pull(
+                theirs, kernels.arriving[i] * signal[i]
+            )
         inputs[i] = net.widths[i] * net.variances[i] * preactivation[i]
         inputs[i][i] += kernels.signal[i] / gradient[i]
         if i:
@@ -340,9 +341,8 @@ def _pull(pairs: Pairs, bars: np.ndarray) -> np.ndarray:
 
 def _quadratic(bars: np.ndarray, x: np.ndarray) -> np.ndarray:
     """x^T bar x for every bar [T, B, B] and row of x [S, B]: [T, S]."""
-    targets, size, _ = bars.shape
-    products = (x @ bars.transpose(1, 0, 2).reshape(size, -1)).reshape(len(x), targets, size)
-    return np.einsum("stb,sb->ts", products, x)
+    # One target at a time: the products of all of them would take a gigabyte at 40 layers.
+    return np.stack([np.einsum("sb,sb->s", x @ bar, x) for bar in bars])
 
 
 def _sample(kernel: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
