@@ -241,7 +241,8 @@ def test_a_run_in_a_store_survives_signals_with_the_records_of_a_disk(bucket, tm
     assert process.wait(60) == (-signum if signum == signal.SIGKILL else 128 + signum)
     assert 5 <= len(run_directory.rows(workdir)) < 30
     assert start(workdir).wait(120) == 0
-    assert records(workdir) == records(tmp_path / "disk")
+    # NaN stands in them where a layer has no such statistic, and is equal to itself here.
+    np.testing.assert_equal(records(workdir), records(tmp_path / "disk"))
 
 
 def test_a_directory_can_be_written_if_it_is_or_can_be_made(tmp_path, monkeypatch):
