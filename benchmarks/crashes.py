@@ -459,9 +459,7 @@ def main(argv: list[str]) -> int:
         made = make_trials(trials, folder, references, _JOBS.value)
     results = {**measure.describe(), "trials": made}
     measure.finish(results, output, table)
-    for line in (wrong := failures(results)):
-        print(f"error: {line}", file=sys.stderr)
-    return 1 if wrong else 0
+    return measure.print_faults(failures(results))
 
 
 if __name__ == "__main__":

@@ -211,6 +211,13 @@ def start(main: Callable[[list[str]], int]) -> NoReturn:
     sys.exit(main(sys.argv))
 
 
+def print_faults(lines: Sequence[str]) -> int:
+    """Print what has come out otherwise than it must; the exit code of the benchmark."""
+    for line in lines:
+        print(f"error: {line}", file=sys.stderr)
+    return int(bool(lines))
+
+
 def begin(
     values: flags.FlagValues, argv: Sequence[str], help_text: str, table: Callable[[Any], str]
 ) -> Path:

@@ -365,9 +365,7 @@ def main(argv: list[str]) -> int:
         summary = json.loads((runs.folder / "depth-1" / "summary.json").read_text())
     results |= {"epochs": epochs, "images": images, "data": summary["data"]["caption"]}
     measure.finish(results, output, table)
-    for line in (wrong := failures(results)):
-        print(f"error: {line}", file=sys.stderr)
-    return 1 if wrong else 0
+    return measure.print_faults(failures(results))
 
 
 if __name__ == "__main__":

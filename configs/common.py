@@ -80,6 +80,12 @@ _IMAGES: dict[str, Any] = {
     "optimizer": str,
     "schedule": str,
 }
+_SEARCH: dict[str, Any] = {  # of the smallest noise
+    "steps": _POSITIVE,
+    "search": _POSITIVE,
+    "required": (1e-30, 1e30),
+    "polish": _COUNT,
+}
 _DATA = {"source": str, "dir": str, "tfds_dir": str, "download": bool}
 KINDS: dict[str, dict[str, Any]] = {
     "depth": {
@@ -143,18 +149,8 @@ KINDS: dict[str, dict[str, Any]] = {
         "images": _COUNT,
         "input": str,
         "batch": _POSITIVE,
-        "minimal": {
-            "steps": _POSITIVE,
-            "search": _POSITIVE,
-            "required": (1e-30, 1e30),
-            "polish": _COUNT,
-        },
-        "lagrangian": {
-            "steps": _POSITIVE,
-            "search": _POSITIVE,
-            "required": (1e-30, 1e30),
-            "polish": _COUNT,
-        },
+        "minimal": _SEARCH,
+        "lagrangian": _SEARCH,
         "faithful": {
             "steps": _POSITIVE,
             "check_every": _POSITIVE,

@@ -320,7 +320,7 @@ def make_probe(model: MLP) -> Probe:
 
 def will_it_train(model: MLP, images: Array) -> str:
     """A sentence from the depth scales of the init, before any step; images: [B, H, W, C] uint8."""
-    x = np.asarray(as_input(images)).reshape(len(images), -1)
+    x = _vectors(images)
     scales = {
         init: depth_scales.depth_in_scales(theory_net(model.clone(init_name=init), x), x)
         for init in INITIALIZERS
@@ -368,6 +368,11 @@ def make_snapshot(model: MLP) -> Snapshot:
     return snapshot
 
 
+def _vectors(images: Array) -> np.ndarray:
+    """Images [B, H, W, C] uint8 as the net multiplies them: [B, inputs] float32."""
+    return np.asarray(as_input(images)).reshape(len(images), -1)
+
+
 def theory_net(model: MLP, images: np.ndarray) -> mean_field.Net:
     """What the theory has to know of a net before its first step; images: [B, inputs] float."""
     widths = (images.shape[1], *[model.width] * model.depth, model.classes)
@@ -392,9 +397,7 @@ def predict(model: MLP, train_set: Dataset, batch_size: int) -> dict[str, np.nda
     Of a larger batch its first images stand for all.
     """
     batch = snapshot_batch(train_set, batch_size)
-    images = np.asarray(as_input(batch.images))[: mean_field.IMAGES].reshape(
-        min(batch_size, mean_field.IMAGES), -1
-    )
+    images = _vectors(batch.images[: mean_field.IMAGES])
     labels = np.asarray(batch.labels)[: mean_field.IMAGES]
     predicted = mean_field.predict(theory_net(model, images), images, labels, batch_size)
     return {"layers": np.asarray(model.layer_names), **predicted}

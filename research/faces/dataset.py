@@ -41,7 +41,7 @@ from research.data.provenance import DataError
 from research.faces import annotations, crops, ingest, splits
 from research.faces.annotations import Face, Problem, Settings
 from research.runtime import files, progress
-from research.structs import Dataset
+from research.structs import Dataset, printable
 
 VERSION = "2.0.0"
 LABELS = ("with_mask", "without_mask", "incorrect")
@@ -597,8 +597,4 @@ def _write_csv(path: Path, header: Iterable[str], rows: Sequence[Any]) -> None:
         writer.writerow(list(header))
         for row in rows:
             cells = dataclasses.astuple(row) if isinstance(row, Problem) else row
-            writer.writerow([_printable(str(cell)) for cell in cells])
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+            writer.writerow([printable(str(cell)) for cell in cells])

@@ -269,11 +269,12 @@ def _rows(workdir: Path) -> list[dict[str, Any]]:
     path = workdir / "metrics.jsonl"
     if not path.exists():
         return []
+    return files.read(path, _parse_complete, remedy=_AGAIN)
 
-    def parse(content: bytes) -> list[dict[str, Any]]:
-        return records.parse_rows(content[: content.rfind(b"\n") + 1])
 
-    return files.read(path, parse, remedy=_AGAIN)
+def _parse_complete(content: bytes) -> list[dict[str, Any]]:
+    """The rows of the lines that have their end."""
+    return records.parse_rows(content[: content.rfind(b"\n") + 1])
 
 
 def gradients(workdir: Path) -> dict[str, np.ndarray]:
@@ -283,11 +284,6 @@ def gradients(workdir: Path) -> dict[str, np.ndarray]:
     """
     path = workdir / "gradients.npz"
     return files.read(path, files.parse_arrays, remedy=_AGAIN) if path.exists() else {}
-
-
-def write_gradients(workdir: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Replace gradients.npz in one move."""
-    write_arrays(workdir / "gradients.npz", arrays)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -611,7 +607,7 @@ def verify(path: Path) -> list[str]:
         raise UserError(f"{path / 'config.json'} is missing: there is no run in {path}")
     parsers = {
         ".json": records.parse_json,
-        ".jsonl": lambda content: records.parse_rows(content[: content.rfind(b"\n") + 1]),
+        ".jsonl": _parse_complete,
         ".npz": files.parse_arrays,
         ".png": read_photograph,
     }

@@ -126,3 +126,23 @@ def check_claims(params, images, labels, found, required):
             np.testing.assert_allclose(case.best_l2, distance, rtol=1e-5, atol=1e-7)
         last = exact_margin(params, case.last, labels[n], t)
         np.testing.assert_allclose(case.last_margin, last, atol=1e-4)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def step(method, params, bonus, case, state):
+    """One step of a method; the logit of the target is `bonus` larger than the classifier's own."""
+
+    def classify(image, key):
+        wanted = jax.nn.one_hot(case.target, CLASSES, dtype=jnp.float32)
+        return of_one(params)(image, key) + bonus * wanted
+
+    return method.advance(classify, case, state, jnp.int32(0))
+
+
+def follow(method, params, case, bonus=lambda steps: 0.0):
+    """States before and after every step of a method until the case is finished."""
+    states = [jax.tree.map(jnp.asarray, method.start(None, case, loop.no_progress(case)))]
+    while states[-1].progress.running:
+        taken = int(states[-1].progress.steps)
+        states.append(step(method, params, jnp.float32(bonus(taken)), case, states[-1]))
+    return states

@@ -55,24 +55,8 @@ def test_the_scale_of_the_logits_changes_no_byte(attacked, exponent):
     np.testing.assert_array_equal(found.best_margin, attacked.best_margin * scale)
 
 
-@jax.jit
-def step(params, bonus, case, state):
-    """One step; the logit of the target is `bonus` larger than the classifier's own."""
-
-    def classify(image, key):
-        wanted = jax.nn.one_hot(case.target, linear_nets.CLASSES, dtype=jnp.float32)
-        return linear_nets.of_one(params)(image, key) + bonus * wanted
-
-    return METHOD.advance(classify, case, state, jnp.int32(0))
-
-
 def follow(case, bonus=lambda steps: 0.0, params=PARAMS):
-    """States before and after every step until the case is finished."""
-    states = [jax.tree.map(jnp.asarray, METHOD.start(None, case, loop.no_progress(case)))]
-    while states[-1].progress.running:
-        taken = int(states[-1].progress.steps)
-        states.append(step(params, jnp.float32(bonus(taken)), case, states[-1]))
-    return states
+    return linear_nets.follow(METHOD, params, case, bonus)
 
 
 CASE = linear_nets.one_of(linear_nets.every_case(IMAGES, LABELS), 10 + (int(LABELS[2]) + 1) % 5)
@@ -123,7 +107,7 @@ def test_a_success_gives_back_at_most_a_fifth_and_only_what_is_more_than_enough(
     for size in (0.3, 3.0):
         noise = criterion.inside_box(clean, size * direction)
         inner = state.inner.replace(noise=noise, age=jnp.int32(1), slope=jnp.float32(10))
-        after = step(PARAMS, jnp.float32(0), CASE, state.replace(inner=inner))
+        after = linear_nets.step(METHOD, PARAMS, jnp.float32(0), CASE, state.replace(inner=inner))
         kept = np.asarray(after.inner.noise) / np.where(noise == 0, 1, np.asarray(noise))
         margin = float(after.progress.last_margin)
         along = float(np.sum(np.asarray(noise) * slope.reshape(clean.shape)))

@@ -3,37 +3,19 @@
 import itertools
 
 import chex
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from adversarial import linear_nets
-from research.adversarial import criterion, generate, loop
+from research.adversarial import criterion, generate
 from research.adversarial.minimal import Minimal
 
 METHOD = Minimal()
 PARAMS, IMAGES, LABELS = linear_nets.draw(1, count=5)
 
 
-@jax.jit
-def step(params, bonus, case, state):
-    """One step; the logit of the target is `bonus` larger than the classifier's own."""
-
-    def classify(image, key):
-        wanted = jax.nn.one_hot(case.target, linear_nets.CLASSES, dtype=jnp.float32)
-        return linear_nets.of_one(params)(image, key) + bonus * wanted
-
-    return METHOD.advance(classify, case, state, jnp.int32(0))
-
-
 def follow(case, bonus=lambda steps: 0.0, params=PARAMS):
-    """States before and after every step until the case is finished."""
-    states = [jax.tree.map(jnp.asarray, METHOD.start(None, case, loop.no_progress(case)))]
-    while states[-1].progress.running:
-        taken = int(states[-1].progress.steps)
-        states.append(step(params, jnp.float32(bonus(taken)), case, states[-1]))
-    return states
+    return linear_nets.follow(METHOD, params, case, bonus)
 
 
 def case_of(image, away):

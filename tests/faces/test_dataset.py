@@ -29,7 +29,7 @@ from research.data import image_files
 from research.data.provenance import DataError
 from research.faces import crops, dataset, ingest, splits
 from research.faces.annotations import Box, Face, Photograph
-from research.structs import UserError
+from research.structs import UserError, printable
 
 SIZE = 16
 VOC = {"+": "with_mask", "-": "without_mask", "o": "mask_weared_incorrect"}
@@ -380,7 +380,7 @@ def test_every_face_is_in_a_split_or_left_out_by_a_setting_or_named_in_a_problem
             left_out["incorrect"] += used.count("o")
             used = used.replace("o", "")
         name = Path(photo).name
-        if {dataset._printable(name), f"{Path(name).stem}.xml"} & BAD:
+        if {printable(name), f"{Path(name).stem}.xml"} & BAD:
             used = "+" if name == "unknown.png" else ""
         # The boxes of voc and json are 12 x 10, those that are found 16 x 20.
         if min_side > 10 and "folders" not in photo:

@@ -58,7 +58,7 @@ def study(workdir, nets=mlp.NETS, data=None, **changes):
         maxima = np.float32(epochs + 10 * seeds - layers / 100)
         arrays = {name: maxima for name in (*depth.READINGS, "signal_abs_max")}
         arrays["signal_abs_mean"] = np.float32(0.5) ** np.float32(layers[::-1]) * np.ones((4, 2, 1))
-        run_directory.write_gradients(workdir / net, arrays)
+        run_directory.write_arrays(workdir / net / "gradients.npz", arrays)
     return workdir
 
 

@@ -61,7 +61,7 @@ def net(tmp_path):
     config = {"experiment": "depth", "name": "tanh-5", "nets": ["tanh-3"], "seeds": 2}
     summary = {"net": "tanh-3", "test_accuracy": [0.25, 0.5], "headline": "tanh-3: fine"}
     _ = made.write(tmp_path, config, summary, {"metrics.jsonl": made.lines(rows)})
-    run_directory.write_gradients(tmp_path, arrays)
+    run_directory.write_arrays(tmp_path / "gradients.npz", arrays)
     return viewer.load(str(tmp_path), "depth")
 
 

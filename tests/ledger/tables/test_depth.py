@@ -5,7 +5,7 @@ import pytest
 from configs import mlp as configs
 from ledger import finished
 from research.ledger.tables import depth
-from research.storage.run_directory import load_run, write_gradients
+from research.storage.run_directory import load_run, write_arrays
 
 
 def test_a_row_has_mean_sd_min_max_and_the_number_of_the_report(tmp_path):
@@ -21,7 +21,7 @@ def test_a_run_of_one_seed_and_fewer_epochs_has_its_row_and_its_gradients(tmp_pa
     run.summary["nets"]["tanh-5"]["test_accuracy"] = 0.25
     assert "| tanh-5 | 25.00 | - | 25.00 | 25.00 | 96.1 |" in depth.table(run).splitlines()
     arrays = {name: array[:2] for name, array in run.nets["tanh-5"].gradients.items()}
-    write_gradients(workdir / "tanh-5", arrays)
+    write_arrays(workdir / "tanh-5" / "gradients.npz", arrays)
     net = load_run(workdir).nets["tanh-5"]
     assert depth.gradients(net)["kernel_abs_max"]["largest"] == [1.0, 11.0]
 
