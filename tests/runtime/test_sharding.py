@@ -257,10 +257,25 @@ def test_options_for_convolutions_are_for_the_cpu_only(options, monkeypatch):
     assert options() is None
 
 
-def test_options_that_the_compiler_does_not_know_are_left_out(options, monkeypatch):
+@pytest.mark.parametrize(
+    ("unknown", "left"),
+    [
+        ("region_analysis", {"fusion_type", "vector_width"}),
+        ("vector_width", {"region_analysis"}),
+        ("xla", set()),
+    ],
+)
+def test_options_that_the_compiler_does_not_know_are_left_out(options, monkeypatch, unknown, left):
     jit = jax.jit
-    monkeypatch.setattr(jax, "jit", lambda f, **_: jit(f, compiler_options={"no_such": ""}))
-    assert options() is None
+
+    def without(function, *, compiler_options):
+        settings = {("no_such" if unknown in k else k): v for k, v in compiler_options.items()}
+        return jit(function, compiler_options=settings)
+
+    monkeypatch.setattr(jax, "jit", without)
+    found = options()
+    assert {"_".join(name.split("_")[-2:]) for name in found or {}} == left
+    assert found != {}
 
 
 def test_only_programs_with_convolutions_get_the_options(monkeypatch):
