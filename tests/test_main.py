@@ -399,7 +399,7 @@ def test_a_flipped_bit_in_the_newest_state_falls_back_and_ends_the_same(
 
 
 def test_every_experiment_can_be_run_and_described():
-    assert set(main.EXPERIMENTS) == {"classifiers", "depth", "masks", "noise"}
+    assert set(main.EXPERIMENTS) == {"classifiers", "depth", "map", "masks", "noise"}
     for name in main.EXPERIMENTS.values():
         experiment = importlib.import_module(name)
         assert callable(experiment.run) and callable(experiment.describe)

@@ -15,6 +15,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import cnn, masks, mlp, noise
+from configs import map as maps
 
 ROOT = Path(__file__).parents[1]
 MAP = (ROOT / "WORKSPACE.md").read_text()
@@ -29,6 +30,7 @@ def name_of(path):
 STUDIES = {
     "depth": "experiments.depth",
     "classifiers": "experiments.classifiers",
+    "map": "experiments.map",
     "noise": "experiments.noise.study",
     "masks": "experiments.masks.study",
 }
@@ -37,6 +39,7 @@ CONFIGS = [
     for file, variants in (
         (mlp, ("all",)),
         (cnn, cnn.VARIANTS),
+        (maps, maps.VARIANTS),
         (noise, noise.VARIANTS),
         (masks, masks.VARIANTS),
     )

@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from configs import cnn
+from configs import map as map_config
 from research.ledger import claims, published, text, verdicts
 from research.ledger.tables import classifiers, depth, masks, noise, overview
+from research.ledger.tables import map as map_tables
 from research.storage.run_directory import Run, load_run
 from research.structs import UserError
 
@@ -17,6 +19,7 @@ DOCUMENTS = ("README.md", "docs/*.md", "launch/README.md", "results/README.md", 
 # Claims about accuracies and gradients that the section on the depth study shows.
 _DEPTH_CLAIMS = ("B17", "B19", "B20", "B21", "D10", "D11", "D12", "D15", "D16")
 _CLASSIFIERS = tuple(f"cnn-{variant}" for variant in cnn.VARIANTS)
+_MAPS = tuple(f"map-{variant}" for variant in map_config.VARIANTS)
 _ATTACKS = ("noise-mnist", "noise-mnist-faithful", "noise-cifar10", "noise-mlp")
 
 Make = Callable[[Path], str]
@@ -68,6 +71,8 @@ BLOCKS: dict[str, Make] = {
     "depth": _of_run("depth", depth.table),
     "depth-claims": lambda root: text.rows(verdicts.judged(root), _DEPTH_CLAIMS),
     "depth-hypotheses": _hypotheses,
+    "map": _of_runs(_MAPS, map_tables.table),
+    "note-map": _of_runs(_MAPS, map_tables.note),
     "classifiers": _of_runs(_CLASSIFIERS, classifiers.table),
     "noise": _of_runs(_ATTACKS, noise.table),
     "noise-robust": _of_runs(("noise-mnist", "noise-cifar10", "noise-mlp"), noise.robust_table),

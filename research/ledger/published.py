@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from configs import map as map_config
 from configs.common import LOCATIONS, OF_THE_MACHINE
 from research.data import provenance
 from research.storage import run_directory
@@ -48,6 +49,13 @@ PUBLISHED: dict[str, Published] = {
     "cnn-cifar10": Published("cnn:cifar10"),
     "cnn-cifar10-best": Published("cnn:cifar10-best", files=("figures/confusion.png",)),
     "adam-0-001": Published("cnn:mnist", {"learning_rate": 0.001}),
+    **{
+        f"map-{name}": Published(f"map:{name}", files=("map.npz", "figures/map.webp"))
+        for name in map_config.VARIANTS
+    },
+    "map-tanh-rate": Published(
+        "map:tanh", {"axis": "learning_rate"}, files=("map.npz", "figures/map.webp")
+    ),
     "noise-mnist": Published("noise:mnist", files=("figures/distributions.png",)),
     "noise-cifar10": Published("noise:cifar10", {"baselines": []}),
     "noise-mlp": Published("noise:mlp"),
@@ -78,10 +86,11 @@ _EVERY = ("seeds", "eval_batch_size", "steps_per_dispatch", "matmul_precision", 
 _FREE = {
     "depth": (*_EVERY, "data"),
     "classifiers": (*_EVERY, "data", "epochs"),
+    "map": (*_EVERY[1:], "data", "programs"),
     "noise": (*_EVERY, "data", "run", "batch"),
     "masks": _EVERY,
 }
-_SILENT = {*_EVERY[1:], "run", "batch"} - {"data.source"}  # not in a command
+_SILENT = {*_EVERY[1:], "run", "batch", "programs"} - {"data.source"}  # not in a command
 
 
 def read(results: Path) -> dict[str, Run]:
@@ -202,7 +211,13 @@ def command(run: Run) -> str:
     return " ".join([*words, "--config.data.dir=DIR"])
 
 
-_FILES = {"depth": "mlp", "classifiers": "cnn", "noise": "noise", "masks": "masks"}
+_FILES = {
+    "depth": "mlp",
+    "classifiers": "cnn",
+    "map": "map",
+    "noise": "noise",
+    "masks": "masks",
+}
 
 
 def stated_config(run: Run) -> dict[str, Any]:

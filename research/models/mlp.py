@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from research.models.activations import ACTIVATIONS
-from research.structs import UserError
+from research.structs import Array, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +85,8 @@ class MLP(nn.Module):
     residual: each hidden layer but the first adds to its input, by 1 / sqrt(depth).
     shift: of sigmoids, starts where the net of tanh would, which it then is: v is doubled, hidden
     kernels are fourfold, those of the first and the output layer twofold, biases take off 1/2.
+    active: [] int32, how many of the hidden layers act; the others hand on what comes to them, so
+    that one program is that of nets of every depth up to `depth`.  None: all; not with `residual`.
     Raises UserError if activation or init is not in its table, a size or the gain is not positive,
     or another activation than the sigmoid is to be shifted.
     """
@@ -97,6 +99,7 @@ class MLP(nn.Module):
     gain: float = 1.0
     residual: bool = False
     shift: bool = False
+    active: Array | None = None
 
     def __post_init__(self) -> None:
         for key, value, table in (
@@ -137,9 +140,14 @@ class MLP(nn.Module):
         del train  # nothing here is random
         activation = ACTIVATIONS[self.activation].function
         x = images.reshape(images.shape[0], -1)
-        for name in self.layer_names[:-1]:
+        for number, name in enumerate(self.layer_names[:-1]):
             h = activation(self.preactivation(name, self.width, x))
-            x = x + self.branch * h if self.residual and name != self.layer_names[0] else h
+            if number == 0:
+                x = h
+            elif self.residual:
+                x = x + self.branch * h
+            else:
+                x = h if self.active is None else jnp.where(number < self.active, h, x)
         return self.preactivation("output", self.classes, x)
 
     def preactivation(self, name: str, units: int, x: jax.Array) -> jax.Array:

@@ -5,6 +5,7 @@ versions.json   packages, device, data, git commit     written before the first 
 metrics.jsonl   one line per epoch                     appended
 gradients.npz   {statistic: [E + 1, S, L]}             replaced after every epoch, if probed
 theory.npz      see `theory.mean_field.predict`        written before the first step, if probed
+map.npz         see `experiments.map`                  of maps, replaced after every depth
 predictions.npz {logits [S, N, K], labels [N]}         of classifiers, after the last epoch; of
                                                        masks predictions_<split>.npz
 cells.jsonl     one line per image and target class    of attacks, see `attack_files`
@@ -62,7 +63,7 @@ PACKAGES = (
     "matplotlib", "ml_collections", "chex", "dm-pix",
 )  # fmt: skip
 _DISTRIBUTION = "small-net-laboratory"  # in pyproject.toml
-EXPERIMENTS = ("depth", "classifiers", "noise", "masks", "predict")
+EXPERIMENTS = ("depth", "classifiers", "map", "noise", "masks", "predict")
 _DPI = 160
 _MISSING = "(absent)"
 T = TypeVar("T")
@@ -80,6 +81,7 @@ _REMAINS = (
     *(
         "metrics.jsonl",
         "gradients.npz",
+        "map.npz",
         "checkpoints",
         "cells.jsonl",
         "net.json",
@@ -336,7 +338,7 @@ class Run:
 
     @property
     def experiment(self) -> str:
-        """The kind of the run: "depth", "classifiers", "noise", "masks" or "predict"."""
+        """The kind of the run: "depth", "classifiers", "map", "noise", "masks" or "predict"."""
         return self.config["experiment"]
 
     @property
@@ -358,6 +360,11 @@ class Run:
     def gradients(self) -> dict[str, np.ndarray]:
         """gradients.npz: {"epochs" [E + 1], "layers" [L], statistic: [E + 1, S, L] float32}."""
         return self._read("gradients.npz", files.parse_arrays) or {}
+
+    @functools.cached_property
+    def map(self) -> dict[str, np.ndarray]:
+        """map.npz, of a map: see `experiments.map`."""
+        return self._read("map.npz", files.parse_arrays) or {}
 
     @functools.cached_property
     def over_seeds(self) -> dict[str, Any]:

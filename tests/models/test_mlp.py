@@ -1,3 +1,4 @@
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -91,6 +92,24 @@ def test_a_residual_net_adds_each_layer_by_the_root_of_the_depth(key):
         h = h + np.tanh(h @ params[f"hidden_{i:02d}"]["kernel"]) / 2
     expected = h @ params["output"]["kernel"]
     np.testing.assert_allclose(net.apply({"params": params}, images), expected, atol=1e-5)
+
+
+def test_a_masked_net_is_to_the_bit_the_net_of_the_layers_that_act(key):
+    """Logits and gradients of 3 of 6 hidden layers; the others get none."""
+    images = jax.random.uniform(key, (5, 4, 4, 1))
+    plain, masked = MLP(3, 8, "relu"), MLP(6, 8, "relu", active=jnp.int32(3))
+    params = masked.init(jax.random.key(1), images)["params"]
+    own = {name: params[name] for name in plain.layer_names}
+    chex.assert_trees_all_equal(own, plain.init(jax.random.key(1), images)["params"])
+
+    def loss(params, model):
+        return jnp.sum(jnp.sin(model.apply({"params": params}, images)))
+
+    ours, theirs = jax.grad(loss)(params, masked), jax.grad(loss)(own, plain)
+    for name in masked.layer_names:
+        expected = theirs.get(name, jax.tree.map(jnp.zeros_like, params[name]))
+        chex.assert_trees_all_equal(ours[name], expected)
+    assert loss(params, masked) == loss(own, plain) != loss(params, MLP(6, 8, "relu"))
 
 
 @pytest.mark.parametrize(
