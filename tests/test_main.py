@@ -16,7 +16,8 @@ import pytest
 import several
 from absl.testing import flagsaver
 
-from configs import mlp
+from configs import map as maps
+from configs import mlp, noise
 from research import main, predict, report
 from research.experiments import depth
 from research.experiments.noise import nets
@@ -396,6 +397,28 @@ def test_a_flipped_bit_in_the_newest_state_falls_back_and_ends_the_same(
     assert done.returncode == 0, done.stderr
     assert f"checkpoint {epoch} in" in done.stderr and "is damaged" in done.stderr
     chex.assert_trees_all_equal(outcome(workdir), uninterrupted)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (maps.get_config("tanh"), (72, 0)),  # 24 values of the axis, 3 seeds: one depth
+        (mlp.get_config("tanh-5"), (1, 0)),
+        (noise.get_config("mnist"), (1, 0)),
+    ],
+    ids=("map", "depth", "noise"),
+)
+def test_what_is_independent_is_dealt_out_to_the_devices(config, expected, monkeypatch, tmp_path):
+    asked = []
+
+    def configure(**settings):
+        asked.append((settings["seeds"], settings["data_devices"]))
+        raise UserError("enough")
+
+    monkeypatch.setattr(main.sharding, "configure", configure)
+    monkeypatch.setattr(main.preemption, "install", lambda again: None)
+    assert main.run_experiment(config, tmp_path, dry_run=True, cache="") == 2
+    assert asked == [expected]
 
 
 def test_every_experiment_can_be_run_and_described():

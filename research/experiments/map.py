@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from matplotlib.figure import Figure
 
 from research.data import batching
 from research.experiments import trainer
@@ -84,7 +85,12 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
         began = time.monotonic()
         arrays = _train(config, workdir, train_set, test_set)
         caption = f"{source.caption()}. {_settings(config)}"
-        run_directory.save_figures(workdir, lambda: {"map": draw_map(arrays, caption=caption)})
+        limit = depth_scales.LIMIT
+
+        def draw() -> Mapping[str, Figure]:
+            return {"map": draw_map(arrays, caption=caption, limit=limit, trained=TRAINED)}
+
+        run_directory.save_figures(workdir, draw)
         judged = scores(arrays)
         summary = {
             **judged,
@@ -96,7 +102,7 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
             "data": versions["data"],
             "device": versions["device"],
             "headline": f"{config.name}: {judged['trained']:.0%} of the cells train, "
-            f"{judged['agreement']:.0%} agree with depth < {depth_scales.LIMIT:g} depth scales",
+            f"{judged['agreement']:.0%} agree with depth < {limit:g} depth scales",
         }
         run_directory.finish(workdir, summary)
         return summary
@@ -192,8 +198,7 @@ def predict(config: Config, train_set: Dataset) -> dict[str, np.ndarray]:
         "axis": np.array(config.axis),
         "depths": np.array(depths, np.int32),
         "values": np.asarray(getattr(cells, config.axis)),
-        "sigma_w": sigma_w,
-        "learning_rate": np.asarray(cells.learning_rate),
+        **{key: np.asarray(getattr(cells, key)) for key in AXES},
         "xi": point.xi,
         "chi": point.chi,
         "scales": lost[:, np.array(depths) - 1].T,

@@ -9,7 +9,8 @@ from matplotlib.lines import Line2D
 
 from research.figures.style import ACTIVATIONS, STYLE, WIDTH_IN, frame
 
-_AXES = {"sigma_w": r"$\sigma_w$, of the kernels at the start", "learning_rate": "learning rate"}
+# Of what may be the axis; the others are the same in all cells.
+_NAMES = {"sigma_w": r"$\sigma_w$", "learning_rate": "learning rate"}
 _MEASURED, _THEORY = "#000000", "#E8112D"
 _LOWEST, _HIGHEST = 0.1, 300.0  # depth scales that are drawn; what lies beyond is at the edge
 
@@ -18,15 +19,15 @@ def draw_map(
     arrays: Mapping[str, np.ndarray],
     *,
     caption: str,
-    limit: float = 6.0,
-    trained: float = 0.5,
+    limit: float,
+    trained: float,
 ) -> Figure:
     """Draws the accuracy of each cell, and beside it that over the depth in depth scales.
 
     arrays: of map.npz, see `experiments.map`.  limit: depth scales up to which theory expects nets
     to train.  trained: the accuracy from which on they do.
     """
-    name, colour, _ = ACTIVATIONS[str(arrays["activation"])]
+    net, colour, _ = ACTIVATIONS[str(arrays["activation"])]
     axis, values, depths = str(arrays["axis"]), arrays["values"], arrays["depths"]
     measured = np.asarray(arrays["test_accuracy"], np.float64)
     accuracy, lost = np.nan_to_num(measured).mean(axis=2), np.isnan(measured).any(axis=2)
@@ -47,7 +48,8 @@ def draw_map(
         rate = np.interp(np.log(inner), np.log(values), np.log(arrays["chi"]))  # 0 at criticality
         with np.errstate(divide="ignore"):
             _ = left.plot(inner, limit / np.abs(rate), color=_THEORY, linewidth=1.8)
-        left.set(xlim=limits[0], ylim=limits[1], xlabel=_AXES[axis], ylabel="hidden layers")
+        label = _NAMES.get(axis, axis.replace("_", " "))
+        left.set(xlim=limits[0], ylim=limits[1], xlabel=label, ylabel="hidden layers")
         _ = left.set_xticks(np.geomspace(values[0], values[-1], 7))
         _ = left.set_xticks([], minor=True)
         left.xaxis.set_major_formatter("{x:.2g}")
@@ -71,8 +73,8 @@ def draw_map(
             handles.append(
                 Line2D([], [], color="0.5", marker="x", linestyle="", label="loss not finite")
             )
-        fixed = "learning_rate" if axis == "sigma_w" else "sigma_w"
-        title = f"{name}: which depths train, at {fixed.replace('_', ' ')} {arrays[fixed][0]:.3g}"
+        fixed = [f"{name} {arrays[key][0]:.3g}" for key, name in _NAMES.items() if key != axis]
+        title = f"{net}: which depths train, at {', '.join(fixed)}"
         seeds = measured.shape[2]
         sentences = [
             f"Mean of {seeds} seed{'s' if seeds > 1 else ''} in each cell; a net whose loss is not "

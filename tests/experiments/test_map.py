@@ -1,6 +1,7 @@
 import jax
 import numpy as np
 import pytest
+import several
 
 from configs import map as configs
 from research import prng
@@ -175,3 +176,13 @@ def test_a_program_serves_a_range_of_depths(programs, layers):
     config = smoke(programs=programs)
     depths = study.depths_of(config)
     assert [study.layers_of(config, depth) for depth in depths] == layers
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_nets_of_a_depth_and_end_as_one(tmp_path):
+    words = ("-m", "research.main", "--config=configs/map.py:tanh,smoke", "--config.seeds=1")
+    for count in (1, 2):  # of three nets, the second has one, and fills up with it again
+        workdir = tmp_path / str(count)
+        ended = several.run(count, (*words, "--config.cpu_devices=1", f"--workdir={workdir}"))
+        assert [each.code for each in ended] == [0] * count, ended
+    assert_same_bits(map_of(tmp_path / "2"), map_of(tmp_path / "1"))

@@ -18,7 +18,7 @@ def arrays(axis="sigma_w"):
 
 
 def test_the_contour_of_theory_is_where_depth_is_six_depth_scales():
-    figure = draw_map(arrays(), caption="digits")
+    figure = draw_map(arrays(), caption="digits", limit=6.0, trained=0.5)
     left, right, _ = figure.axes
     sigma, reach = left.lines[0].get_data()
     assert np.allclose(reach[[0, -1]], 6 / np.log(4))
@@ -28,7 +28,7 @@ def test_the_contour_of_theory_is_where_depth_is_six_depth_scales():
 
 
 def test_the_figure_says_the_rate_the_seeds_and_where_a_loss_is_lost():
-    figure = draw_map(arrays(), caption="digits")
+    figure = draw_map(arrays(), caption="digits", limit=6.0, trained=0.5)
     words = " ".join(text.get_text() for text in figure.texts)
     assert "tanh: which depths train, at learning rate 0.05" in words
     assert "Mean of 3 seeds" in words and "Data: digits" in words
@@ -42,7 +42,9 @@ def test_the_figure_says_the_rate_the_seeds_and_where_a_loss_is_lost():
 
 def test_over_the_learning_rate_theory_is_a_level_and_a_map_of_one_colour_has_no_contour():
     of = arrays("learning_rate")
-    figure = draw_map(of | {"test_accuracy": np.full((4, 5, 1), 0.1)}, caption="digits")
+    figure = draw_map(
+        of | {"test_accuracy": np.full((4, 5, 1), 0.1)}, caption="digits", limit=6.0, trained=0.5
+    )
     assert np.allclose(figure.axes[0].lines[0].get_ydata(), 6 / np.log(2))
     assert len(figure.axes[0].collections) == 2  # the cells, and no cross
     assert len(figure.legends[0].texts) == 2
