@@ -51,26 +51,26 @@ SHIFT = 0.5  # the sigmoid is SHIFT + SHIFT tanh(v / 2)
 class Layer(nn.Module):
     """x W + b, with parameters {kernel [in, out], bias [out]}; the bias starts at 0.
 
-    gain: factor on the kernel as `scheme` draws it.  centred: the bias starts where x = SHIFT gives
-    0, at -SHIFT times the column sums of the kernel.
+    gain: factor on the kernel as `scheme` draws it.  centre: the bias starts where x = centre gives
+    0, at -centre times the column sums of the kernel.
     """
 
     units: int
     scheme: Init
     gain: float
-    centred: bool
+    centre: float
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         def kernel_init(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
             kernel = self.scheme.function(key, shape)
             if self.scheme.normalised:
-                u = (x - SHIFT if self.centred else x) @ kernel
+                u = (x - self.centre) @ kernel
                 kernel = kernel / jnp.sqrt(jnp.mean(u * u))
             return kernel if self.gain == 1.0 else self.gain * kernel
 
         kernel = self.param("kernel", kernel_init, (x.shape[-1], self.units))
-        start = -SHIFT * jnp.sum(kernel, axis=0) if self.centred else jnp.zeros(self.units)
+        start = -self.centre * jnp.sum(kernel, axis=0) if self.centre else jnp.zeros(self.units)
         bias = self.param("bias", lambda _: start)
         return x @ kernel + bias[None]
 
@@ -84,7 +84,8 @@ class MLP(nn.Module):
     gain: factor on the kernels that the init draws.
     residual: each hidden layer but the first adds to its input, by 1 / sqrt(depth).
     shift: of sigmoids, starts where the net of tanh would, which it then is: v is doubled, hidden
-    kernels are fourfold, those of the first and the output layer twofold, biases take off 1/2.
+    kernels are fourfold, those of the first and the output layer twofold, biases take off 1/2, and
+    with residual connections 1/2 of each layer that was added.
     active: [] int32, how many of the hidden layers act; the others hand on what comes to them, so
     that one program is that of nets of every depth up to `depth`.  None: all; not with `residual`.
     Raises UserError if activation or init is not in its table, a size or the gain is not positive,
@@ -135,6 +136,10 @@ class MLP(nn.Module):
             return self.gain
         return self.gain * (2.0 if layer in (0, self.depth) else 4.0)
 
+    def centre_of(self, layer: int) -> float:
+        """Where the input of a layer, 0 the first, lies if all activations before it are SHIFT."""
+        return SHIFT * (1 + self.branch * (layer - 1)) if self.shift and layer else 0.0
+
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
         del train  # nothing here is random
@@ -154,5 +159,5 @@ class MLP(nn.Module):
         """x W + b of one layer, [B, units]."""
         number = self.layer_names.index(name)
         scheme, gain = INITIALIZERS[self.init_name], self.gain_of(number)
-        z = Layer(units, scheme, gain, self.shift and number > 0, name=name)(x)
+        z = Layer(units, scheme, gain, self.centre_of(number), name=name)(x)
         return self.perturb(f"{name}_signal", z)

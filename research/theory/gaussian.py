@@ -19,6 +19,7 @@ Function = Callable[[jax.Array], jax.Array]
 
 _RANGE = 10.0  # standard deviations that are integrated; the density beyond is below 1e-22
 _TERMS = 64  # of a Hermite series
+_BLOCK = 16384  # values of a function that are asked for at once
 _TINY = 1e-30
 
 
@@ -81,8 +82,16 @@ def pairs(
 
 def derivatives(function: Function, x: np.ndarray, order: int) -> list[np.ndarray]:
     """f(x), f'(x), ... up to the derivative of that order, float64 of the shape of x."""
+    # Blocks of one size are one program for each order, whatever is asked for: compiling one for
+    # each shape would take longer than all that the theory computes with them.
+    blocks = np.zeros((-(-x.size // _BLOCK), _BLOCK))
+    blocks.reshape(-1)[: x.size] = x.reshape(-1)
     with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
-        return [np.asarray(value) for value in _compiled(function, order)(jnp.asarray(x))]
+        values = [_compiled(function, order)(jnp.asarray(block)) for block in blocks]
+    return [
+        np.concatenate([np.asarray(each[k]) for each in values])[: x.size].reshape(x.shape)
+        for k in range(order + 1)
+    ]
 
 
 @functools.cache

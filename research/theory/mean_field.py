@@ -10,6 +10,7 @@ median of its size lies below the mean (Hanin & Nica 2018 for one input of a ReL
 Shapes: B images, L hidden layers, T targets (each gradient and each signal of L + 1 layers).
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ IMAGES = 64  # that a batch is represented by at most
 _OUTPUT_DRAWS = 2000
 _UNIT_DRAWS = 4000  # over the hidden layers
 _MAXIMUM_DRAWS = 60
+_TARGETS = 16  # whose sensitivities are held at once
 
 
 class Net(NamedTuple):
@@ -30,7 +32,7 @@ class Net(NamedTuple):
     variances: [L + 1] of the kernel entries of each layer; biases are zero, or what `centre` says.
     orthogonal: whether the square kernels are orthogonal and not independent entries.
     centre: what biases take off each activation: b = -centre * (column sums of the kernel), in all
-    layers but the first.
+    layers but the first; with a branch also its part of each that was added.
     branch: each hidden layer but the first adds branch * f(u) to its input; 0 for a plain net.
     """
 
@@ -71,7 +73,7 @@ class Kernels(NamedTuple):
     pairs: [L] of the activations, pairs of their slopes, and their means.
     output: of the errors e = softmax z - y: mean over classes of E e_a e_b, times `weights`.
     arriving: [L] E g_a g_b of g = dL/dh.  signal: [L + 1] the same of dL/du.
-    errors: [draws, B, classes] of e.
+    errors: [draws, classes, B] of e.
     weights: what a pair of images counts in the mean over batches of the loss's mean, squared.
     """
 
@@ -107,8 +109,8 @@ def propagate(net: Net, images: np.ndarray, labels: np.ndarray, batch_size: int)
             mean = mean + net.branch * ours
         else:
             moving, mean = value, ours
-        both = net.centre * (mean[:, None] + mean)
-        inputs.append(moving + both + net.centre**2)
+        centre = net.centre * (1 + net.branch * i)
+        inputs.append(moving + centre * (mean[:, None] + mean) + centre**2)
     preactivation.append(scales[depth] * moving)
     output, aligned, errors = _softmax(preactivation[depth], labels, net.widths[-1])
     weights = _batch_weights(len(x), batch_size)
@@ -127,7 +129,7 @@ def propagate(net: Net, images: np.ndarray, labels: np.ndarray, batch_size: int)
 
 
 class Sensitivities(NamedTuple):
-    """d ln T / d kernel of every target T, [T, B, B] each; lists as in `Kernels`.
+    """d ln t / d kernel of each of T targets t, [T, B, B] each; lists as in `Kernels`.
 
     inputs: [L + 1] with respect to E h_a h_b of the images and the activations.
     preactivation: [L + 1].  signal: [L] with respect to E d_a d_b of d = dL/du.  arriving: [L].
@@ -143,22 +145,24 @@ class Sensitivities(NamedTuple):
     plain: list[np.ndarray]
 
 
-def sensitivities(net: Net, kernels: Kernels) -> Sensitivities:
+def sensitivities(net: Net, kernels: Kernels, targets: Sequence[int]) -> Sensitivities:
     """How each target depends on each kernel, by the chain rule, of a net without a branch.
 
-    Targets: the mean squares of dL/dW of the L + 1 layers, then of dL/du of the L + 1 layers.
+    targets: numbers [T], those below L + 1 of the mean square of dL/dW of a layer, L + 1 and more
+    of dL/du of the layers.
     """
     depth, size = len(kernels.pairs), len(kernels.weights)
     layers = depth + 1
-    eye = np.eye(size)
+    rows = {target: row for row, target in enumerate(targets)}
     gradient = [np.sum(q * g) for q, g in zip(kernels.inputs, kernels.signal, strict=True)]
-    traces = [np.trace(g) for g in kernels.signal]
 
     def own(layer: int) -> np.ndarray:
-        """d ln T / d signal of the two targets of a layer themselves."""
-        bars = np.zeros((2 * layers, size, size))
-        bars[layer] = kernels.inputs[layer] / gradient[layer]
-        bars[layers + layer] = eye / traces[layer]
+        """d ln t / d signal of the two targets of a layer themselves."""
+        bars = np.zeros((len(rows), size, size))
+        if layer in rows:
+            bars[rows[layer]] = kernels.inputs[layer] / gradient[layer]
+        if layers + layer in rows:
+            bars[rows[layers + layer]] = np.eye(size) / np.trace(kernels.signal[layer])
         return bars
 
     signal, arriving = list[np.ndarray](), list[np.ndarray]()
@@ -181,35 +185,44 @@ def sensitivities(net: Net, kernels: Kernels) -> Sensitivities:
                 theirs, kernels.arriving[i] * signal[i]
             )
         inputs[i] = net.widths[i] * net.variances[i] * preactivation[i]
-        inputs[i][i] += kernels.signal[i] / gradient[i]
+        if i in rows:
+            inputs[i][rows[i]] += kernels.signal[i] / gradient[i]
         if i:
-            plain[i - 1] = np.zeros((2 * layers, size))
-            plain[i - 1][i] = 2 * net.centre * kernels.signal[i].sum(1) / gradient[i]
+            plain[i - 1] = np.zeros((len(rows), size))
+            if i in rows:
+                plain[i - 1][rows[i]] = 2 * net.centre * kernels.signal[i].sum(1) / gradient[i]
     return Sensitivities(inputs, preactivation, signal, arriving, output, plain)
 
 
 def variances(net: Net, kernels: Kernels, rng: np.random.Generator) -> np.ndarray:
     """Var ln T [2 (L + 1)] over nets of finite width, to first order in 1 / width."""
-    bars = sensitivities(net, kernels)
     depth, size = len(kernels.pairs), len(kernels.weights)
+    layers = depth + 1
     draws = max(64, _UNIT_DRAWS // depth)
-    total = np.zeros(2 * (depth + 1))
+    samples: list[tuple[np.ndarray, ...]] = []
     for i in range(depth):
         u = _sample(kernels.preactivation[i], draws, rng)
         g = _sample(kernels.arriving[i], draws, rng)
         value, slope = gaussian.derivatives(net.function, u, 1)
-        h, d = value - net.centre, slope * g
-        units = _quadratic(bars.inputs[i + 1], h) + _quadratic(bars.signal[i], d)
-        units += bars.plain[i] @ h.T
-        if net.orthogonal and i and net.widths[i] == net.widths[i + 1]:
-            # A rotation keeps sum u_a u_b as it is: what is linear in it does not scatter.
-            units -= _quadratic(bars.preactivation[i], u)
-        if net.orthogonal and i + 1 < depth and net.widths[i + 1] == net.widths[i + 2]:
-            units -= _quadratic(bars.arriving[i], g)
-        total += units.var(axis=1) / net.widths[i + 1]
-    e = np.swapaxes(kernels.errors, 1, 2).reshape(-1, size)
-    classes = _quadratic(bars.output * kernels.weights, e).reshape(len(total), -1, net.widths[-1])
-    return total + classes.mean(axis=2).var(axis=1)
+        samples.append((u, g, value - net.centre, slope * g))
+    total = np.zeros(2 * layers)
+    # A block of targets at a time: [T, B, B] of every layer and all targets at once would be half a
+    # gigabyte at 40 layers.
+    for block in np.array_split(np.arange(2 * layers), -(-2 * layers // _TARGETS)):
+        bars = sensitivities(net, kernels, block.tolist())
+        for i, (u, g, h, d) in enumerate(samples):
+            units = _quadratic(bars.inputs[i + 1], h) + _quadratic(bars.signal[i], d)
+            units += bars.plain[i] @ h.T
+            if net.orthogonal and i and net.widths[i] == net.widths[i + 1]:
+                # A rotation keeps sum u_a u_b as it is: what is linear in it does not scatter.
+                units -= _quadratic(bars.preactivation[i], u)
+            if net.orthogonal and i + 1 < depth and net.widths[i + 1] == net.widths[i + 2]:
+                units -= _quadratic(bars.arriving[i], g)
+            total[block] += units.var(axis=1) / net.widths[i + 1]
+        e = kernels.errors.reshape(-1, size)
+        classes = _quadratic(bars.output * kernels.weights, e)
+        total[block] += classes.reshape(len(block), -1, net.widths[-1]).mean(axis=2).var(axis=1)
+    return total
 
 
 def maxima(
@@ -237,7 +250,7 @@ def maxima(
             )
             d = slope * sample(kernels.arriving[i], units)
         else:
-            value, d = np.empty(0), np.swapaxes(kernels.errors[:_MAXIMUM_DRAWS], 1, 2)
+            value, d = np.empty(0), kernels.errors[:_MAXIMUM_DRAWS]
         for row, entries in enumerate((inputs @ np.swapaxes(d, 1, 2), d)):
             largest = np.abs(entries).max(axis=(1, 2))
             ratios[row, i] = largest / np.sqrt(np.mean(entries**2, axis=(1, 2)))
@@ -307,25 +320,25 @@ def _softmax(
     value: the mean over classes of E e_a e_b.  cross: d value_ab / d K_ab, E tr(J_a J_b) / classes
     with J the Jacobian of the softmax.  bend: with the sum of its second derivatives for f''.
     Stein term [B, B]: sum over classes k, l and images c, d of K_cd E d^2(e_ak e_bl) / dz_ck dz_dl,
-    per class.  e: [draws, B, classes].
+    per class.  e: [draws, classes, B].
     """
     rng = np.random.default_rng(0)
-    z = _sample(kernel, _OUTPUT_DRAWS * classes, rng)
-    z = np.swapaxes(z.reshape(_OUTPUT_DRAWS, classes, -1), 1, 2)
-    p = np.exp(z - z.max(axis=2, keepdims=True))
-    p /= p.sum(axis=2, keepdims=True)
-    e = p - np.eye(classes)[np.asarray(labels)]
-    bent = 2 * p * (np.sum(p * p, axis=2, keepdims=True) - p)
+    z = _sample(kernel, _OUTPUT_DRAWS * classes, rng).reshape(_OUTPUT_DRAWS, classes, -1)
+    p = np.exp(z - z.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    e = p - np.eye(classes)[:, np.asarray(labels)]
+    bent = 2 * p * (np.sum(p * p, axis=1, keepdims=True) - p)
 
     def mean(left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """The mean over draws and classes of left_a right_b: [B, B]."""
-        left, right = (np.swapaxes(x, 0, 1).reshape(x.shape[1], -1) for x in (left, right))
-        return left @ right.T / left.shape[1]
+        left, right = (x.reshape(-1, x.shape[2]) for x in (left, right))
+        return left.T @ right / len(left)
 
     square = mean(p, p * p)
-    products = p @ np.swapaxes(p, 1, 2)  # [draws, B, B]
-    cross = mean(p, p) - square - square.T + np.mean(products**2, axis=0) / classes
-    bend, q, trace = mean(bent, e), np.diag(kernel), 1 - np.sum(p * p, axis=2)
+    products = np.swapaxes(p, 1, 2) @ p  # [draws, B, B]
+    squares = np.einsum("dab,dab->ab", products, products) / (len(p) * classes)
+    cross = mean(p, p) - square - square.T + squares
+    bend, q, trace = mean(bent, e), np.diag(kernel), 1 - np.sum(p * p, axis=1)
     traces = trace.T @ trace / len(trace) / classes
     aligned = q[:, None] * bend + q * bend.T + kernel * (cross + traces)
     return Pairs(mean(e, e), cross, bend), aligned, e

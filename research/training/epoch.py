@@ -151,7 +151,8 @@ def make_summary(loop: Loop) -> Callable[..., tuple[BestState | None, EpochResul
 
 def snapshot_batch(train: Dataset, batch_size: int) -> Batch:
     """The batch [B] that snapshots are taken on: one for all seeds and epochs, drawn at random."""
-    indices, mask = batching.epoch_order(prng.stream(0, "snapshot"), len(train.images), batch_size)
+    order = jax.jit(batching.epoch_order, static_argnums=(1, 2))  # one program for twenty
+    indices, mask = order(prng.stream(0, "snapshot"), len(train.images), batch_size)
     places = np.asarray(indices[0])
     return Batch(train.images[places], np.asarray(train.labels)[places], np.asarray(mask[0]))
 

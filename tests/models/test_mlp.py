@@ -61,10 +61,12 @@ def test_the_stated_variance_is_that_of_the_draws(name, shape, key):
     assert float(kernel.var()) == pytest.approx(INITIALIZERS[name].variance(*shape), rel=0.05)
 
 
-def test_a_shifted_sigmoid_net_is_the_tanh_net_before_its_first_step(key):
+@pytest.mark.parametrize("residual", [False, True])
+def test_a_shifted_sigmoid_net_is_the_tanh_net_before_its_first_step(residual, key):
     """sigmoid(2 u) = 1/2 + 1/2 tanh(u): the same function, and half its gradient at each z."""
     images = jax.random.uniform(jax.random.key(1), (5, 28, 28, 1))
-    tanh, shifted = MLP(6, 32, "tanh"), MLP(6, 32, "sigmoid", shift=True)
+    tanh = MLP(6, 32, "tanh", residual=residual)
+    shifted = MLP(6, 32, "sigmoid", shift=True, residual=residual)
     ours, theirs = (net.init(key, images)["params"] for net in (shifted, tanh))
     for name, factor in zip(tanh.layer_names, (2, 4, 4, 4, 4, 4, 2), strict=True):
         np.testing.assert_allclose(ours[name]["kernel"], factor * theirs[name]["kernel"], rtol=1e-6)

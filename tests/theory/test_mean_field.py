@@ -45,7 +45,7 @@ def simulate(net, activation, seeds=600, rows=slice(None)):
     h, inputs, pre = np.broadcast_to(x, (seeds, *x.shape)), [], []
     for i, kernel in enumerate(kernels):
         inputs.append(h)
-        pre.append((h - (net.centre if i else 0.0)) @ kernel)
+        pre.append((h - (net.centre * (1 + net.branch * (i - 1)) if i else 0.0)) @ kernel)
         if i < len(kernels) - 1:
             h = h + net.branch * f(pre[-1]) if net.branch and i else f(pre[-1])
     p = np.exp(pre[-1] - pre[-1].max(-1, keepdims=True))
@@ -104,9 +104,11 @@ def test_medians_and_spreads_are_those_of_drawn_nets(case):
         assert (np.abs(largest - 1) < 0.15).all(), (name, largest)
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_the_mean_of_a_residual_net_is_that_of_drawn_nets(name):
-    net = make_net(ACTIVATIONS[name].function, glorot(), branch=0.7)
+@pytest.mark.parametrize(
+    ("name", "centre"), [*((name, 0.0) for name in FUNCTIONS), ("sigmoid", 0.5)]
+)
+def test_the_mean_of_a_residual_net_is_that_of_drawn_nets(name, centre):
+    net = make_net(ACTIVATIONS[name].function, glorot(), branch=0.7, centre=centre)
     predicted = mean_field.predict(net, IMAGES, LABELS, len(IMAGES))
     assert np.isnan(predicted["kernel_rms_median"]).all()
     sizes = simulate(net, FUNCTIONS[name])
@@ -173,11 +175,21 @@ def test_sensitivities_are_the_derivatives_of_the_targets(name, layer):
 
     expected = (targets(1.02) - targets(1 / 1.02)) / (2 * np.log(1.02))
     kernels = mean_field.propagate(base, IMAGES, LABELS, 6)
-    bars = mean_field.sensitivities(base, kernels)
+    bars = mean_field.sensitivities(base, kernels, range(8))
     got = np.sum(bars.preactivation[layer] * kernels.preactivation[layer], axis=(1, 2))
     if layer:
         got += np.sum(bars.arriving[layer - 1] * kernels.arriving[layer - 1], axis=(1, 2))
     np.testing.assert_allclose(got, expected, atol=0.06)
+
+
+def test_targets_are_independent_of_those_that_are_asked_for_beside_them():
+    net = CASES["shifted-sigmoid"][0]
+    kernels = mean_field.propagate(net, IMAGES, LABELS, 6)
+    few, every = (mean_field.sensitivities(net, kernels, rows) for rows in ((6, 1), range(8)))
+    for name in ("inputs", "preactivation", "signal", "arriving", "plain"):
+        for ours, theirs in zip(getattr(few, name), getattr(every, name), strict=True):
+            np.testing.assert_allclose(ours, theirs[[6, 1]], rtol=1e-12)
+    np.testing.assert_allclose(few.output, every.output[[6, 1]], rtol=1e-12)
 
 
 def test_a_shifted_sigmoid_is_predicted_as_the_tanh_net_that_it_is():
