@@ -35,6 +35,7 @@ from research.figures.style import (
     plot,
     split_label,
 )
+from research.theory import comparison
 
 Record = Mapping[str, Any]  # epochs [E+1], layers [L], statistics [E+1, S, L] or Spread [E+1, L]
 
@@ -208,7 +209,8 @@ def draw_theory(
 
     record: as in `draw_gradient_maxima`, with the rms and the maximum of a batch; epoch 0 is drawn.
     theory: as `theory.mean_field.predict` gives it.  Columns: weight gradients, back-propagated
-    signal; below each the measured over the predicted median of the rms.
+    signal; below each the measured over the predicted median of the rms.  Layers where the theory
+    fails (`comparison.compare`) are ringed.
     Raises ValueError for an unknown activation, a missing statistic, a wrong shape or no epoch 0.
     """
     count = len(record["layers"])
@@ -246,6 +248,12 @@ def draw_theory(
             column[1].set_yscale("log")
             _tick_depth(column[1], count)
             column[1].set_xlabel(f"layer depth ({count} = output)")
+        batches = {name: record[name][start:] for name in ("kernel_rms_batch", "signal_rms_batch")}
+        compared = comparison.compare(theory, batches)
+        ring: dict[str, Any] = {"marker": "o", "markersize": 6, "fillstyle": "none"}
+        ring |= {"color": "black", "linestyle": "", "markeredgewidth": 0.8}
+        failed = np.where(compared.failed, compared.ratio, np.nan)
+        _ = axes[1, 0].plot(depth, failed, **ring)
         limit_log(axes[0, 0], drawn)
         low, high = axes[1, 0].get_ylim()
         _ = axes[1, 0].set_ylim(min(low, 0.5), max(high, 2.0))
@@ -268,6 +276,8 @@ def draw_theory(
             "Predicted: median and one standard deviation of the logarithm, from the init, the "
             "images and the width; nothing is fitted.",
         ]
+        if compared.failed.any():
+            kinds.append(Line2D([], [], label="theory fails", **ring))
         frame(figure, title, sentences, caption, handles, kinds)
     return figure
 

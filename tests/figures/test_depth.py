@@ -92,6 +92,10 @@ def test_prediction_and_measurement_lie_over_each_other_with_their_ratio_below()
     assert any(np.allclose(y_of(line), 9.0) for line in signal.lines)
     np.testing.assert_allclose(y_of(ratio.lines[0]), 2.0)
     np.testing.assert_allclose(y_of(other.lines[0]), 2 * median["signal_rms"] / 9)
+    rings = [line for line in ratio.lines if line.get_fillstyle() == "none"]
+    np.testing.assert_allclose(y_of(rings[0]), 2.0)  # a factor of two off, an sd of 0.2
+    labels = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    assert "theory fails" in labels
     check_layout(figure)
     with pytest.raises(ValueError, match="expected epoch 0"):
         late = {**record, "epochs": np.array([1, 2])}
