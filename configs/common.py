@@ -93,6 +93,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "nets": [str],
         "width": _UNITS,
         "init": str,
+        "optimizer": str,
         "probe": bool,
         "gain": _RATE,
         "residual": bool,

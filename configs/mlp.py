@@ -41,6 +41,7 @@ def get_config(arg: str = "relu-5") -> ConfigDict:
     config.epochs = 10
     config.batch_size = 64
     config.eval_batch_size = 1000  # images at once when judging; does not change the result
+    config.optimizer = "sgd"  # or adam (Keras'), adamw
     config.learning_rate = 0.01
     config.probe = True  # record the gradients of every layer, and predict them
 

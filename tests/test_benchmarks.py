@@ -13,6 +13,7 @@ import pytest
 from benchmarks import (
     cnn,
     contest,
+    counterfactuals,
     depth,
     layers,
     layers_cnn,
@@ -530,3 +531,27 @@ def test_the_plan_counts_the_nets_that_the_configs_name() -> None:
     kernels = [(784, 32), *[(32, 32)] * 4, (32, 10)]
     assert study["nets"] == 12 and study["layers"] == 4 * (6 + 21 + 41)
     assert study["parameters"] > 4 * sum(a * b + b for a, b in kernels)
+
+
+def test_every_trial_of_what_would_save_a_net_is_a_run_of_the_study() -> None:
+    for net, changes in counterfactuals.TRIALS.items():
+        for keys in changes.values():
+            config = mlp_configs.get_config(net)
+            config.update(keys)
+            depth_study.check(config)
+
+
+def test_the_table_of_what_would_save_a_net_has_every_seed_and_when_all_had_the_goal() -> None:
+    trial = {"net": "relu-40", "change": "He", "keys": {"init": "he"}, "scales": 0.0, "error": ""}
+    trials = [
+        {**trial, "accuracy": [0.96, 0.951], "reached": 7},
+        {**trial, "change": "none", "scales": 27.0, "accuracy": [0.1135, 0.6], "reached": None},
+        {**trial, "change": "far", "accuracy": [], "reached": None, "error": "no number"},
+    ]
+    table = counterfactuals.table({**HEAD, "epochs": 10, "seeds": 2, "trials": trials})
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    assert rows[2][1:5] == ["He: `init=he`", "0.0", "96.0, 95.1", "7"]
+    assert rows[3][2:5] == ["27.0", "11.3, 60.0", "-"] and "1 of 2 train" in rows[3][5]
+    assert rows[4][3:5] == ["no number", "-"]
+    verdicts = [row[5] for row in rows[2:5]]
+    assert len(set(verdicts)) == 3

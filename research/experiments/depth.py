@@ -89,7 +89,7 @@ def describe(config: Config) -> str:
         progress.say("the run itself would try to download the full set first")
     lines = [json.dumps(json.loads(config.to_json_best_effort()), indent=2)]
     lines += [f"data: {source.caption()}"]
-    tx = optim.make_optimizer(config.learning_rate)
+    tx = optim.make_optimizer(config.learning_rate, name=config.optimizer)
     steps = batching.steps_per_epoch(len(train_set.images), config.batch_size)
     statistics = len(probes.STATISTICS) if config.probe else 0
     epochs = config.epochs + config.probe  # the initial net is probed over an epoch of its own
@@ -124,7 +124,7 @@ def check(config: Config) -> None:
         raise UserError(f"nets: {twice[0]!r} is there twice; name each once")
     for net in config.nets:
         _ = make_model(config, net)
-    _ = optim.make_optimizer(config.learning_rate)
+    _ = optim.make_optimizer(config.learning_rate, name=config.optimizer)
 
 
 def make_model(config: Config, net: str) -> MLP:
@@ -171,7 +171,9 @@ def make_task(config: Config, _train_count: int) -> trainer.Task:
         snapshot=make_snapshot(model) if config.probe else None,
         init_images=LSUV_IMAGES if INITIALIZERS[config.init].normalised else 1,
     )
-    return trainer.Task(net, model, optim.make_optimizer(config.learning_rate), loop)
+    return trainer.Task(
+        net, model, optim.make_optimizer(config.learning_rate, name=config.optimizer), loop
+    )
 
 
 def _run_net(
@@ -303,7 +305,8 @@ def _chosen(
 def _caption(config: Config, data: str) -> str:
     """What a figure was made from: the data, and the settings that the name of a net leaves out."""
     return (
-        f"{data}. {config.width} units a layer, {config.init}, SGD {config.learning_rate:g}, "
+        f"{data}. {config.width} units a layer, {config.init}, "
+        f"{config.optimizer.upper()} {config.learning_rate:g}, "
         f"batches of {config.batch_size}"
     )
 
@@ -320,11 +323,7 @@ def make_probe(model: MLP) -> Probe:
 
 def will_it_train(model: MLP, images: Array) -> str:
     """A sentence from the depth scales of the init, before any step; images: [B, H, W, C] uint8."""
-    x = _vectors(images)
-    scales = {
-        init: depth_scales.depth_in_scales(theory_net(model.clone(init_name=init), x), x)
-        for init in INITIALIZERS
-    }
+    scales = {init: depth_in_scales(model.clone(init_name=init), images) for init in INITIALIZERS}
     own, limit = scales[model.init_name], depth_scales.LIMIT
     depth = f"{model.depth} hidden layers are {own:.1f} depth scales of the signal"
     if own <= limit:
@@ -335,6 +334,12 @@ def will_it_train(model: MLP, images: Array) -> str:
         f"will it train? {depth}, and beyond {limit:g} hardly any net does in some hundred steps; "
         f"many epochs may reach about twice as deep; {cure}"
     )
+
+
+def depth_in_scales(model: MLP, images: Array) -> float:
+    """Hidden layers over the depth scale of the signal before any step; images as above."""
+    x = _vectors(images)
+    return depth_scales.depth_in_scales(theory_net(model, x), x)
 
 
 def _begins_with_a_snapshot(gradients: Mapping[str, np.ndarray]) -> bool:
