@@ -56,7 +56,7 @@ STUDIES = {
         "configs/noise.py:mlp,smoke",
         "nets=('mlp:tanh-5,smoke',)",
         *("run={base}/net", "classes=(0,)", "batch=1", "per_class=2", "pgd.images=2"),
-        *("minimal.steps=2", "minimal.search=4", "minimal.polish=1", "pgd.levels=(26,)"),
+        *("lagrangian.steps=2", "lagrangian.search=4", "lagrangian.polish=1", "pgd.levels=(26,)"),
     ),
     "masks": (
         "configs/masks.py:smoke",

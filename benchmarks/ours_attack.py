@@ -7,6 +7,7 @@ as one line of JSON what they are. Without --export it is the paced contestant.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import linen as nn
+from ml_collections import ConfigDict
 
 from benchmarks import contest, ours
 from configs import cnn
@@ -34,7 +36,7 @@ from research.structs import Config, PyTree, UserError
 from research.training.evaluate import predict_all
 from research.training.step import Loop
 
-_NET = ("dataset", "net", "precision", "filters", "pools", "dropouts", "dense", "padding")
+_NET = ("dataset", "filters", "pools", "dropouts", "dense", "dense_dropouts", "padding")
 
 
 def attack(
@@ -63,22 +65,17 @@ def make_methods(method: str, polish: int = 8, **settings: Any) -> tuple[Method,
 
 
 def config_of(run: Path) -> Config:
-    """The MNIST net's config with the seeds of the run.
+    """The config of a run of configs/cnn.py whose net `benchmarks.judge` can compute.
 
     Raises UserError if the run is none, or one of another net.
     """
-    config: Config = cnn.get_config("mnist")
     try:
-        found: dict[str, Any] = json.loads((run / "config.json").read_text())
+        begun: dict[str, Any] = json.loads((run / "config.json").read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f"{run}: no run of configs/cnn.py:mnist ({error})") from error
-    mine = json.loads(config.to_json_best_effort())
-    other = [key for key in _NET if found.get(key) != mine[key]]
-    if other:
-        raise UserError(f"{run}: not the net of configs/cnn.py:mnist; {', '.join(other)} differ")
-    with config.unlocked():
-        config.update({key: found[key] for key in ("seed", "seeds", "optimizer", "schedule")})
-    return config
+        raise UserError(f"{run}: no run of configs/cnn.py ({error})") from error
+    if begun.get("net") != "cnn" or begun.get("padding") != "valid":
+        raise UserError(f"{run}: not a net of configs/cnn.py as the report's, of net=cnn")
+    return ConfigDict(begun)
 
 
 def flatten(params: PyTree) -> dict[str, np.ndarray]:
@@ -90,19 +87,27 @@ def flatten(params: PyTree) -> dict[str, np.ndarray]:
     }
 
 
-def export(run: Path, data_dir: str, directory: Path) -> dict[str, Any]:
+def export(run: Path, data_dir: str, cifar_dir: str, directory: Path) -> dict[str, Any]:
     """Write weights.npz and digits.npz into `directory`; returns what they are.
 
     Raises UserError for a run or data that cannot be used.
     """
     config = config_of(run)
-    training_set, test_set, source = datasets.load("mnist", directory=data_dir, source="idx")
+    folder = data_dir if config.dataset == "mnist" else cifar_dir
+    training_set, test_set, source = datasets.load(config.dataset, directory=folder)
     task = classifiers.make_task(config, len(training_set.images))
     epoch, states = trainer.restore(task, config.seeds, run, training_set)
     weights: dict[str, Any] = flatten(jax.tree.map(lambda array: array[0], states.params))
     np.savez(directory / "weights.npz", **weights, pools=np.array(config.pools))
     np.savez(directory / "digits.npz", images=test_set.images, labels=test_set.labels)
-    return {"data": source.caption(), "seed": config.seed, "epoch": epoch}
+    return {
+        "data": source.caption(),
+        "seed": config.seed,
+        "epoch": epoch,
+        "name": config.name,
+        "net": {key: config[key] for key in _NET},
+        "weights": hashlib.sha256((directory / "weights.npz").read_bytes()).hexdigest()[:8],
+    }
 
 
 def unflatten(weights: dict[str, np.ndarray]) -> PyTree:
@@ -128,7 +133,8 @@ def measure_difference(
 def compete(argv: Sequence[str]) -> None:
     """Be the paced contestant."""
     options = contest.parse_attack(argv)
-    config: Config = cnn.get_config("mnist")
+    config: Config = cnn.get_config(options.net["dataset"])
+    config.update({key: options.net[key] for key in _NET})
     sharding.configure(cpu_devices=1, cpu_threads=config.cpu_threads, seeds=1)
     model = classifiers.make_model(config, 10)
     sample, weights = contest.read_attacked(options.directory)
@@ -151,9 +157,10 @@ def main(argv: Sequence[str]) -> None:
     _ = parser.add_argument("--export", action="store_true")
     for name, kind in (("run", Path), ("data_dir", str), ("directory", Path)):
         _ = parser.add_argument(f"--{name}", required=True, type=kind)
+    _ = parser.add_argument("--cifar_dir", default="")
     options = parser.parse_args(argv)
     try:
-        found = export(options.run, options.data_dir, options.directory)
+        found = export(options.run, options.data_dir, options.cifar_dir, options.directory)
     except UserError as error:
         sys.exit(f"error: {error}")
     print(json.dumps(found))

@@ -1,8 +1,9 @@
-"""Attacks of adv-lib on the CNN in PyTorch: DDN (Rony et al. 2019) and ALMA (Rony et al. 2021).
+"""Attacks of adv-lib on the CNN in PyTorch: those that minimise the L2 norm of the noise.
 
 What is handed in is, of all images that the attack gave the net, the one that reaches its class on
 bytes with the smallest noise: every image is rounded and judged once more, without a gradient, as
-ours does with every candidate. All targeted cells in one call, the untargeted ones in a second one.
+ours does with every candidate. Beside it the one with the smallest noise before rounding. All
+targeted cells in one call, the untargeted ones in a second one.
 
 adv-lib imports a plotter and torchvision, which these attacks do not use and which does not load
 with every build of PyTorch: where they are missing, empty modules take their place.
@@ -31,7 +32,10 @@ from adv_lib import attacks  # noqa: E402  # pyright: ignore[reportMissingImport
 
 
 class Tracked(torch.nn.Module):
-    """The net, which keeps for each row [M] of a call the best image on bytes that it has seen."""
+    """The net, which keeps for each row [M] of a call the best image that it has seen.
+
+    best: on bytes.  floats: as it was given.
+    """
 
     def __init__(
         self, model: Counted, clean: torch.Tensor, classes: torch.Tensor, *, targeted: bool
@@ -39,15 +43,24 @@ class Tracked(torch.nn.Module):
         super().__init__()
         self.model, self.clean, self.classes, self.targeted = model, clean, classes, targeted
         self.best, self.distance = clean.clone(), torch.full((len(clean),), np.inf)
+        self.floats, self.exact = clean.clone(), torch.full((len(clean),), np.inf)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = self.model(images)
         with torch.no_grad():
-            seen = torch.round(images.detach().clamp(0, 1) * 255) / 255
-            hit = self.model.net(seen).argmax(1) == self.classes
-            distance = (seen - self.clean).flatten(1).norm(dim=1)
-            nearer = (hit == self.targeted) & (distance < self.distance)
-            self.best[nearer], self.distance[nearer] = seen[nearer], distance[nearer]
-        return self.model(images)
+            given = images.detach()
+            seen = torch.round(given.clamp(0, 1) * 255) / 255
+            self._keep(seen, self.model.net(seen), self.best, self.distance)
+            self._keep(given, logits, self.floats, self.exact)
+        return logits
+
+    def _keep(
+        self, seen: torch.Tensor, logits: torch.Tensor, best: torch.Tensor, least: torch.Tensor
+    ) -> None:
+        """Put those of the images that are successes nearer than `least` into `best`."""
+        distance = (seen - self.clean).flatten(1).norm(dim=1)
+        nearer = ((logits.argmax(1) == self.classes) == self.targeted) & (distance < least)
+        best[nearer], least[nearer] = seen[nearer], distance[nearer]
 
 
 def attack(model: Counted, sample: contest.Sample, setting: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,8 +74,12 @@ def attack(model: Counted, sample: contest.Sample, setting: Mapping[str, Any]) -
     _ = method(reach, images[rows], targets, targeted=True, **arguments)
     leave = Tracked(model, images, labels, targeted=False)
     _ = method(leave, images, labels, targeted=False, **arguments)
+    cells = {
+        "images": gather(sample.labels, reach.best, leave.best),
+        "floats": gather(sample.labels, reach.floats, leave.floats),
+    }
     return {
-        "images": gather(sample.labels, reach.best, leave.best).transpose(0, 1, 3, 4, 2),
+        **{name: images.transpose(0, 1, 3, 4, 2) for name, images in cells.items()},
         "gradients": model.gradients,
     }
 

@@ -57,7 +57,7 @@ def to_torch(images: np.ndarray) -> torch.Tensor:
 
 def announce(model: Counted, sample: contest.Sample, **versions: str) -> None:
     with torch.no_grad():
-        logits = torch.cat([model(to_torch(part)) for part in np.split(sample.probes, 10)])
+        logits = torch.cat([model(to_torch(part)) for part in np.array_split(sample.probes, 10)])
     contest.announce(
         versions={"torch": torch.__version__, **versions},
         threads=torch.get_num_threads(),

@@ -159,6 +159,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "baselines": [str],
         "run": str,
         "method": str,
+        "norm": str,
         "seed": range(2**31 - 1),
         "classes": [range(10)],
         "per_class": _COUNT,

@@ -1,7 +1,7 @@
 """Adversarial noise: every image of a sample toward every class (report, Exercise 2, second half).
 
     python -m research.main --config=configs/noise.py:mnist
-    python -m research.main --config=configs/noise.py:mnist --config.method=lagrangian
+    python -m research.main --config=configs/noise.py:mnist --config.norm=linf
     python -m research.main --config=configs/noise.py:mnist --config.method=faithful
     python -m research.main --config=configs/noise.py:cifar10 --config.data.dir=path/to/cifar10
     python -m research.main --config=configs/noise.py:mnist --config.images=1000
@@ -47,9 +47,10 @@ def get_config(arg: str = "mnist") -> ConfigDict:
     }[variant]
     config.run = ""  # directory of the trained net, or of several by name; "" is runs/<file>/<name>
 
-    # minimal, the smallest noise of the published runs; lagrangian, smaller noise for as many
-    # gradients; or faithful, the report to the letter.
-    config.method = "minimal"
+    # lagrangian, the smallest noise for its gradients; minimal, that of some published runs; or
+    # faithful, the report to the letter.
+    config.method = "lagrangian"
+    config.norm = "l2"  # that is made small; with lagrangian also linf, or l1 for few values
     config.seed = 0  # of every random start
 
     # The sample: of each of these classes the first so many test images, in the report the ones
@@ -62,17 +63,17 @@ def get_config(arg: str = "mnist") -> ConfigDict:
     config.input = ""  # if not "": a picture of your own instead, PNG or JPEG
     config.batch = 50  # images in one call; every one of them is ten cells
 
-    config.minimal = ConfigDict()
-    config.minimal.steps = 160  # gradients of a cell after its first success; 30 are quick
-    config.minimal.search = 200  # most of them before it
-    config.minimal.required = 0.01  # logits by which the target must lead
-    config.minimal.polish = 8  # rounds of taking levels away on the 8-bit lattice; 0 is none
+    config.lagrangian = ConfigDict()
+    config.lagrangian.steps = 160  # gradients of a cell after its first success; 30 are quick
+    config.lagrangian.search = 200  # most of them before it
+    config.lagrangian.required = 0.01  # logits by which the target must lead
+    config.lagrangian.polish = 8  # of l2, rounds of taking levels away on the lattice; 0 is none
 
-    config.lagrangian = ConfigDict()  # as those of minimal
-    config.lagrangian.steps = 160
-    config.lagrangian.search = 200
-    config.lagrangian.required = 0.01
-    config.lagrangian.polish = 8
+    config.minimal = ConfigDict()  # as those of lagrangian
+    config.minimal.steps = 160
+    config.minimal.search = 200
+    config.minimal.required = 0.01
+    config.minimal.polish = 8
 
     config.faithful = ConfigDict()
     config.faithful.steps = 3000

@@ -10,7 +10,7 @@ import numpy_cnn
 import pytest
 from PIL import Image
 
-from benchmarks import attacks, contest, judge, measure
+from benchmarks import attacks, board, contest, judge, measure
 from configs import cnn as configs
 from research.experiments import classifiers
 
@@ -365,3 +365,50 @@ def test_settings_that_were_never_chosen_are_one_line(capsys):
         _ = attacks.read_tuning(Path("nowhere.json"))
     line = capsys.readouterr().err
     assert line.startswith("error: --tuning: ") and "choose settings with --tune" in line
+
+
+def board_row(name, gradients, norms):
+    kind = {"norms": norms, "floats": norms, "lost": 0}
+    return {
+        "name": name,
+        "budget": gradients,
+        "gradients": gradients,
+        "targeted": kind,
+        "own": kind,
+    }
+
+
+def test_local_optimality_is_one_on_the_envelope_and_nothing_at_its_largest_norm():
+    rows = [{"norms": norms} for norms in ([1.0, 3.0], [3.0, None], [2.0, 3.0], [1.0, 9.0])]
+    assert board.local_optimality(rows) == [1.0, 0.0, 0.5, 1.0]
+    assert board.local_optimality(rows[1:2] * 2) == [1.0, 1.0]
+
+
+def test_the_board_names_the_peers_that_win_for_as_many_gradients():
+    norms = [float(n) for n in range(11)]  # of which 5 is the median and 9 the quantile
+    ours = [board_row("lagrangian", 30, norms), board_row("lagrangian", 100, [0.5] * 11)]
+    assert board.winners([*ours, board_row("ddn", 30, [*norms[:10], None])]).startswith("No peer")
+    words = board.winners([*ours, board_row("ddn", 28, [*norms[:5], 4.5, *norms[6:]])])
+    assert "ddn 28, targeted, median: 4.500 against 5.000" in words and "quantile" not in words
+    assert "untargeted" in words
+    # One with more gradients than ours stands against the best of ours that has as many.
+    assert board.winners([*ours, board_row("ddn", 100, norms)]).startswith("No peer")
+
+
+def test_a_board_row_has_the_norms_on_bytes_and_what_rounding_has_cost(tmp_path):
+    weights, originals = corner_weights(100.3 / 255), one_image(0, np.uint8)[None]
+    sample = contest.Sample(originals, np.array([0]), originals, np.zeros((1, 10)))
+    np.savez(tmp_path / "weights.npz", **weights)
+    np.savez(tmp_path / "sample.npz", **sample._asdict())
+    cells = np.zeros((1, 10, *SHAPE), np.float32)
+    floats = cells.copy()
+    cells[0, :2], floats[0, :2] = one_image(101 / 255), one_image(100.4 / 255)
+    path = contest.found_path(tmp_path, "peer", 0)
+    np.savez(path, images=cells, floats=floats, gradients=50)
+    row = board.row_of(tmp_path, "peer", 0)
+    assert row["gradients"] == 5
+    for kind, count in (("targeted", 9), ("own", 1)):
+        assert row[kind]["norms"][0] == pytest.approx(101 / 255, abs=1e-5)
+        assert row[kind]["floats"][0] == pytest.approx(100.4 / 255, abs=1e-5)
+        assert row[kind]["lost"] == 1 and len(row[kind]["norms"]) == count
+    assert row["targeted"]["norms"][1:] == [None] * 8

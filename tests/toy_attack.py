@@ -53,10 +53,11 @@ def sample(numbers):
 
 
 def smoke(**changes):
-    """A config whose attack takes a few steps; "minimal__steps" is minimal.steps."""
+    """A config whose attack takes a few steps; "lagrangian__steps" is lagrangian.steps."""
     config = configs.get_config("mnist,smoke")
     config.update({"batch": 2, "eval_batch_size": 16, "only_correct": True, "extra_indices": (7,)})
-    config.minimal.update({"steps": 3, "search": 8, "polish": 1})
+    for method in (config.lagrangian, config.minimal):
+        method.update({"steps": 3, "search": 8, "polish": 1})
     config.pgd.update({"images": 25, "levels": (13, 40), "steps": 10, "restarts": 1})
     for key, value in changes.items():
         place, _, last = key.rpartition("__")
@@ -96,6 +97,7 @@ def attack(calls, claims=lambda number, target: target != 9):
             best=best,
             best_margin=whole,
             best_l2=whole,
+            best_norm=whole,
             last=np.repeat(images[:, None], shape[1], axis=1),
             last_margin=whole,
             success=success,

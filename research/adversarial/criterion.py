@@ -46,6 +46,21 @@ def margin(logits: Array, actual: Array, target: Array) -> jax.Array:
     return jnp.where(exist, jnp.where(target == actual, -above, above), jnp.nan)
 
 
+def smooth_margin(logits: Array, actual: Array, target: Array, temperature: Array) -> jax.Array:
+    """The margin with a soft maximum over the other classes, [] float32; for its gradient.
+
+    Arguments as in `margin`.  temperature: [] float32, in units of the logits, 0 or more: the
+    others count by the softmax of their logits over it, and for 0 only the largest of them counts.
+    """
+    logits = jnp.asarray(logits, jnp.float32)
+    this = jnp.arange(logits.shape[0]) == target
+    others = jnp.where(this, -jnp.inf, logits)
+    scaled = (others - jnp.max(others)) / jnp.maximum(temperature, 1e-30)
+    shares = jax.lax.stop_gradient(jax.nn.softmax(scaled))
+    above = jnp.sum(jnp.where(this, logits, -shares * logits))
+    return jnp.where(target == actual, -above, above)
+
+
 def succeeds(logits: Array, actual: Array, target: Array, required: float) -> jax.Array:
     """Whether an image with these logits is a success, [] bool.  Arguments as in `margin`.
 
@@ -68,6 +83,19 @@ def inside_box(clean: Array, noise: Array) -> jax.Array:
     return jnp.clip(jnp.asarray(noise), -jnp.asarray(clean), 1.0 - jnp.asarray(clean))
 
 
+def length(values: Array, norm: str) -> jax.Array:
+    """The norm "l2", "linf" or "l1" of an array of any shape; [] float32."""
+    values = jnp.asarray(values)
+    if norm == "l2":
+        return jnp.sqrt(jnp.sum(jnp.square(values)))
+    return jnp.max(jnp.abs(values)) if norm == "linf" else jnp.sum(jnp.abs(values))
+
+
+def distance(one: Array, other: Array, norm: str) -> jax.Array:
+    """Norm of the difference of two 8-bit images [H, W, C], as images in [0, 1]; [] float32."""
+    return length(decode(one) - decode(other), norm)
+
+
 def l2(one: Array, other: Array) -> jax.Array:
     """Euclidean distance of two 8-bit images [H, W, C], taken as images in [0, 1]; [] float32."""
-    return jnp.sqrt(jnp.sum(jnp.square(decode(one) - decode(other))))
+    return distance(one, other, "l2")

@@ -19,12 +19,13 @@ class Distances(NamedTuple):
     """The distances of N pairs of images.
 
     l0: [N] int64, pixels changed; one counts once, whatever its channels.
-    l2, linf: [N] float64, norms of the difference over pixels and channels; linf is k/255.
+    l1, l2, linf: [N] float64, norms of the difference over pixels and channels; linf is k/255.
     psnr: [N] float64, dB, infinite for equal images.
     ssim: [N] float64, -1..1, exactly 1 for equal images.
     """
 
     l0: np.ndarray
+    l1: np.ndarray
     l2: np.ndarray
     linf: np.ndarray
     psnr: np.ndarray
@@ -35,12 +36,13 @@ class Distances(NamedTuple):
         return [
             {
                 "l0": int(l0),
+                "l1": float(l1),
                 "l2": float(l2),
                 "linf": float(linf),
                 "psnr": float(psnr) if np.isfinite(psnr) else None,
                 "ssim": float(ssim),
             }
-            for l0, l2, linf, psnr, ssim in zip(*self, strict=True)
+            for l0, l1, l2, linf, psnr, ssim in zip(*self, strict=True)
         ]
 
 
@@ -69,6 +71,7 @@ def measure(clean: np.ndarray, changed: np.ndarray) -> Distances:
         psnr = 10.0 * np.log10(values * _LEVELS**2 / squares)
     return Distances(
         l0=levels.any(axis=3).sum(axis=(1, 2)),
+        l1=levels.sum(axis=(1, 2, 3)) / _LEVELS,
         l2=np.sqrt(squares) / _LEVELS,
         linf=levels.max(axis=(1, 2, 3)) / _LEVELS,
         psnr=psnr,

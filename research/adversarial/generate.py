@@ -27,8 +27,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from research import prng
 from research.adversarial import criterion, loop
+from research.adversarial.augmented_lagrangian import AugmentedLagrangian
 from research.adversarial.loop import Case, Classify, Method, Progress
-from research.adversarial.minimal import Minimal
 from research.adversarial.polish import Polish
 from research.data import batching
 from research.models.conv import on_cpu
@@ -52,7 +52,7 @@ def generate(
     labels: Array,
     *,
     targets: Array | None = None,
-    methods: Sequence[Method] = (Minimal(), Polish()),
+    methods: Sequence[Method] = (AugmentedLagrangian(), Polish()),
     seed: int = 0,
     numbers: Array | None = None,
     sizes: Sequence[int] | None = None,

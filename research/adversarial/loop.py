@@ -39,9 +39,10 @@ class Case:
 class Progress:
     """The outcome of a case so far.
 
-    best: [H, W, C] uint8, of the successful candidates the one with the smallest L2; while there is
-    none, the one with the largest margin.  last: the latest candidate judged.  Margins as in
-    `criterion.margin`; best_l2: in units of [0, 1].
+    best: [H, W, C] uint8, of the successful candidates the one with the smallest noise; while there
+    is none, the one with the largest margin.  last: the latest candidate judged.  Margins as in
+    `criterion.margin`; best_l2, best_norm: L2, and the norm that the method makes small, of the
+    noise of the smallest success, in units of [0, 1].
     success: of `best`.  running: whether the case wants more steps.
     steps: [] int32, gradients taken.  first: [] int32, gradients before the first success, or -1.
     start_l2: distance of the first candidate.  dead_first, dead_last: share of the values of the
@@ -52,6 +53,7 @@ class Progress:
     best: Array
     best_margin: Array
     best_l2: Array
+    best_norm: Array
     last: Array
     last_margin: Array
     success: Array
@@ -112,6 +114,7 @@ def no_progress(case: Case) -> Progress:
         best=image,
         best_margin=least,
         best_l2=jnp.full((), jnp.inf),
+        best_norm=jnp.full((), jnp.inf),
         last=image,
         last_margin=least,
         success=jnp.zeros((), bool),
@@ -141,19 +144,28 @@ def check_required(required: float) -> None:
 
 
 def judge(
-    progress: Progress, case: Case, candidate: Array, logits: Array, required: float
+    progress: Progress,
+    case: Case,
+    candidate: Array,
+    logits: Array,
+    required: float,
+    norm: str = "l2",
 ) -> Progress:
-    """`progress` after `candidate` [H, W, C] uint8, which the classifier gives `logits` [K]."""
+    """`progress` after `candidate` [H, W, C] uint8, which the classifier gives `logits` [K].
+
+    norm: the one by which a success is the smaller, as in `criterion.length`.
+    """
     margin = criterion.margin(logits, case.actual, case.target)
     success = criterion.succeeds(logits, case.actual, case.target, required)
-    distance = criterion.l2(candidate, case.image)
-    nearer = success & (distance < progress.best_l2)
+    distance = criterion.distance(candidate, case.image, norm)
+    nearer = success & (distance < progress.best_norm)
     better = nearer | (~progress.success & (margin > progress.best_margin))
     return dataclasses.replace(
         progress,
         best=jnp.where(better, candidate, progress.best),
         best_margin=jnp.where(better, margin, progress.best_margin),
-        best_l2=jnp.where(nearer, distance, progress.best_l2),
+        best_l2=jnp.where(nearer, criterion.l2(candidate, case.image), progress.best_l2),
+        best_norm=jnp.where(nearer, distance, progress.best_norm),
         last=jnp.asarray(candidate),
         last_margin=margin,
         success=progress.success | success,
@@ -176,23 +188,32 @@ def count_step(progress: Progress, gradient: Array, dead: Array | float) -> Prog
 
 
 def evaluate(
-    classify: Classify, case: Case, progress: Progress, candidate: Array, required: float
+    classify: Classify,
+    case: Case,
+    progress: Progress,
+    candidate: Array,
+    required: float,
+    *,
+    temperature: Array | None = None,
+    norm: str = "l2",
 ) -> tuple[Progress, jax.Array, jax.Array]:
     """Judge a candidate [H, W, C] uint8 and take the gradient of its margin.
 
-    Returns the progress with both counted, the margin [], and its gradient [H, W, C] by the image
+    temperature: None for the gradient of the margin itself, else of `criterion.smooth_margin`.
+    norm: as in `judge`.
+    Returns the progress with both counted, the margin [], and the gradient [H, W, C] by the image
     in [0, 1].
     """
 
     def objective(image: Array) -> tuple[jax.Array, jax.Array]:
         logits = classify(image, None)
-        return criterion.margin(logits, case.actual, case.target), logits
+        if temperature is None:
+            return criterion.margin(logits, case.actual, case.target), logits
+        return criterion.smooth_margin(logits, case.actual, case.target, temperature), logits
 
-    (margin, logits), gradient = jax.value_and_grad(objective, has_aux=True)(
-        criterion.decode(candidate)
-    )
-    progress = judge(progress, case, candidate, logits, required)
-    return count_step(progress, gradient, 0.0), margin, gradient
+    (_, logits), gradient = jax.value_and_grad(objective, has_aux=True)(criterion.decode(candidate))
+    progress = judge(progress, case, candidate, logits, required, norm)
+    return count_step(progress, gradient, 0.0), jnp.asarray(progress.last_margin), gradient
 
 
 def run(

@@ -36,7 +36,7 @@ _ATTACK = ("cells.jsonl",)
 _PICTURES = (*_ATTACK, "clean/*.png", "cells/*.png")
 _ALL_DIGITS = {"classes": list(range(10)), "per_class": 1, "baselines": []}
 _HORSE = {"classes": [], "per_class": 0, "baselines": []}
-_REPORTS = {"method": "faithful"}
+_MINIMAL, _REPORTS = {"method": "minimal"}, {"method": "faithful"}
 
 PUBLISHED: dict[str, Published] = {
     "depth": Published("mlp:all", files=("figures/figure_3.png",)),
@@ -56,13 +56,14 @@ PUBLISHED: dict[str, Published] = {
     "map-tanh-rate": Published(
         "map:tanh", {"axis": "learning_rate"}, files=("map.npz", "figures/map.webp")
     ),
-    "noise-mnist": Published("noise:mnist", files=("figures/distributions.png",)),
-    "noise-cifar10": Published("noise:cifar10", {"baselines": []}),
-    "noise-mlp": Published("noise:mlp"),
+    "noise-mnist": Published("noise:mnist", _MINIMAL, files=("figures/distributions.png",)),
+    "noise-mnist-lagrangian": Published("noise:mnist", free=("baselines",)),
+    "noise-cifar10": Published("noise:cifar10", _MINIMAL | {"baselines": []}),
+    "noise-mlp": Published("noise:mlp", _MINIMAL),
     "grid-mnist-faithful": Published("noise:mnist", _REPORTS | _ALL_DIGITS, files=_PICTURES),
-    "grid-mnist-minimal": Published("noise:mnist", _ALL_DIGITS, files=_PICTURES),
+    "grid-mnist-minimal": Published("noise:mnist", _MINIMAL | _ALL_DIGITS, files=_PICTURES),
     "grid-cifar10-faithful": Published("noise:cifar10", _REPORTS | _HORSE, files=_PICTURES),
-    "grid-cifar10-minimal": Published("noise:cifar10", _HORSE, files=_PICTURES),
+    "grid-cifar10-minimal": Published("noise:cifar10", _MINIMAL | _HORSE, files=_PICTURES),
     "noise-mnist-faithful": Published(
         "noise:mnist", _REPORTS, free=("baselines", "pgd"), files=_ATTACK
     ),

@@ -32,7 +32,7 @@ KINDS = {
 }  # fmt: skip
 METHODS = {
     "faithful": "as the report does it",
-    "minimal": "the smallest noise we find",
+    "minimal": "with far smaller noise",
 }
 # Statistics of the gradients, in the words of the page.
 STATISTICS = {

@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.optimize import minimize
+from scipy.optimize import linprog, minimize
 
 from research.adversarial import loop
 
@@ -52,17 +52,41 @@ def draw(seed, *, count, classes=CLASSES):
     return params, images, np.argmax(exact(params, images), axis=1).astype(np.int32)
 
 
-def smallest(params, image, actual, target, required):
-    """L2 of the smallest noise within the box that reaches the margin, by quadratic programs."""
+def smallest(params, image, actual, target, required, norm="l2"):
+    """Norm of the smallest noise within the box that reaches the margin.
+
+    By quadratic programs, and of linf and l1 by linear ones.
+    """
+    program = {"l2": _program, "linf": _least_radius, "l1": _least_sum}[norm]
     weights, bias = (np.asarray(leaf, np.float64) for leaf in params)
     clean = image.reshape(-1) / 255
     score = clean @ weights + bias
     others = [k for k in range(len(bias)) if k != target]
     if target == actual:  # any one of the others is enough
-        return min(_program(clean, [weights[:, k] - weights[:, actual]],
+        return min(program(clean, [weights[:, k] - weights[:, actual]],
                             [score[k] - score[actual]], required) for k in others)  # fmt: skip
     rows = [weights[:, target] - weights[:, k] for k in others]
-    return _program(clean, rows, [score[target] - score[k] for k in others], required)
+    return program(clean, rows, [score[target] - score[k] for k in others], required)
+
+
+def _least_radius(clean, rows, now, required):
+    """Of every value of the noise; the last variable of the program."""
+    rows, now, each = np.array(rows), np.array(now), np.eye(len(clean))
+    radius = -np.ones((len(clean), 1))
+    above = np.hstack([-rows, np.zeros((len(rows), 1))])
+    bounds = [*zip(-clean, 1 - clean, strict=True), (0, 1)]
+    within = np.vstack([above, np.hstack([each, radius]), np.hstack([-each, radius])])
+    limits = np.concatenate([now - required, np.zeros(2 * len(clean))])
+    best = linprog(np.eye(1, len(clean) + 1, len(clean))[0], within, limits, bounds=bounds)
+    return best.fun if best.success else np.inf
+
+
+def _least_sum(clean, rows, now, required):
+    """Of the values of the noise; what is added and what is taken away are variables apart."""
+    rows, now = np.array(rows), np.array(now)
+    bounds = [(0, most) for most in np.concatenate([1 - clean, clean])]
+    best = linprog(np.ones(2 * len(clean)), np.hstack([-rows, rows]), now - required, bounds=bounds)
+    return best.fun if best.success else np.inf
 
 
 def _program(clean, rows, now, required):

@@ -38,6 +38,36 @@ def test_forty_gradients_come_close_to_the_smallest_noise_there_is(attacked):
     assert np.median(ratios) < 1.03
 
 
+@pytest.mark.parametrize(("norm", "ratio", "levels"), [("linf", 1.02, 1), ("l1", 1.06, 4)])
+def test_sixty_gradients_come_close_to_the_smallest_noise_of_other_norms(norm, ratio, levels):
+    """What rounding to bytes adds: to the largest value one level, of the sum a few."""
+    method = AugmentedLagrangian(steps=60, norm=norm)
+    outcome = generate.generate(linear_nets.logits, PARAMS, IMAGES, LABELS, methods=(method,))
+    assert outcome.success.all() and outcome.steps.max() <= 70
+    ratios = []
+    for n, t in np.ndindex(5, 5):
+        least = linear_nets.smallest(PARAMS, IMAGES[n], LABELS[n], t, method.required, norm)
+        levelled = np.abs(np.asarray(outcome.best[n, t], int) - IMAGES[n]) / 255
+        shortest = levelled.max() if norm == "linf" else levelled.sum()
+        assert float(outcome.best_norm[n, t]) == pytest.approx(shortest, rel=1e-5)
+        assert 0.999 * least <= shortest <= 1.2 * least + levels / 255
+        ratios.append((shortest - levels / 255) / least)
+    assert np.median(ratios) < ratio
+
+
+def test_a_thousandfold_of_the_logits_changes_no_more_than_their_rounding(attacked):
+    """1000 is no power of two: now and then a level, and no norm by more than a thousandth."""
+
+    def scaled(params, images):
+        return 1000 * linear_nets.logits(params, images)
+
+    method = AugmentedLagrangian(steps=40, required=1000 * METHOD.required)
+    outcome = generate.generate(scaled, PARAMS, IMAGES, LABELS, methods=(method,))
+    levels = np.abs(np.asarray(outcome.best, int) - attacked.best)
+    assert levels.max() <= 1 and np.mean(levels > 0) < 0.03
+    np.testing.assert_allclose(outcome.best_l2, attacked.best_l2, rtol=1e-3)
+
+
 def test_what_is_said_of_every_case_is_true_of_its_bytes(attacked):
     linear_nets.check_claims(PARAMS, IMAGES, LABELS, attacked, METHOD.required)
     assert not attacked.dead_first.any() and not attacked.dead_last.any()
@@ -68,7 +98,7 @@ def followed():
 
 
 def test_the_first_move_is_a_multiple_of_what_a_linear_model_asks_for(followed):
-    """Every value by as much, along the sign of the gradient."""
+    """Every value by as much, along the sign of the gradient; the maximum is not soft yet."""
     first, second = followed[0], followed[1]
     np.testing.assert_array_equal(second.progress.last, CASE.image)
     weights, score = np.asarray(PARAMS[0], np.float64), linear_nets.exact(PARAMS, CASE.image)
@@ -106,7 +136,9 @@ def test_a_success_gives_back_at_most_a_fifth_and_only_what_is_more_than_enough(
     direction = (slope / np.linalg.norm(slope)).reshape(clean.shape)
     for size in (0.3, 3.0):
         noise = criterion.inside_box(clean, size * direction)
-        inner = state.inner.replace(noise=noise, age=jnp.int32(1), slope=jnp.float32(10))
+        inner = state.inner.replace(
+            noise=noise, age=jnp.int32(1), slope=jnp.float32(10), unit=jnp.float32(1)
+        )
         after = linear_nets.step(METHOD, PARAMS, jnp.float32(0), CASE, state.replace(inner=inner))
         kept = np.asarray(after.inner.noise) / np.where(noise == 0, 1, np.asarray(noise))
         margin = float(after.progress.last_margin)

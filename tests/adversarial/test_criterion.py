@@ -1,5 +1,7 @@
 """The judge sees what a reader of the saved file sees."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -119,3 +121,21 @@ def test_the_distance_is_euclidean_over_all_values_and_does_not_wrap():
     for pair in ((one, other), (other, one)):
         assert float(criterion.l2(*pair)) == pytest.approx(2 * 2 / 255, rel=1e-5)
     np.testing.assert_allclose(criterion.l2(0 * one, 0 * one + 255), 2.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("target", [1, 2])
+def test_the_soft_margin_pulls_at_the_other_classes_by_their_shares(target):
+    """Its gradient by the logits; at temperature 0 that of the margin itself."""
+    logits, actual = np.float32([1.0, 3.0, 2.5, -1.0]), 2
+    others = np.arange(4) != target
+    sign = -1 if target == actual else 1
+
+    def gradient(temperature):
+        soft = functools.partial(criterion.smooth_margin, temperature=jnp.float32(temperature))
+        return np.asarray(jax.grad(soft)(logits, np.int32(actual), np.int32(target)))
+
+    shares = np.where(others, np.exp(logits / 0.5), 0)
+    expected = sign * np.where(others, -shares / shares.sum(), 1)
+    np.testing.assert_allclose(gradient(0.5), expected, rtol=1e-5)
+    hard = jax.grad(criterion.margin)(logits, np.int32(actual), np.int32(target))
+    np.testing.assert_array_equal(gradient(0.0), hard)

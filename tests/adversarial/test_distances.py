@@ -49,6 +49,7 @@ def test_three_changes_of_a_black_image_have_the_distances_of_the_textbook():
     assert found.l0.tolist() == [2] and np.issubdtype(found.l0.dtype, np.integer)
     assert found.l2.tolist() == [130 / 255]
     assert found.linf.tolist() == [120 / 255]
+    assert found.l1.tolist() == [190 / 255]
     mean_square = 130**2 / 255**2 / (28 * 28 * 3)
     np.testing.assert_allclose(found.psnr, -10 * math.log10(mean_square), rtol=1e-15)
 
@@ -74,7 +75,7 @@ def test_ssim_of_two_even_images_compares_their_means(before, after):
 def test_equal_images_are_at_no_distance(value):
     image = np.full((1, 28, 28, 1), value, np.uint8)
     (row,) = distances.measure(image, image).rows()
-    assert row == {"l0": 0, "l2": 0.0, "linf": 0.0, "psnr": None, "ssim": 1.0}
+    assert row == {"l0": 0, "l1": 0.0, "l2": 0.0, "linf": 0.0, "psnr": None, "ssim": 1.0}
     assert distances.measure(image, image).psnr.tolist() == [math.inf]
 
 

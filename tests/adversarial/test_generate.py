@@ -12,6 +12,7 @@ import pytest
 from adversarial import linear_nets
 from research import prng
 from research.adversarial import criterion, generate, loop
+from research.adversarial.augmented_lagrangian import AugmentedLagrangian
 from research.adversarial.faithful import Faithful
 from research.adversarial.minimal import Minimal
 from research.adversarial.pgd import PGD
@@ -175,7 +176,9 @@ def test_the_default_comes_close_to_the_smallest_noise_there_is(default):
     """
     rounding, ratios = np.sqrt(IMAGES[0].size / 12) / 255, []
     for n, t in np.ndindex(5, 5):
-        least = linear_nets.smallest(PARAMS, IMAGES[n], LABELS[n], t, Minimal().required)
+        least = linear_nets.smallest(
+            PARAMS, IMAGES[n], LABELS[n], t, AugmentedLagrangian().required
+        )
         found = float(default[0].best_l2[n, t])
         assert 0.999 * least <= found <= np.hypot(1.05 * least, rounding) + 1 / 255
         ratios.append(found / least)
@@ -183,12 +186,12 @@ def test_the_default_comes_close_to_the_smallest_noise_there_is(default):
 
 
 def test_what_is_said_of_every_case_is_true_of_its_bytes(default):
-    linear_nets.check_claims(PARAMS, IMAGES, LABELS, default[0], Minimal().required)
+    linear_nets.check_claims(PARAMS, IMAGES, LABELS, default[0], AugmentedLagrangian().required)
 
 
 def test_polish_makes_noise_smaller_and_takes_no_success_away(default):
     plain = generate.generate(
-        linear_nets.logits, PARAMS, IMAGES, LABELS, methods=(Minimal(),), sizes=(10,)
+        linear_nets.logits, PARAMS, IMAGES, LABELS, methods=(AugmentedLagrangian(),), sizes=(10,)
     )
     assert plain.success.all()
     less = default[0].best_l2 / np.asarray(plain.best_l2)

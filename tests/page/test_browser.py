@@ -130,7 +130,7 @@ def test_a_cell_shows_its_images_and_numbers_by_click_and_by_keyboard(opened):
     assert "away from its own class" in figure.locator(".says").inner_text()
     assert cells.nth(1).get_attribute("aria-pressed") == "true"
     assert "1.500" in figure.locator(".measures").inner_text()
-    figure.get_by_role("radio", name="the smallest noise we find").check()
+    figure.get_by_role("radio", name="with far smaller noise").check()
     page.wait_for_function(
         "document.querySelector('#grid-mnist .measures').innerText.includes('2.5')"
     )

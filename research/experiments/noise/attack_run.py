@@ -91,7 +91,7 @@ def attack(
         "verified": _verify(config, net, into, rows, methods[-1].required),
         "diagnostics": diagnostics.examine(rows, restarted),
     }
-    words = _words(summary)
+    words = _words(summary, config.norm)
     trained_on = trainer.trained_on(net.origin, source)
     words = "; ".join(filter(None, (words, trained_on)))
     caption = ", of a net ".join(filter(None, (source.caption(), trained_on)))
@@ -139,7 +139,17 @@ def summarise(rows: Sequence[Row], predicted: Mapping[int, int]) -> dict[str, An
             "won_correct": sum(row["success"] for row in right),
             **{
                 key: _quantiles([row[key] for row in won if row[key] is not None])
-                for key in ("l0", "l2", "linf", "psnr", "ssim", "probability", "margin", "steps")
+                for key in (
+                    "l0",
+                    "l1",
+                    "l2",
+                    "linf",
+                    "psnr",
+                    "ssim",
+                    "probability",
+                    "margin",
+                    "steps",
+                )
             },
             "start_l2": _quantiles([row["start_l2"] for row in these]),
         }
@@ -298,13 +308,15 @@ def _restart(
     return dict(zip(failed, won, strict=False))
 
 
-def _words(summary: Mapping[str, Any]) -> str:
-    """Rates and median L2 in one line."""
+def _words(summary: Mapping[str, Any], norm: str) -> str:
+    """Rates and the median of a norm in one line."""
     parts: list[str] = []
     for kind in ("targeted", "untargeted"):
         counts = summary[kind]
-        norm = f", median L2 {counts['l2']['median']:.3f}" if counts["l2"] else ""
-        parts.append(f"{counts['won']:,} of {counts['tried']:,} {kind} cells{norm}")
+        words = f"{counts['won']:,} of {counts['tried']:,} {kind} cells"
+        if counts[norm]:
+            words += f", median {norm.capitalize()} {counts[norm]['median']:.3f}"
+        parts.append(words)
     verified = summary["verified"]
     parts.append(f"{verified['survived']:,} of {verified['files']:,} successes hold on their files")
     return "; ".join(parts)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from configs import common
+from research.adversarial import augmented_lagrangian
 from research.adversarial.augmented_lagrangian import AugmentedLagrangian
 from research.adversarial.faithful import Faithful
 from research.adversarial.loop import Method
@@ -27,7 +28,7 @@ from research.runtime import distributed, preemption, progress
 from research.storage import attack_files, run_directory
 from research.structs import Config, Dataset, UserError, printable
 
-METHODS = ("minimal", "lagrangian", "faithful")
+METHODS = ("lagrangian", "minimal", "faithful")
 
 
 def run(config: Config, workdir: Path) -> dict[str, Any]:
@@ -144,8 +145,13 @@ def _check_nets(config: Config) -> None:
 def make_methods(config: Config) -> tuple[Method, ...]:
     """The attack of a config: methods that run one after the other.
 
-    Raises UserError if there is no such method.
+    Raises UserError if there is no such method, or if it cannot make the norm small.
     """
+    if config.norm not in augmented_lagrangian.NORMS:
+        valid = ", ".join(augmented_lagrangian.NORMS)
+        raise UserError(f"norm: {config.norm!r} is not one of {valid}")
+    if config.norm != "l2" and config.method != "lagrangian":
+        raise UserError(f"norm: {config.norm} needs method=lagrangian, not {config.method}")
     if config.method == "minimal":
         minimal = config.minimal
         search = Minimal(steps=minimal.steps, search=minimal.search, required=minimal.required)
@@ -153,13 +159,13 @@ def make_methods(config: Config) -> tuple[Method, ...]:
     if config.method == "lagrangian":
         lagrangian = config.lagrangian
         search = AugmentedLagrangian(
-            steps=lagrangian.steps, search=lagrangian.search, required=lagrangian.required
+            steps=lagrangian.steps,
+            search=lagrangian.search,
+            required=lagrangian.required,
+            norm=config.norm,
         )
-        return (
-            (search, Polish(lagrangian.polish, lagrangian.required))
-            if lagrangian.polish
-            else (search,)
-        )
+        polishes = config.norm == "l2" and lagrangian.polish
+        return (search, Polish(lagrangian.polish, lagrangian.required)) if polishes else (search,)
     if config.method == "faithful":
         own = config.faithful
         faithful = Faithful(

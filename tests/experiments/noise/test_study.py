@@ -66,7 +66,7 @@ def finished(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
         settle(patched)
         patched.setattr(generate, "generate", mostly)
-        return study.run(smoke(minimal__polish=0), workdir), workdir
+        return study.run(smoke(lagrangian__polish=0), workdir), workdir
 
 
 def leads(images, labels, params):
@@ -123,7 +123,7 @@ def test_a_summary_says_what_was_done_to_which_images(finished):
     assert (first["run"], first["epochs"], first["cells"]) == ("runs/first", 4, 30)
     assert summary["headline"] == f"first: {first['words']}"
     assert first["origin"] == toy.ORIGIN and "trained on" not in first["words"]
-    assert summary["method"] == "minimal" and summary["data"]["caption"] == toy.SOURCE.caption()
+    assert summary["method"] == "lagrangian" and summary["data"]["caption"] == toy.SOURCE.caption()
     assert summary["sample"] == (
         "the first 1 correctly classified test images of each of 2 classes, and test image 7"
     )
@@ -208,14 +208,14 @@ def test_a_share_of_no_image_is_none(calls, tmp_path):
 def test_a_finished_run_is_not_run_again(finished, capsys):
     summary, workdir = finished
     before = contents(workdir)
-    assert study.run(smoke(minimal__polish=0), workdir) == summary
+    assert study.run(smoke(lagrangian__polish=0), workdir) == summary
     assert "mnist-smoke: all of it is done already" in capsys.readouterr().err
     assert contents(workdir) == before
 
 
 def test_a_net_is_known_by_its_weights_wherever_it_lies(finished, monkeypatch):
     summary, workdir = finished
-    elsewhere = dict(minimal__polish=0, run="elsewhere")
+    elsewhere = dict(lagrangian__polish=0, run="elsewhere")
     assert study.run(smoke(**elsewhere), workdir) == summary
     for other, said in ((NETS[1], "was begun against another net"), (None, "is not trained where")):
         monkeypatch.setattr(nets, "find", lambda *_, net=other: net)
@@ -302,7 +302,7 @@ def test_a_picture_of_the_user_is_attacked_alone_and_must_stay_the_same(calls, t
             {"baselines": tuple(f"a:{i}" for i in range(12))},
             "nets, baselines: 13 nets are more than 12",
         ),
-        ({"method": "minimla"}, "method: 'minimla' is not one of minimal, lagrangian, faithful"),
+        ({"method": "minimla"}, "method: 'minimla' is not one of lagrangian, minimal, faithful"),
         ({"seed": -1}, "seed: -1 is not"),
         ({"seed": 2**31 - 1}, "seed: 2147483647 is not a"),
         ({"classes": (0, 10)}, r"classes: \(0, 10\) is not .* from 0 to 9"),
@@ -310,6 +310,8 @@ def test_a_picture_of_the_user_is_attacked_alone_and_must_stay_the_same(calls, t
         ({"images": -1}, "images: -1"),
         ({"batch": 0}, "batch: 0 is not a"),
         ({"eval_batch_size": 0}, "eval_batch_size: 0 is not a"),
+        ({"norm": "l0"}, "norm: 'l0' is not one of l2, linf, l1"),
+        ({"norm": "l1", "method": "minimal"}, "norm: l1 needs method=lagrangian, not minimal"),
         ({"minimal__steps": 0}, "minimal.steps: 0"),
         ({"minimal__search": 0}, "minimal.search: 0"),
         ({"minimal__required": -1.0}, "minimal.required: -1.0"),
@@ -383,21 +385,26 @@ def test_a_description_has_the_nets_the_cells_and_the_method(
     lines = study.describe(smoke(**changes)).splitlines()
     assert f"data: {toy.SOURCE.caption()}" in lines and '  "batch": 2,' in lines
     assert lines[-4:-1] == ["cnn:mnist: runs/first", "cnn:mnist-best: left out, not trained", said]
-    assert lines[-1].startswith("Minimal(steps=3, search=8,") and ", then Polish(" in lines[-1]
+    assert (
+        lines[-1].startswith("AugmentedLagrangian(steps=3, search=8,")
+        and ", then Polish(" in lines[-1]
+    )
     places.clear()
     assert "cnn:mnist: would be trained first" in study.describe(smoke(**changes))
     assert [path.name for path in tmp_path.iterdir()] == ["mine.png"] and calls == []
 
 
 def test_a_method_has_the_settings_of_its_config():
-    config = smoke(minimal__steps=11, minimal__search=12, minimal__required=0.5)
+    config = smoke(method="minimal", minimal__steps=11, minimal__search=12, minimal__required=0.5)
     assert study.make_methods(config) == (
         Minimal(steps=11, search=12, required=0.5),
         Polish(1, required=0.5),
     )
     changes = {"lagrangian__steps": 11, "lagrangian__required": 0.5, "lagrangian__polish": 0}
-    (search,) = study.make_methods(smoke(method="lagrangian", **changes))
-    assert search == AugmentedLagrangian(steps=11, search=20, required=0.5)
+    (search,) = study.make_methods(smoke(**changes))
+    assert search == AugmentedLagrangian(steps=11, search=8, required=0.5)
+    (search,) = study.make_methods(smoke(norm="linf"))  # the polish is one of L2
+    assert search == AugmentedLagrangian(steps=3, search=8, norm="linf")
     own = {
         **{"steps": 7, "check_every": 3, "learning_rate": 0.5},
         **{"std": 0.1, "dropout": True},
