@@ -55,8 +55,9 @@ def test_sixty_gradients_come_close_to_the_smallest_noise_of_other_norms(norm, r
     assert np.median(ratios) < ratio
 
 
+@pytest.mark.slow
 def test_a_thousandfold_of_the_logits_changes_no_more_than_their_rounding(attacked):
-    """1000 is no power of two: now and then a level, and no norm by more than a thousandth."""
+    """1000 is no power of two: now and then a level, no norm by more than 0.001."""
 
     def scaled(params, images):
         return 1000 * linear_nets.logits(params, images)
@@ -65,7 +66,7 @@ def test_a_thousandfold_of_the_logits_changes_no_more_than_their_rounding(attack
     outcome = generate.generate(scaled, PARAMS, IMAGES, LABELS, methods=(method,))
     levels = np.abs(np.asarray(outcome.best, int) - attacked.best)
     assert levels.max() <= 1 and np.mean(levels > 0) < 0.03
-    np.testing.assert_allclose(outcome.best_l2, attacked.best_l2, rtol=1e-3)
+    np.testing.assert_allclose(outcome.best_l2, attacked.best_l2, atol=1e-3)
 
 
 def test_what_is_said_of_every_case_is_true_of_its_bytes(attacked):
@@ -160,7 +161,7 @@ def test_without_success_a_search_begins_anew_farther_away_and_ends():
 
 
 def test_a_stubborn_case_gets_its_search_and_all_its_steps_after_the_first_success(followed):
-    late = follow(CASE, lambda steps: -1e3 if steps < 90 else 0.0)[-1].progress
+    late = follow(CASE, lambda steps: -60.0 if steps < 90 else 0.0)[-1].progress
     assert 90 <= int(late.first) and int(late.steps) == int(late.first) + METHOD.steps
     assert float(late.best_l2) < 1.3 * float(followed[-1].progress.best_l2)
 
