@@ -58,6 +58,8 @@ PUBLISHED: dict[str, Published] = {
     ),
     "noise-mnist": Published("noise:mnist", _MINIMAL, files=("figures/distributions.png",)),
     "noise-mnist-lagrangian": Published("noise:mnist", free=("baselines",)),
+    "noise-cifar10-lagrangian": Published("noise:cifar10", free=("baselines",)),
+    "noise-mlp-lagrangian": Published("noise:mlp"),
     "noise-cifar10": Published("noise:cifar10", _MINIMAL | {"baselines": []}),
     "noise-mlp": Published("noise:mlp", _MINIMAL),
     "grid-mnist-faithful": Published("noise:mnist", _REPORTS | _ALL_DIGITS, files=_PICTURES),

@@ -103,6 +103,7 @@ _LATER = {
     "lagrangian.required": 0.01,
     "lagrangian.search": 200,
     "lagrangian.steps": 160,
+    "norm": "l2",
     "residual": False,
     "shift": False,
     "shrink": 1,

@@ -30,14 +30,15 @@ def name_of(workdir):
         (finished.study, {"init": "he", "nets": ("relu-5", "relu-20")}, "he"),
         (finished.classifier, {"epochs": 10}, "cnn-cifar10"),
         (finished.classifier, {"name": "mnist", "learning_rate": 0.001}, "adam-0-001"),
-        (finished.attack, {"batch": 7}, "noise-mnist"),
+        (finished.attack, {"batch": 7}, "noise-mnist-lagrangian"),
+        (finished.attack, {"method": "minimal"}, "noise-mnist"),
         (finished.attack, {"method": "faithful", "baselines": ()}, "noise-mnist-faithful"),
         (
             finished.attack,
             {"method": "faithful", "classes": tuple(range(10)), "per_class": 1, "baselines": ()},
             "grid-mnist-faithful",
         ),
-        (finished.attack, {"name": "cifar10", "baselines": ()}, "noise-cifar10"),
+        (finished.attack, {"name": "cifar10", "baselines": ()}, "noise-cifar10-lagrangian"),
         (
             finished.attack,
             {"name": "cifar10", "method": "faithful", "classes": ()},
@@ -59,17 +60,17 @@ def test_a_run_is_known_by_its_configuration(make, arguments, name, tmp_path):
         (finished.study, {"seeds": 1}, "seeds: fewer than 2"),
         (finished.study, {"nets": ("relu-5",)}, "from depth differ: nets"),
         (finished.classifier, {"learning_rate": 0.1}, "from cnn-cifar10 differ: learning_rate"),
-        (finished.attack, {"seed": 1}, "from noise-mnist differ: seed"),
+        (finished.attack, {"seed": 1}, "from noise-mnist-lagrangian differ: seed"),
         (finished.attack, {"faithful": {"dropout": True}}, r"differ: faithful\.dropout"),
         (
             finished.attack,
             {"net": net(changes={"learning_rate": 1, "seeds": 3})},
-            "from noise-mnist differ: learning_rate of the net mnist$",
+            "from noise-mnist-lagrangian differ: learning_rate of the net mnist$",
         ),
         (
             finished.attack,
             {"net": net(epochs=3)},
-            "from noise-mnist differ: the net mnist, trained for 3 epochs of its run",
+            "from noise-mnist-lagrangian differ: the net mnist, trained for 3 epochs of its run",
         ),
         (finished.mask_classifier, {"epochs": 3}, "from masks-vgg differ: epochs"),
     ],
@@ -141,7 +142,7 @@ def test_a_run_is_as_whole_as_the_least_of_what_it_was_made_from(make, arguments
 
 def test_a_net_that_its_own_command_gives_only_with_more_epochs_has_that_command(tmp_path):
     run = load_run(finished.attack(tmp_path, net=net(changes={"epochs": 1, "seeds": 3}), run="x"))
-    assert published.name_of(run) == "noise-mnist"
+    assert published.name_of(run) == "noise-mnist-lagrangian"
     command = "python -m research.main --config=configs/cnn.py:mnist --config.epochs=1"
     assert published.net_commands(run) == {"mnist": f"{command} --config.data.dir=DIR"}
 

@@ -31,13 +31,14 @@ def test_a_study_keeps_what_is_left_of_its_seeds_and_a_figure(tmp_path):
 
 
 def test_an_attack_keeps_its_cells_and_a_grid_its_pictures(tmp_path):
-    grid = {"classes": tuple(range(10)), "per_class": 1, "baselines": ()}
+    grid = {"method": "minimal", "classes": tuple(range(10)), "per_class": 1, "baselines": ()}
     pictures = {
         "clean/00003.png",
         *(f"cells/000{n}.png" for n in ("03-to-0", "03-to-2", "10-to-2")),
     }
     for name, changes, files in (
-        ("noise-mnist", {}, {"figures/distributions.png"}),
+        ("noise-mnist", {"method": "minimal"}, {"figures/distributions.png"}),
+        ("noise-mnist-lagrangian", {}, set()),
         ("noise-mnist-faithful", {"method": "faithful"}, {"cells.jsonl"}),
         ("grid-mnist-minimal", grid, {"cells.jsonl"} | pictures),
     ):

@@ -8,8 +8,8 @@ from research.storage.run_directory import load_run
 def test_a_row_says_what_the_net_withstood_and_what_it_took(tmp_path):
     lines = tables.table([load_run(finished.attack(tmp_path))]).splitlines()
     assert lines[2] == (
-        "| mnist | minimal | 88 of 90 | 10 of 10 | 97 of 98 | 0.500 (1.00) | 40 | 30.3 | 0.913 | "
-        "123 | 40, 70 |"
+        "| mnist | lagrangian | 88 of 90 | 10 of 10 | 97 of 98 | 0.500 (1.00) | 40 | 30.3 | 0.913 "
+        "| 123 | 40, 70 |"
     )
     assert lines[4].startswith("- some images; MNIST, all of it; `python -m research.main")
 
