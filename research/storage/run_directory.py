@@ -104,6 +104,7 @@ _LATER = {
     "lagrangian.search": 200,
     "lagrangian.steps": 160,
     "norm": "l2",
+    "optimizer": "sgd",  # of the depth study; the others always had one
     "residual": False,
     "shift": False,
     "shrink": 1,
