@@ -49,6 +49,7 @@ EXPERIMENTS = {
     "map": "research.experiments.map",
     "masks": "research.experiments.masks.study",
     "noise": "research.experiments.noise.study",
+    "spectrum": "research.experiments.spectrum",
 }
 
 _CONFIG = config_flags.DEFINE_config_file(

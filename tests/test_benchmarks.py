@@ -27,6 +27,7 @@ from benchmarks import (
     processes,
     scaling,
     seeds,
+    spectrum,
     study,
 )
 from configs import cnn as configs
@@ -222,6 +223,29 @@ def test_the_study_table_has_a_row_for_each_start() -> None:
     assert cells(table, "first start, nothing compiled") == ["120", "900"]
     assert cells(table, "second start") == ["81", "1,000"]
     assert "1 seed(s)" in table and "MNIST" in table
+
+
+def test_the_spectrum_table_says_which_bars_are_met() -> None:
+    row = {"rms": 0.25, "predicted_rms": 0.5, "spread": 3.8, "error": 0.1, "wide": 4.0}
+    row |= {"weighted": 4.4, "finite": 4.0, "rank": 21.0}
+    results: dict[str, Any] = {
+        **HEAD,
+        "draws": 7,
+        "inputs": 3,
+        "nets": {"relu-5 he": row, "tanh-5 he": row | {"spread": 4.5}, "tanh-40 orthogonal": row},
+        "dense": {"parameters": 12, "error": 2e-6},
+        "cost": {"relu-5": {"epoch": [1.0, 2.0, 1.0], "sharpness": {"9": [0.2, 0.2, 0.2]}}},
+    }
+    table = spectrum.table(results)
+    assert cells(table, "relu-5 he") == [
+        *("0.25 / 0.5", "3.8 ± 0.1", "4 (0.95)", "4 (1.10)", "21.0"),
+    ]
+    assert "relu-5 20 % on 9 images" in table
+    met = [text.endswith("(met)") for text in spectrum.bars(results)]
+    assert met == [False, True, True, True]
+    assert "1.125 at worst" in spectrum.bars(results)[0]
+    results["cost"]["relu-5"]["sharpness"]["10"] = [0.3, 0.3, 0.3]
+    assert spectrum.bars(results)[3].endswith("30% at worst (missed)")
 
 
 def test_an_epoch_of_ours_counts_every_image_and_records() -> None:

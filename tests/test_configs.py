@@ -3,15 +3,15 @@ import re
 import pytest
 from ml_collections import ConfigDict
 
-from configs import cnn, common, masks, mlp, noise
+from configs import cnn, common, masks, mlp, noise, spectrum
 from configs import map as maps
 from research import main
 from research.adversarial.faithful import Faithful
 from research.experiments import depth
 from research.experiments.noise import study as attacks
 
-FILES = (mlp, cnn, maps, noise, masks)
-VARIANTS = [(mlp, net) for net in (*mlp.NETS, "all")]
+FILES = (mlp, spectrum, cnn, maps, noise, masks)
+VARIANTS = [(file, net) for file in (mlp, spectrum) for net in (*mlp.NETS, "all")]
 VARIANTS += [(file, variant) for file in (cnn, maps, noise, masks) for variant in file.VARIANTS]
 
 

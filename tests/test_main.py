@@ -422,7 +422,8 @@ def test_what_is_independent_is_dealt_out_to_the_devices(config, expected, monke
 
 
 def test_every_experiment_can_be_run_and_described():
-    assert set(main.EXPERIMENTS) == {"classifiers", "depth", "map", "masks", "noise"}
+    known = {"classifiers", "depth", "map", "masks", "noise", "spectrum"}
+    assert set(main.EXPERIMENTS) == known
     for name in main.EXPERIMENTS.values():
         experiment = importlib.import_module(name)
         assert callable(experiment.run) and callable(experiment.describe)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from configs import cnn, masks, mlp, noise
+from configs import cnn, masks, mlp, noise, spectrum
 from configs import map as maps
 
 ROOT = Path(__file__).parents[1]
@@ -33,11 +33,13 @@ STUDIES = {
     "map": "experiments.map",
     "noise": "experiments.noise.study",
     "masks": "experiments.masks.study",
+    "spectrum": "experiments.spectrum",
 }
 CONFIGS = [
     (file, variant)
     for file, variants in (
         (mlp, ("all",)),
+        (spectrum, ("all",)),
         (cnn, cnn.VARIANTS),
         (maps, maps.VARIANTS),
         (noise, noise.VARIANTS),

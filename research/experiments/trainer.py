@@ -152,7 +152,7 @@ def train_net(
     """
     seeds, loop = seeds_of(config), task.loop
     model: Layered = task.model  # pyright: ignore[reportAssignmentType]
-    steps = batching.steps_per_epoch(len(training.labels), loop.batch_size)
+    steps = loop.passes * batching.steps_per_epoch(len(training.labels), loop.batch_size)
     if traced := profiling.steps():  # a trace holds one piece
         loop = loop._replace(steps_per_dispatch=min(traced, loop.steps_per_dispatch or traced))
     trace = profiling.Trace(workdir)
@@ -259,6 +259,7 @@ def row_of(
     A seed that had stopped before this epoch has None.  steps: of the epoch.  step_ms: of all seeds
     together, with its share of the held-out images and, in the first epoch, of compiling.
     device_memory_mib: see `device_memory_mib`.  held_out: the split that `result.test` is of.
+    What `Loop.measure` gives has its own names.
     """
 
     def means(metrics: Metrics) -> tuple[np.ndarray, np.ndarray]:
@@ -274,6 +275,7 @@ def row_of(
         "train_accuracy": plain(train_accuracy),
         f"{held_out}_loss": plain(held_out_loss),
         f"{held_out}_accuracy": plain(held_out_accuracy),
+        **{name: plain(np.asarray(values)) for name, values in result.measured.items()},
         "seconds": round(seconds, 3),
         "step_ms": round(1000 * seconds / steps, 3),
         "device_memory_mib": device_memory_mib(),

@@ -9,7 +9,7 @@ from pathlib import Path
 from configs import cnn
 from configs import map as map_config
 from research.ledger import claims, published, text, verdicts
-from research.ledger.tables import classifiers, depth, masks, noise, overview
+from research.ledger.tables import classifiers, depth, masks, noise, overview, spectrum
 from research.ledger.tables import map as map_tables
 from research.storage.run_directory import Run, load_run
 from research.structs import UserError
@@ -20,6 +20,7 @@ DOCUMENTS = ("README.md", "docs/*.md", "launch/README.md", "results/README.md", 
 _DEPTH_CLAIMS = ("B17", "B19", "B20", "B21", "D10", "D11", "D12", "D15", "D16")
 _CLASSIFIERS = tuple(f"cnn-{variant}" for variant in cnn.VARIANTS)
 _MAPS = tuple(f"map-{variant}" for variant in map_config.VARIANTS)
+_SPECTRA = ("spectrum-relu-5", "spectrum-tanh-5", "spectrum-tanh-40")
 _ATTACKS = ("noise-mnist", "noise-mnist-faithful", "noise-cifar10", "noise-mlp")
 
 Make = Callable[[Path], str]
@@ -73,6 +74,7 @@ BLOCKS: dict[str, Make] = {
     "depth-hypotheses": _hypotheses,
     "map": _of_runs(_MAPS, map_tables.table),
     "note-map": _of_runs(_MAPS, map_tables.note),
+    "spectrum": _of_runs(_SPECTRA, spectrum.table),
     "classifiers": _of_runs(_CLASSIFIERS, classifiers.table),
     "noise": _of_runs(_ATTACKS, noise.table),
     "noise-robust": _of_runs(("noise-mnist", "noise-cifar10", "noise-mlp"), noise.robust_table),
@@ -85,7 +87,7 @@ BLOCKS: dict[str, Make] = {
         f"benchmark-{name}": _benchmark(name)
         for name in (
             *("depth", "study", "probe", "layers", "seeds", "cnn", "layers_cnn", "attacks"),
-            *("detect", "ingest", "masks_net", "crashes", "theory"),
+            *("detect", "ingest", "masks_net", "crashes", "theory", "spectrum"),
         )
     },
     "benchmark-layers_masks": _benchmark("layers_masks", "layers_cnn"),

@@ -33,6 +33,7 @@ class Published:
 
 _TABLE_OF_NETS = ("nets", "probe")  # other settings are tried on some of the nets
 _ATTACK = ("cells.jsonl",)
+_SPECTRUM = ("figures/jacobian.png", "figures/sharpness.png")
 _PICTURES = (*_ATTACK, "clean/*.png", "cells/*.png")
 _ALL_DIGITS = {"classes": list(range(10)), "per_class": 1, "baselines": []}
 _HORSE = {"classes": [], "per_class": 0, "baselines": []}
@@ -72,6 +73,9 @@ PUBLISHED: dict[str, Published] = {
     "noise-cifar10-faithful": Published(
         "noise:cifar10", _REPORTS, free=("baselines", "pgd", "classes"), files=_ATTACK
     ),
+    "spectrum-relu-5": Published("spectrum:relu-5", files=_SPECTRUM),
+    "spectrum-tanh-5": Published("spectrum:tanh-5", files=_SPECTRUM),
+    "spectrum-tanh-40": Published("spectrum:tanh-40", {"init": "orthogonal"}, files=_SPECTRUM),
     "masks-vgg": Published("masks:vgg", files=("metrics.jsonl",)),
     "masks-best": Published("masks:best", files=("metrics.jsonl",)),
     "masks-smoke": Published("masks:smoke", files=("figures/samples.png",)),
@@ -88,6 +92,7 @@ _PLACES = [key.removeprefix("data.") for key in LOCATIONS]
 _EVERY = ("seeds", "eval_batch_size", "steps_per_dispatch", "matmul_precision", *OF_THE_MACHINE)
 _FREE = {
     "depth": (*_EVERY, "data"),
+    "spectrum": (*_EVERY, "data"),
     "classifiers": (*_EVERY, "data", "epochs"),
     "map": (*_EVERY[1:], "data", "programs"),
     "noise": (*_EVERY, "data", "run", "batch"),
@@ -220,6 +225,7 @@ _FILES = {
     "map": "map",
     "noise": "noise",
     "masks": "masks",
+    "spectrum": "spectrum",
 }
 
 

@@ -6,6 +6,7 @@ metrics.jsonl   one line per epoch                     appended
 gradients.npz   {statistic: [E + 1, S, L]}             replaced after every epoch, if probed
 theory.npz      see `theory.mean_field.predict`        written before the first step, if probed
 map.npz         see `experiments.map`                  of maps, replaced after every depth
+spectrum.npz    see `experiments.spectrum`             of Jacobians and sharpness
 predictions.npz {logits [S, N, K], labels [N]}         of classifiers, after the last epoch; of
                                                        masks predictions_<split>.npz
 cells.jsonl     one line per image and target class    of attacks, see `attack_files`
@@ -63,7 +64,7 @@ PACKAGES = (
     "matplotlib", "ml_collections", "chex", "dm-pix",
 )  # fmt: skip
 _DISTRIBUTION = "small-net-laboratory"  # in pyproject.toml
-EXPERIMENTS = ("depth", "classifiers", "map", "noise", "masks", "predict")
+EXPERIMENTS = ("depth", "classifiers", "map", "noise", "masks", "spectrum", "predict")
 _DPI = 160
 _MISSING = "(absent)"
 T = TypeVar("T")
@@ -82,6 +83,7 @@ _REMAINS = (
         "metrics.jsonl",
         "gradients.npz",
         "map.npz",
+        "spectrum.npz",
         "checkpoints",
         "cells.jsonl",
         "net.json",
@@ -340,7 +342,7 @@ class Run:
 
     @property
     def experiment(self) -> str:
-        """The kind of the run: "depth", "classifiers", "map", "noise", "masks" or "predict"."""
+        """The kind of the run, one of `EXPERIMENTS`."""
         return self.config["experiment"]
 
     @property

@@ -49,7 +49,7 @@ def check(
     row = int(np.argmax(bad))
     seed, bad_step = seeds[row], int(result.bad_step[row])
     state = jax.tree.map(lambda leaf: leaf[row], before)
-    order, mask = epoch_order(seed, number, len(train.images), loop.batch_size)
+    order, mask = epoch_order(seed, number, len(train.images), loop.batch_size, loop.passes)
 
     def batch_at(t: int) -> Batch:
         places = np.asarray(order[t])

@@ -52,18 +52,22 @@ class EpochResult:
     probe: dict[str, Array]
     bad_step: Array
     trained: Array
+    measured: dict[str, Array] = flax.struct.field(default_factory=dict)
 
 
 def epoch_order(
-    seed: Array | int, number: Array | int, examples: int, batch_size: int
+    seed: Array | int, number: Array | int, examples: int, batch_size: int, passes: int = 1
 ) -> tuple[Array, Array]:
     """Indices [T, B] int32 and mask [T, B] bool of the batches of epoch `number`.
 
     Epoch 0, which probes the initial net, has the batches of epoch 1: what it records is what the
-    first epoch would have seen, had it not learned.
+    first epoch would have seen, had it not learned.  Each of several passes is shuffled anew.
     """
-    key = prng.stream(seed, "order", jnp.maximum(number, 1))
-    return batching.epoch_order(key, examples, batch_size)
+    numbers = passes * jnp.maximum(number, 1) - jnp.arange(passes, dtype=jnp.int32)[::-1]
+    indices, mask = jax.vmap(
+        lambda each: batching.epoch_order(prng.stream(seed, "order", each), examples, batch_size)
+    )(numbers)
+    return indices.reshape(-1, batch_size), mask.reshape(-1, batch_size)
 
 
 def make_steps(
@@ -227,7 +231,7 @@ def make_epoch(
     """
     examples, streamed = len(train.images), evaluate.is_streamed(train.images)
     seed_array = sharding.place_seeds(np.asarray(seeds, np.uint32), mesh)
-    count = batching.steps_per_epoch(examples, loop.batch_size)
+    count = loop.passes * batching.steps_per_epoch(examples, loop.batch_size)
     most = loop.steps_per_dispatch or count
     if streamed:  # what is read at once is of all seeds, and every process reads its part
         images = evaluate.images_in_memory(train.images) * distributed.process_count()
@@ -240,12 +244,16 @@ def make_epoch(
     over_seeds = partial(
         sharding.over_seeds, mesh=mesh, batched=batched, convolutions=loop.convolutions
     )
-    order = over_seeds(lambda _, seed, number: epoch_order(seed, number, examples, loop.batch_size))
+    order = over_seeds(
+        lambda _, seed, number: epoch_order(seed, number, examples, loop.batch_size, loop.passes)
+    )
     steps = over_seeds(make_steps(model, tx, loop))
     test_piece = over_seeds(make_test(model, loop))
     summary = over_seeds(make_summary(loop))
     snapshot = over_seeds(make_snapshot(model, tx, loop)) if loop.snapshot else None
     still = snapshot_batch(train, loop.batch_size) if loop.snapshot else None
+    take = loop.measure
+    measure = over_seeds(lambda state, _, data: take(state.params, data)) if take else None
 
     # The states are not donated to `steps`: one copy of them a piece is too little to be measured,
     # and `fit` still holds those from before the epoch.
@@ -268,6 +276,8 @@ def make_epoch(
         if snapshot is not None:
             taken = snapshot(states, seed_array, still)
             result = result.replace(probe={**result.probe, **taken})
+        if measure is not None:
+            result = result.replace(measured=measure(states, seed_array, resident))
         return states if best is None else states.replace(kept=best), result
 
     return epoch

@@ -12,12 +12,13 @@ import numpy as np
 import optax
 
 from research import prng
-from research.structs import Array, Batch, EarlyStoppingState, Metrics, PyTree, TrainState
+from research.structs import Array, Batch, Dataset, EarlyStoppingState, Metrics, PyTree, TrainState
 from research.training import early_stopping, losses, metrics
 from research.training.augment import Augment
 
 Probe = Callable[[PyTree, PyTree], Mapping[str, Array]]
 Snapshot = Callable[[PyTree, jax.Array, "Derivatives"], Mapping[str, Array]]
+Measure = Callable[[PyTree, Dataset], Mapping[str, Array]]
 Adversarial = Callable[[PyTree, jax.Array, Batch], jax.Array]
 
 
@@ -30,6 +31,9 @@ class Loop(NamedTuple):
     pre-activations, from the collection `perturbations` of the net.  It cannot change the training.
     snapshot: (params, inputs, derivatives) -> statistics of the net after every epoch, of one
     batch, see `epoch.snapshot_batch`; only with a probe.
+    measure: (params, training set) -> numbers {name: []} of the net after every epoch, for
+    metrics.jsonl; of images that are resident.
+    passes: how many times an epoch goes through the training set.
     init_images: how many images the net is initialised with; more than one if that looks at them.
     augment: random changes of the training images, see `training.augment`.
     adversarial: (params, key, batch) -> images [B, H, W, C] uint8, after `augment` and by the
@@ -49,6 +53,8 @@ class Loop(NamedTuple):
     eval_batch_size: int
     probe: Probe | None = None
     snapshot: Snapshot | None = None
+    measure: Measure | None = None
+    passes: int = 1
     init_images: int = 1
     augment: Augment | None = None
     adversarial: Adversarial | None = None

@@ -4,6 +4,7 @@ import itertools
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -59,6 +60,23 @@ def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one():
     assert sorted(second_half) == [3, 4]
     for epoch in (3, 4):
         chex.assert_trees_all_equal(second_half[epoch][1], seen[epoch][1])
+
+
+def test_two_passes_an_epoch_are_two_epochs_and_a_measure_sees_the_net_after_them():
+    def measure(params, data):
+        largest = jax.tree.reduce(jnp.maximum, jax.tree.map(jnp.max, params))
+        return {"largest": largest, "images": jnp.int32(len(data.images))}
+
+    once, seen = fitted(net(), epochs=2, passes=2, probe=False, measure=measure)
+    apart, each = fitted(net(), epochs=4, probe=False)
+    chex.assert_trees_all_equal(once, apart)
+    for epoch in (1, 2):
+        states, result = seen[epoch]
+        chex.assert_trees_all_equal(states, each[2 * epoch][0])
+        assert int(result.train.count[0]) == 400
+        assert result.measured["images"].tolist() == [200]
+        expected = max(float(leaf.max()) for leaf in jax.tree.leaves(states.params))
+        assert float(result.measured["largest"][0]) == expected
 
 
 def test_training_learns_the_drawn_digits():
