@@ -23,7 +23,6 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from research import prng
 from research.adversarial import criterion
 from research.adversarial.loop import (
     Case,
@@ -37,6 +36,7 @@ from research.adversarial.loop import (
 from research.structs import Array
 
 NORMS = ("l2", "linf", "l1")
+_DUAL = {"l2": "l2", "linf": "l1", "l1": "linf"}  # by which a gradient is measured
 
 _AVERAGE = 0.5  # kept of squares, of the momentum and of the multiplier at every step
 _SLOPE_AVERAGE = 0.7  # kept of the norm of the gradient
@@ -59,20 +59,21 @@ _RATES = 0.02, 0.5  # of l1: the least first rate, about five levels, and the la
 
 @flax.struct.dataclass
 class _Noise:
-    """noise, squares, momentum: [H, W, C] float32.
+    """noise, squares, momentum, direction: [H, W, C] float32; direction: random, of L2 1.
 
     noise: of l2 and l1 inside the box; of linf the radius times a share in -1..1, before the box
     cuts it.  radius: [] float32, of linf.
+    What follows is of this start, and known from its first step on.
     multiplier, penalty, slope, missing: [] float32; slope: average dual norm of the gradient;
     missing: distance to the constraint when the penalty was looked at last.  unit: distance of
-    which the penalty is a multiple.  rate: the first of this start.  temperature: the first of the
-    soft maximum.  They are 0 before they are known.  age: [] int32, steps since this start.  clock:
-    steps since the first success.
+    which the penalty is a multiple.  rate: the first.  temperature: the first of the soft maximum.
+    age: [] int32, steps since this start.  clock: steps since the first success.
     """
 
     noise: Array
     squares: Array
     momentum: Array
+    direction: Array
     radius: Array
     multiplier: Array
     penalty: Array
@@ -110,7 +111,26 @@ class AugmentedLagrangian:
 
     def start(self, classify: Classify, case: Case, progress: Progress) -> State:
         """No noise."""
-        return State(progress, _begin(jnp.zeros(case.image.shape, jnp.float32)))
+        none, zero = jnp.zeros(case.image.shape, jnp.float32), jnp.zeros(())
+        # Drawn here: in every step it would take as long to compile as everything else.
+        direction = jax.random.normal(case.key, case.image.shape, jnp.float32)
+        inner = _Noise(
+            noise=none,
+            squares=none,
+            momentum=none,
+            direction=direction / criterion.length(direction, "l2"),
+            radius=zero,
+            multiplier=zero,
+            penalty=zero,
+            slope=zero,
+            missing=zero,
+            unit=zero,
+            rate=zero,
+            temperature=zero,
+            age=jnp.zeros((), jnp.int32),
+            clock=jnp.zeros((), jnp.int32),
+        )
+        return State(progress, inner)
 
     def advance(self, classify: Classify, case: Case, state: State, round_index: Array) -> State:
         """Judge, adapt multiplier and penalty, and move the noise down the Lagrangian."""
@@ -135,6 +155,7 @@ class AugmentedLagrangian:
         running = jnp.where(progress.success, clock < self.steps, progress.steps < self.search)
         time = jnp.asarray(clock, jnp.float32) / self.steps
         fresh, decay = inner.age == 0, (_LAST / self.steps) ** time
+        kept = jnp.where(fresh, 0.0, _AVERAGE)
 
         # A value at the edge of the box cannot follow its gradient. In l2 it still counts: its
         # gradient may turn at the next step, and without it the others would be moved too far.
@@ -147,9 +168,11 @@ class AugmentedLagrangian:
         missing = (2 * self.required - margin) / slope / unit
         look = inner.age % _PATIENCE == 0
         stuck = look & ~fresh & ~progress.success & (missing > _NEARER * inner.missing)
-        penalty = jnp.where(stuck, _PENALTY_GROWTH * inner.penalty, inner.penalty)
-        force = _derivative(missing, penalty, inner.multiplier)
-        multiplier = _AVERAGE * inner.multiplier + (1 - _AVERAGE) * force
+        penalty = jnp.where(fresh, _PENALTY, inner.penalty)
+        penalty = jnp.where(stuck, _PENALTY_GROWTH * penalty, penalty)
+        multiplier = jnp.where(fresh, 1.0, inner.multiplier)
+        force = _derivative(missing, penalty, multiplier)
+        multiplier = _AVERAGE * multiplier + (1 - _AVERAGE) * force
         multiplier = jnp.clip(multiplier, *_MULTIPLIERS)
         force = _derivative(missing, penalty, multiplier)
 
@@ -161,10 +184,10 @@ class AugmentedLagrangian:
             descent = jnp.where(inner.noise != 0, jnp.sign(inner.noise) - pull, rest)
         else:  # within the radius, which has the force to itself
             descent = -free / slope
-        squares = _AVERAGE * inner.squares + (1 - _AVERAGE) * jnp.square(descent)
+        squares = kept * inner.squares + (1 - _AVERAGE) * jnp.square(descent)
         seen = 1 - _AVERAGE ** jnp.asarray(inner.age + 1, jnp.float32)
         scaled = descent / jnp.maximum(jnp.sqrt(squares / seen), 1e-12)
-        momentum = _AVERAGE * inner.momentum + (1 - _AVERAGE) * scaled
+        momentum = kept * inner.momentum + (1 - _AVERAGE) * scaled
 
         size = float(inner.noise.size)
         first_rate = {
@@ -194,10 +217,17 @@ class AugmentedLagrangian:
                 noise = jnp.where(other_side | little, 0.0, noise)
             noise = criterion.inside_box(clean, noise)
         soft = _SOFT * jnp.maximum(jnp.abs(margin), self.required)
-        moved = _Noise(
-            noise=noise,
+        # At once where there is no gradient. Each start lies a little farther from the image, and
+        # rolling the one random direction gives another every time.
+        flat = progress.gradient_last == 0
+        restart = ~progress.success & (flat | (inner.age + 1 >= _RESTART))
+        away = jnp.asarray(progress.steps, jnp.float32) / _RESTART
+        drawn = away * jnp.roll(inner.direction, progress.steps)
+        inner = _Noise(
+            noise=jnp.where(restart, criterion.inside_box(clean, drawn), noise),
             squares=squares,
             momentum=momentum,
+            direction=inner.direction,
             radius=radius,
             multiplier=multiplier,
             penalty=penalty,
@@ -206,42 +236,10 @@ class AugmentedLagrangian:
             unit=unit,
             rate=rate,
             temperature=jnp.where(fresh, soft, inner.temperature),
-            age=inner.age + 1,
+            age=jnp.where(restart, 0, inner.age + 1),
             clock=clock,
         )
-        # At once where there is no gradient. Each start lies a little farther from the image.
-        flat = progress.gradient_last == 0
-        restart = ~progress.success & (flat | (moved.age >= _RESTART))
-        key = prng.after(case.key, "restart", progress.steps)
-        drawn = jax.random.normal(key, clean.shape, jnp.float32)
-        away = jnp.asarray(progress.steps, jnp.float32) / _RESTART
-        drawn = away * drawn / jnp.sqrt(jnp.sum(jnp.square(drawn)))
-        drawn = criterion.inside_box(clean, drawn)
-        inner = jax.tree.map(lambda new, old: jnp.where(restart, new, old), _begin(drawn), moved)
         return State(dataclasses.replace(progress, running=running), inner)
-
-
-_DUAL = {"l2": "l2", "linf": "l1", "l1": "linf"}
-
-
-def _begin(noise: Array) -> _Noise:
-    """The state in which a search from this noise begins."""
-    none, zero, count = jnp.zeros_like(noise), jnp.zeros(()), jnp.zeros((), jnp.int32)
-    return _Noise(
-        noise=noise,
-        squares=none,
-        momentum=none,
-        radius=zero,
-        multiplier=jnp.ones(()),
-        penalty=jnp.full((), _PENALTY),
-        slope=zero,
-        missing=zero,
-        unit=zero,
-        rate=zero,
-        temperature=zero,
-        age=count,
-        clock=count,
-    )
 
 
 def _derivative(missing: Array, penalty: Array, multiplier: Array) -> jax.Array:
