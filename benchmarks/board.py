@@ -98,7 +98,9 @@ def table(results: Mapping[str, Any]) -> str:
             head += [words, "L2: median / mean / 90 %", "as floats", "lost (%)", "optimality"]
         about = rows[0]
         note = (
-            f"Net {net}: {about['images']} images from number {about['first']} on; {about['data']}."
+            f"Net {net}: convolutions of {about['filters']} filters, dense layers of "
+            f"{about['dense']}, after epoch {about['epoch']}; {about['images']} images from number "
+            f"{about['first']} on; {about['data']}."
         )
         parts.append(measure.markdown(head, lines, note, winners(rows)))
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
@@ -266,6 +268,9 @@ def main(argv: Sequence[str]) -> int:
             about = {
                 "net": facts["name"],
                 "weights": facts["weights"],
+                "epoch": facts["epoch"],
+                "filters": facts["net"]["filters"],
+                "dense": facts["net"]["dense"],
                 "images": _IMAGES.value,
                 "first": _FIRST.value,
                 "data": facts["data"],
