@@ -8,7 +8,7 @@ from pathlib import Path
 
 from configs import cnn
 from configs import map as map_config
-from research.ledger import claims, published, text, verdicts
+from research.ledger import claims, evidence, published, text, verdicts
 from research.ledger.tables import classifiers, depth, masks, noise, overview, spectrum
 from research.ledger.tables import map as map_tables
 from research.storage.run_directory import Run, load_run
@@ -40,14 +40,15 @@ def _benchmark(name: str, module: str = "") -> Make:
     """A block that is made from the results of benchmarks/, by one of its modules."""
 
     def make(root: Path) -> str:
-        path = root / "benchmarks" / "results" / f"{name}.json"
-        try:
-            result = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} cannot be read ({error})") from error
+        result = evidence.of_benchmark(root, name)
         return importlib.import_module(f"benchmarks.{module or name}").table(result)
 
     return make
+
+
+def _why(root: Path) -> str:
+    run = load_run(root / "results" / "depth")
+    return depth.why_table(run, evidence.of_benchmark(root, "theory"))
 
 
 def _note(study: str) -> Make:
@@ -70,6 +71,7 @@ BLOCKS: dict[str, Make] = {
     **{f"note-{study}": _note(study) for study in ("depth", "classifiers", "noise", "masks")},
     "verdicts": lambda root: text.headline(verdicts.judged(root)) + ".",
     "depth": _of_run("depth", depth.table),
+    "depth-why": _why,
     "depth-claims": lambda root: text.rows(verdicts.judged(root), _DEPTH_CLAIMS),
     "depth-hypotheses": _hypotheses,
     "map": _of_runs(_MAPS, map_tables.table),
@@ -87,7 +89,7 @@ BLOCKS: dict[str, Make] = {
         f"benchmark-{name}": _benchmark(name)
         for name in (
             *("depth", "study", "probe", "layers", "seeds", "cnn", "layers_cnn", "attacks"),
-            *("detect", "ingest", "masks_net", "crashes", "theory", "spectrum"),
+            *("detect", "ingest", "masks_net", "crashes", "theory", "spectrum", "counterfactuals"),
         )
     },
     "benchmark-layers_masks": _benchmark("layers_masks", "layers_cnn"),

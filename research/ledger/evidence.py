@@ -8,6 +8,7 @@ gives of the run, and perhaps what is done at its end:
   |highest, |lowest of several rows: of every seed the highest, the lowest
 """
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 from research.ledger import published
 from research.ledger.tables import cells, depth, masks
 from research.storage.run_directory import Run
+from research.structs import UserError
 
 Facts = Mapping[str, Mapping[str, Any]]  # by the name of the run
 _LAST = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
@@ -40,6 +42,18 @@ def of_run(run: Run) -> dict[str, dict[str, Any]]:
     name = published.name_of(run)
     published.check_origins(run)
     return {name: facts(run)} if run.experiment in _FACTS else {}
+
+
+def of_benchmark(root: Path, name: str) -> dict[str, Any]:
+    """What benchmarks/<name>.py has measured: benchmarks/results/<name>.json under the root.
+
+    Raises UserError naming a file that cannot be read.
+    """
+    path = root / "benchmarks" / "results" / f"{name}.json"
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error})") from error
 
 
 def facts(run: Run) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The judged ledger: every claim with its verdict, our numbers and where they come from."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,15 @@ def judged(root: Path, runs: Sequence[Path] = (), book: Book | None = None) -> l
     facts = evidence.read(root / "results")
     for workdir in runs:
         facts |= evidence.of_run(run_directory.load_run(workdir))
-    return [entry(book, claim, facts) for claim in book.claims]
+    path = root / "benchmarks" / "results" / "theory.json"
+    theory = evidence.of_benchmark(root, "theory")["nets"] if path.exists() else {}
+    return [entry(book, claim, facts, theory) for claim in book.claims]
 
 
-def entry(book: Book, claim: Claim, facts: evidence.Facts) -> dict[str, Any]:
-    """One judged claim.
+def entry(
+    book: Book, claim: Claim, facts: evidence.Facts, theory: Mapping[str, Any]
+) -> dict[str, Any]:
+    """One judged claim; theory: see `predicted`.
 
     {id, exercise, section, kind, text, claimed, verdict, reason, ours, values, reported, parts,
     data, config, command, figure, hypotheses, test, estimate}: `ours` {mean, sd, min, max, seeds,
@@ -76,7 +81,35 @@ def entry(book: Book, claim: Claim, facts: evidence.Facts) -> dict[str, Any]:
             }
         else:
             judgement |= _judged(claim, facts)
+            words = (judgement["reason"], predicted(claim, theory))
+            judgement["reason"] = " ".join(text for text in words if text)
     return judgement
+
+
+def predicted(claim: Claim, theory: Mapping[str, Any]) -> str:
+    """What init alone predicts of the nets whose gradients a claim is about; "" of other claims.
+
+    theory: {net: {"predicted" and "measured": {statistic: [L + 1]}}} of one batch before the first
+    step, medians over seeds.
+    """
+    keys = [key for part in claim.parts for key in keys_of(part)]
+    nets = dict.fromkeys(
+        net for key in keys for net in re.findall(r"gradients\.([a-z]+-\d+)\.", key)
+    )
+    decays = any("signal_decay" in key for key in keys)
+    pairs: list[str] = []
+    for net in nets:
+        if net not in theory:
+            continue
+        values: list[float] = []
+        for side in ("predicted", "measured"):
+            signal = np.array(theory[net][side]["signal_rms"])
+            rate = (signal[0] / signal[-2]) ** (1 / max(len(signal) - 2, 1))
+            values.append(float(rate if decays else max(theory[net][side]["kernel_abs"])))
+        pairs.append(f"{net} {values[0]:.3g} / {values[1]:.3g}")
+    quantity = "the signal a layer" if decays else "largest gradient of one batch"
+    listed = ", ".join(pairs)
+    return f"Before the first step, {quantity}, predicted / measured: {listed}." if pairs else ""
 
 
 def command(run: Run) -> str:

@@ -14,6 +14,7 @@ from research.theory.gaussian import Function
 from research.theory.mean_field import Net
 
 LIMIT = 6.0  # depth over depth scale, up to which nets train within some hundred steps
+TRAINED = 0.5  # test accuracy from which a net of ten classes counts as trained
 _LOWEST, _HIGHEST = 1e-30, 1e6
 
 

@@ -7,7 +7,7 @@ from research.ledger import text, verdicts
 @pytest.fixture
 def entries(tmp_path):
     made = small.book(tmp_path)
-    return [verdicts.entry(made, claim, small.records()) for claim in made.claims]
+    return [verdicts.entry(made, claim, small.records(), {}) for claim in made.claims]
 
 
 def test_a_claim_is_printed_with_its_verdict_numbers_data_and_command(entries):

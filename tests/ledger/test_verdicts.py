@@ -18,7 +18,7 @@ KEYS = {
 
 def judged(tmp_path, records):
     made = small.book(tmp_path)
-    return {claim.id: verdicts.entry(made, claim, records) for claim in made.claims}
+    return {claim.id: verdicts.entry(made, claim, records, {}) for claim in made.claims}
 
 
 def test_every_claim_has_its_verdict_and_its_numbers(tmp_path):
@@ -129,3 +129,19 @@ def test_a_broken_run_is_one_line(tmp_path):
     _ = (finished.study(tmp_path / "results" / "depth") / "config.json").write_text("{")
     with pytest.raises(UserError, match=r"depth/config\.json: cannot be read"):
         _ = verdicts.judged(tmp_path)
+
+
+def test_a_claim_about_gradients_quotes_what_init_predicts_and_its_verdict_stays(tmp_path):
+    made = small.book(tmp_path)
+    sides = {
+        side: {"signal_rms": [0.1 * f, 0.2 * f, 0.4, 1.0], "kernel_abs": [0.3 * f, 0.1, 0.2, 0.1]}
+        for side, f in (("predicted", 1.0), ("measured", 1.21))
+    }
+    theory = {"relu-5": sides, "lecun-40": sides}
+    for claim in made.claims:
+        plain = verdicts.entry(made, claim, small.records(), {})
+        quoted = verdicts.entry(made, claim, small.records(), theory)
+        assert plain["verdict"] == quoted["verdict"]
+        added = quoted["reason"].removeprefix(plain["reason"])
+        assert ("relu-5 0.3 / 0.363" in added) == (claim.id == "C01"), added
+        assert bool(added) == (claim.id == "C01")

@@ -7,6 +7,7 @@ import numpy as np
 
 from research.ledger.published import command
 from research.storage.run_directory import Run
+from research.theory import comparison, depth_scales
 
 EPOCHS = (1, 2, 3)  # that the report shows the gradients of
 # The four readings of the report's "max gradient"; the first is the one that is drawn.
@@ -69,6 +70,50 @@ def hypotheses_table(runs: Mapping[str, Run]) -> str:
         for name, run in runs.items()
     ]
     return "\n".join([*lines, "", "Test accuracy in percent: mean (min - max).", "", *notes])
+
+
+def why_table(run: Run, theory: Mapping[str, Any]) -> str:
+    """Markdown table of what the first signal says of each net, beside what became of the net.
+
+    theory: as `benchmarks.theory` writes it, {"seeds": number, "nets": {net: {side: {statistic:
+    [L + 1]}}}}, sides "predicted" and "measured".
+    """
+    lines = [
+        "| net | signal a layer: predicted | measured | depth in scales | weight gradients: "
+        "measured / predicted, farthest layer | test accuracy (%) | so |",
+        f"|---|{'---:|' * 5}---|",
+    ]
+    for net, part in run.nets.items():
+        if net not in theory["nets"]:
+            continue
+        sides = theory["nets"][net]
+        signals = [np.array(sides[side]["signal_rms"]) for side in ("predicted", "measured")]
+        steps = max(len(signals[0]) - 2, 1)
+        rates = [f"{(signal[0] / signal[-2]) ** (1 / steps):.3f}" for signal in signals]
+        scales = 2 * abs(np.log(signals[0][0] / signals[0][-2]))
+        kernels = [np.array(sides[side]["kernel_rms"]) for side in ("predicted", "measured")]
+        ratio = kernels[1] / kernels[0]
+        worst = int(np.argmax(np.abs(np.log(ratio))))
+        accuracy = np.mean(np.atleast_1d(part.summary["test_accuracy"]))
+        fate = "trains" if accuracy >= depth_scales.TRAINED else "does not train"
+        start = "arrives" if scales <= depth_scales.LIMIT else "is lost"
+        far = max(ratio[worst], 1 / ratio[worst]) > comparison.TOLERANCE
+        lines.append(
+            f"| {net} | {rates[0]} | {rates[1]} | {scales:.1f} | {ratio[worst]:.2f} in layer "
+            f"{worst + 1} | {100 * accuracy:.1f} | the signal {start}, the net {fate}"
+            f"{'; theory is off where named' if far else ''} |"
+        )
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Before the first step: medians of {theory['seeds']} seeds and of one batch of 64. "
+            "Depth in scales: predicted, |ln| of the mean square of the signal in the first hidden "
+            f"layer over the last; up to {depth_scales.LIMIT:g} it arrives. Accuracy: as above. "
+            f"A net trains from {depth_scales.TRAINED:.0%}; theory is off beyond a factor "
+            f"{comparison.TOLERANCE:g}.",
+        ]
+    )
 
 
 def curves(net: Run) -> dict[str, dict[str, list[float]]]:
