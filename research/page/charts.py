@@ -43,8 +43,9 @@ _CONFIG: dict[str, Any] = {
 def explorer(log: bool) -> dict[str, Any]:
     """The Vega specification of the curves over depth whose data the page fills in.
 
-    Its data set `curves` has rows {net, x, y, low, high}; its signals `least`, `most` and, on a
-    log axis, `ticks` are of the vertical axis, `last` is the end of the horizontal one.
+    Its data set `curves` has rows {net, x, y, low, high} and perhaps p, the prediction; its signals
+    `least`, `most` and, on a log axis, `ticks` are of the vertical axis, `last` is the end of the
+    horizontal one.
     """
     names = [name for name, _, _ in ACTIVATIONS.values()]
     across = {"domain": [1, {"expr": "last"}], "nice": False, "zero": False}
@@ -81,6 +82,9 @@ def explorer(log: bool) -> dict[str, Any]:
              "encoding": {"y": {"field": "low", **y}, "y2": {"field": "high"}}},
             {"mark": {"type": "line", "strokeWidth": 2, "clip": True},
              "encoding": {"y": {"field": "y", **y}}},
+            {"mark": {"type": "line", "strokeWidth": 1.5, "strokeDash": [5, 3], "clip": True},
+             "transform": [{"filter": "isValid(datum.p)"}],
+             "encoding": {"y": {"field": "p", **y}}},
             {"mark": {"type": "point", "filled": True, "size": 42, "opacity": 1, "clip": True},
              "encoding": {"y": {"field": "y", **y}, "shape": shape}},
         ],

@@ -42,6 +42,12 @@ STATISTICS = {
     "kernel_signed_max": "largest signed ∂L/∂W",
     "signal_abs_max": "largest signal |∂L/∂z| that arrives at the layer",
 }
+# Of these theory has a prediction, by its names.
+_PREDICTED = {
+    "kernel_abs_max": "kernel_abs",
+    "kernel_abs_last": "kernel_abs",
+    "signal_abs_max": "signal_abs",
+}
 # Numbers of an attacked image that the page shows.
 _NUMBERS = ("steps", "predicted", "probability", "l0", "l2", "linf", "psnr", "ssim", "success")
 _MOST_ROWS = 10  # attacked images below each other
@@ -121,11 +127,13 @@ def sections(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     ]
 
 
-def explorer(run: Run) -> dict[str, Any]:
-    """Data of the curves over depth: {"statistics": {name: words}, "nets": {net: {name: bands}}}.
+def explorer(run: Run, theory: Mapping[str, Any]) -> dict[str, Any]:
+    """Data of the curves over depth: {"statistics": {name: words}, "nets": {net: {name: bands}},
+    "theory": {net: {name: [layer]}}}.
 
     bands: the median, the lowest and the highest of the seeds, each [epoch][layer], epoch 0 being
-    the net before its first step.
+    the net before its first step.  theory: as `benchmarks.theory` writes it; of it the predicted
+    median of the largest entry in one batch before the first step, for the absolute statistics.
     """
     gradients = {net: depth.gradients(part) for net, part in run.nets.items()}
     kept = [name for name in STATISTICS if name in next(iter(gradients.values()))]
@@ -135,7 +143,22 @@ def explorer(run: Run) -> dict[str, Any]:
             net: {name: [values[name][part] for part in ("median", "low", "high")] for name in kept}
             for net, values in gradients.items()
         },
+        "theory": {
+            net: {
+                name: [float(f"{value:.4g}") for value in sides["predicted"][_PREDICTED[name]]]
+                for name in kept
+                if name in _PREDICTED
+            }
+            for net, sides in theory["nets"].items()
+        },
     }
+
+
+def table(markdown: str) -> dict[str, Any]:
+    """A Markdown table and the paragraph below it: {"head": [cell], "rows": [[cell]], "note"}."""
+    lines, _, note = markdown.replace("`", "").partition("\n\n")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines.splitlines()]
+    return {"head": rows[0], "rows": rows[2:], "note": note}
 
 
 def grids(runs: Mapping[str, Run]) -> list[dict[str, Any]]:

@@ -62,13 +62,19 @@ function depth() {
   const asked = () => {
     const values = new FormData(form);
     return { layers: values.get("layers"), axis: values.get("axis"), nets: values.getAll("net"),
-      statistic: values.get("statistic"), epoch: +form.elements.epoch.value };
+      statistic: values.get("statistic"), epoch: +form.elements.epoch.value, theory: values.has("theory") };
   };
+  // By layer, of the net before its first step; nothing where theory is off or has no such statistic.
+  function predicted(now, net) {
+    const of = data.theory[`${net}-${now.layers}`];
+    return (now.theory && of && of[now.statistic]) || [];
+  }
   function rows(now) {
     const found = [];
     for (const net of now.nets) {
       const [middle, low, high] = data.nets[`${net}-${now.layers}`][now.statistic].map((part) => part[now.epoch]);
-      middle.forEach((y, i) => found.push({ key: net, net: names[net], x: i + 1, y, low: low[i], high: high[i] }));
+      const p = predicted(now, net);
+      middle.forEach((y, i) => found.push({ key: net, net: names[net], x: i + 1, y, low: low[i], high: high[i], p: p[i] }));
     }
     return found;
   }
@@ -76,7 +82,7 @@ function depth() {
   function ends(now) {
     let least = Infinity, most = -Infinity;
     for (const net of now.nets) {
-      for (const part of data.nets[`${net}-${now.layers}`][now.statistic]) {
+      for (const part of [...data.nets[`${net}-${now.layers}`][now.statistic], predicted(now, net)]) {
         for (const value of part.flat()) {
           if (now.axis === "log" && value <= 0) continue;
           least = Math.min(least, value);
@@ -114,7 +120,8 @@ function depth() {
     const datum = item && item.datum;
     tip.hidden = !(datum && datum.net);
     if (tip.hidden) return;
-    tip.textContent = `${datum.net}, layer ${datum.x}\n${power(datum.y)} (${power(datum.low)} to ${power(datum.high)})`;
+    tip.textContent = `${datum.net}, layer ${datum.x}\n${power(datum.y)} (${power(datum.low)} to ${power(datum.high)})`
+      + (datum.p ? `\ntheory ${power(datum.p)}` : "");
     const at = event.touches ? event.touches[0] : event;
     tip.style.left = `${Math.max(8, Math.min(at.clientX + 12, innerWidth - tip.offsetWidth - 8))}px`;
     tip.style.top = `${at.clientY + 14}px`;

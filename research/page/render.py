@@ -6,7 +6,7 @@ from typing import Any
 
 import jinja2
 
-from research.ledger import published, verdicts
+from research.ledger import documents, evidence, published, verdicts
 from research.page import charts, content, drawings
 from research.runtime import files
 from research.storage.run_directory import Run
@@ -23,16 +23,28 @@ def write(path: Path, root: Path) -> None:
     Raises UserError for a run of results/ that is missing or cannot be read, and for a page that is
     too large to be sent to anybody.
     """
-    document = page(gather(published.read(root / "results"), verdicts.judged(root))).encode()
+    theory = evidence.of_benchmark(root, "theory")
+    tables = {
+        name: content.table(documents.BLOCKS[block](root))
+        for name, block in (("why", "depth-why"), ("saved", "benchmark-counterfactuals"))
+    }
+    runs, entries = published.read(root / "results"), verdicts.judged(root)
+    document = page(gather(runs, entries, theory, tables)).encode()
     if len(document) > MOST_BYTES:
         size = f"the page has {len(document):,} bytes, {MOST_BYTES:,} at most"
         raise UserError(f"{size}: keep fewer or smaller pictures in results/")
     files.replace(path, document)
 
 
-def gather(runs: Mapping[str, Run], entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def gather(
+    runs: Mapping[str, Run],
+    entries: Sequence[Mapping[str, Any]],
+    theory: Mapping[str, Any],
+    tables: Mapping[str, Any],
+) -> dict[str, Any]:
     """Everything that the template names; runs: of results/; entries: of `verdicts.judged`.
 
+    theory: as `benchmarks.theory` writes it.  tables: "why" and "saved", see `content.table`.
     Raises UserError naming a run that is missing.
     """
     if missing := [name for name in _RUNS if name not in runs]:
@@ -61,9 +73,13 @@ def gather(runs: Mapping[str, Run], entries: Sequence[Mapping[str, Any]]) -> dic
         "masks_caption": masks.caption,
         "mask_curves": drawings.mask_curves(masks),
         "explorer": {
-            **content.explorer(study),
+            **content.explorer(study, theory),
             "log": charts.explorer(log=True),
             "linear": charts.explorer(log=False),
+        },
+        "tables": tables,
+        "maps": {
+            name: _figure(run, "map") for name, run in runs.items() if run.experiment == "map"
         },
         "grids": content.grids(runs),
         "pictures": {

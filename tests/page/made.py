@@ -138,9 +138,39 @@ def attack(folder, dataset="mnist", method="minimal", actual=(0, 7), first=0):
     return write(folder, config, summary, {"cells.jsonl": lines(cells), **files})
 
 
+def theory():
+    """As `benchmarks.theory` writes it: a tenth of the first epoch's medians."""
+    sides = {
+        net: [0.1 * 10.0**-layer for layer in range(1, int(net.partition("-")[2]) + 2)]
+        for net in REPORTED
+    }
+    names = ("kernel_rms", "kernel_abs", "signal_rms", "signal_abs")
+    nets = {
+        net: {side: dict.fromkeys(names, sizes) for side in ("predicted", "measured")}
+        for net, sizes in sides.items()
+    }
+    return {"nets": nets, "seeds": 3}
+
+
+def table():
+    """As `content.table` reads it."""
+    return {"head": ["net", "so"], "rows": [["relu-5", HOSTILE]], "note": "A note."}
+
+
 def root(folder):
-    """A folder with results/ of every run that the page needs."""
+    """A folder with results/ of every run that the page needs, and of benchmarks."""
     results = folder / "results"
+    trial = {"net": "relu-40", "change": "He", "keys": {"init": "he"}, "scales": 0.0, "error": ""}
+    trials = [{**trial, "accuracy": [0.9], "reached": None}]
+    benchmarks = {
+        "theory": theory(),
+        "counterfactuals": {"trials": trials, "epochs": 1, "seeds": 1, "device": "a device",
+                            "data": "MNIST", "date": "2024-02-29"},
+    }  # fmt: skip
+    for name, content_ in benchmarks.items():
+        path = folder / "benchmarks" / "results" / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _ = path.write_text(json.dumps(content_))
     _ = depth(results / "depth")
     _ = masks(results / "masks-vgg")
     for dataset, actual in (("mnist", (0, 7)), ("cifar10", (7,))):

@@ -102,6 +102,10 @@ def test_the_slider_moves_the_curves_through_the_epochs(opened):
     assert cell.inner_text().startswith("100 ") and "tanh: 100 in layer 1" in chart.get_attribute(
         "aria-label"
     )
+    dashed = chart.locator("path[stroke-dasharray][stroke='var(--tanh)']")
+    assert dashed.count() == 0
+    page.get_by_role("checkbox", name="before the first step").check()
+    dashed.first.wait_for(state="attached")
     page.locator("#epoch").press("ArrowRight")
     page.wait_for_function(
         "document.querySelector('#depth-numbers td').innerText.startsWith('1000')"

@@ -58,11 +58,20 @@ def test_a_claim_is_found_by_its_id_its_words_and_the_name_of_its_kind():
 
 
 def test_gradients_that_were_kept_are_given_as_median_lowest_and_highest(tmp_path):
-    kept = content.explorer(made.depth(tmp_path))
+    kept = content.explorer(made.depth(tmp_path), made.theory())
     assert list(kept["statistics"]) == ["kernel_abs_max", "signal_abs_max"]
     median, low, high = kept["nets"]["tanh-5"]["kernel_abs_max"]
     assert len(median) == 11 and len(median[0]) == 6
     assert low[2][3] < median[2][3] < high[2][3]
+    assert kept["theory"]["tanh-5"]["signal_abs_max"][2] == 1e-4
+
+
+def test_a_markdown_table_is_read_cell_by_cell():
+    text = "| a | b |\n|---|---:|\n| x `k=1` | 2 |\n\nA note. `command`"
+    assert content.table(text) == {
+        **{"head": ["a", "b"], "rows": [["x k=1", "2"]]},
+        "note": "A note. command",
+    }
 
 
 def test_untargeted_cells_are_counted_apart(tmp_path):

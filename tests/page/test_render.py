@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import defaultdict
 from html.parser import HTMLParser
 
 import pytest
@@ -38,6 +39,9 @@ class Tree(HTMLParser):
         ]
 
 
+TABLES = {"why": made.table(), "saved": made.table()}
+
+
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
     """A page of made-up runs; the charts are tested in test_charts.py."""
@@ -48,7 +52,7 @@ def text(tmp_path_factory):
         patch.setattr(charts, "explorer", lambda log: {"log": log})
         patch.setattr(charts, "runtime", lambda: "let runtime;")
         runs = published.read(folder / "results")
-        return render.page(render.gather(runs, made.entries()))
+        return render.page(render.gather(runs, made.entries(), made.theory(), TABLES))
 
 
 @pytest.fixture(scope="module")
@@ -113,8 +117,12 @@ def test_a_contradiction_is_shown_with_our_numbers_and_other_settings(text):
 
 
 def test_a_page_that_is_too_large_is_not_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(render, "gather", lambda runs, entries: {"entries": entries})
+    monkeypatch.setattr(render, "gather", lambda runs, entries, *_: {"entries": entries})
     monkeypatch.setattr(render.verdicts, "judged", lambda root: [root.name])
+    monkeypatch.setattr(render.evidence, "of_benchmark", lambda root, name: {})
+    monkeypatch.setattr(
+        render.documents, "BLOCKS", defaultdict(lambda: lambda root: "| a |\n|---|")
+    )
     monkeypatch.setattr(render, "page", lambda values: f"{values['entries']}")
     render.write(tmp_path / "report.html", tmp_path)
     assert (tmp_path / "report.html").read_text() == f"['{tmp_path.name}']"
@@ -128,7 +136,7 @@ def test_a_run_that_is_missing_is_named_with_what_keeps_it(tmp_path):
     runs = published.read(made.root(tmp_path) / "results")
     del runs["masks-smoke"]
     with pytest.raises(UserError, match=r"results/masks-smoke is missing.*--collect"):
-        _ = render.gather(runs, made.entries())
+        _ = render.gather(runs, made.entries(), made.theory(), TABLES)
     for path in runs["predict-drawn"].path.glob("*-panels.*"):
         path.unlink()
     with pytest.raises(UserError, match="no panels of an annotated photograph"):
