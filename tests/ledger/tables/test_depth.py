@@ -65,3 +65,19 @@ def test_a_trimmed_net_says_what_is_left_of_its_seeds(what, tmp_path):
     nets = load_run(workdir).nets
     assert getattr(depth, what)(nets["relu-5"]) == "kept"
     assert getattr(depth, what)(nets["tanh-5"]) != "kept"
+
+
+def test_why_a_net_trains_or_not_is_told_by_its_first_signal(tmp_path):
+    """Four steps of one half are 8 ln 2 = 5.5 scales, of 0.4 they are 7.3; a mean of 0.5 trains."""
+    run = load_run(finished.study(tmp_path, ("relu-5", "tanh-5")))
+    kernels = {"predicted": [1.0] * 6, "measured": [1.0, 1.0, 0.7, 1.0, 1.1, 1.0]}
+    theory = {"seeds": 7, "nets": {}}
+    for net, rate in (("relu-5", 0.5), ("tanh-5", 0.4)):
+        signal = [*(rate ** (4 - i) for i in range(5)), 3.0]
+        sides = {side: {"signal_rms": signal, "kernel_rms": kernels[side]} for side in kernels}
+        theory["nets"][net] = sides
+    rows = [line.strip("| ").split(" | ") for line in depth.why_table(run, theory).splitlines()]
+    arrives, lost = rows[2], rows[3]
+    assert arrives[:6] == ["relu-5", "0.500", "0.500", "5.5", "0.70 in layer 3", "50.0"]
+    assert lost[1:4] == ["0.400", "0.400", "7.3"]
+    assert "arrives" in arrives[6] and "lost" in lost[6]
