@@ -18,7 +18,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, ListedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator
 
 from research.figures.style import (
     ACTIVATIONS,
@@ -259,7 +259,8 @@ def draw_theory(
         _ = axes[1, 0].set_ylim(min(low, 0.5), max(high, 2.0))
         axes[1, 0].yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes[1, 0].yaxis.set_major_formatter("{x:g}")
-        axes[1, 0].yaxis.set_minor_formatter(NullFormatter())
+        for axis in axes.flat:
+            axis.minorticks_off()  # each of them would be drawn and measured
         axes[0, 0].set_ylabel("size in one batch")
         axes[1, 0].set_ylabel("measured /\npredicted rms")
         handles = [
