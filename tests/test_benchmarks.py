@@ -29,6 +29,7 @@ from benchmarks import (
     seeds,
     spectrum,
     study,
+    theory,
 )
 from configs import cnn as configs
 from configs import masks
@@ -579,3 +580,17 @@ def test_the_table_of_what_would_save_a_net_has_every_seed_and_when_all_had_the_
     assert rows[4][3:5] == ["no number", "-"]
     verdicts = [row[5] for row in rows[2:5]]
     assert len(set(verdicts)) == 3
+
+
+def test_the_table_of_theory_names_the_worst_layer_and_counts_spreads_that_are_right() -> None:
+    def sides(one_image_sd: list[float]) -> dict[str, dict[str, list[float]]]:
+        sizes = {name: [1.0, 1.0, 1.0] for name in ("kernel_abs", "signal_rms", "sd")}
+        predicted = {**sizes, "kernel_rms": [1.0, 1.1, 0.5], "one_image_sd": [0.5, 0.5, 9.0]}
+        measured = {**sizes, "kernel_rms": [1.0, 1.0, 1.0], "one_image_sd": one_image_sd}
+        return {"predicted": predicted, "measured": measured}
+
+    nets = {"tanh-2": sides([0.54, 0.47, 0.1]), "relu-2": sides([0.5, 0.6, 9.0])}
+    table = theory.table({**HEAD, "seeds": 9, "nets": nets})
+    row = cells(table, "relu-2")
+    assert row[0] == "1.00 [0.50]" and row[-2:] == ["0.50 / 0.50", "0.50 / 0.60"]
+    assert "for 1 of 2 nets" in table
