@@ -275,6 +275,12 @@ def main(argv: Sequence[str]) -> int:
                 "first": _FIRST.value,
                 "data": facts["data"],
             }
+            # The board of a net is of one sample: only so do its rows belong together.
+            results["rows"] = [
+                row
+                for row in results["rows"]
+                if row["net"] != facts["name"] or all(row[key] == about[key] for key in about)
+            ]
             for name in _CHOSEN.value or CONTESTANTS:
                 _compete(name, Path(place), facts["net"], about, results, output)
     measure.finish(results, output, table)
@@ -311,7 +317,6 @@ def _compete(
             seconds = contestant.turn()
             row = {"name": name, "budget": budget, "setting": setting, **about}
             row |= {"seconds": seconds, **row_of(place, name, turn)}
-            # The newest row of a net, an attack and a budget counts: other images, other rows.
             results["rows"] = [
                 one
                 for one in results["rows"]

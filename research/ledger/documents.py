@@ -21,7 +21,10 @@ _DEPTH_CLAIMS = ("B17", "B19", "B20", "B21", "D10", "D11", "D12", "D15", "D16")
 _CLASSIFIERS = tuple(f"cnn-{variant}" for variant in cnn.VARIANTS)
 _MAPS = tuple(f"map-{variant}" for variant in map_config.VARIANTS)
 _SPECTRA = ("spectrum-relu-5", "spectrum-tanh-5", "spectrum-tanh-40")
-_ATTACKS = ("noise-mnist", "noise-mnist-faithful", "noise-cifar10", "noise-mlp")
+_ATTACKS = (
+    *("noise-mnist-lagrangian", "noise-mnist", "noise-mnist-faithful"),
+    *("noise-cifar10", "noise-mlp"),
+)
 
 Make = Callable[[Path], str]
 
@@ -89,7 +92,8 @@ BLOCKS: dict[str, Make] = {
         f"benchmark-{name}": _benchmark(name)
         for name in (
             *("depth", "study", "probe", "layers", "seeds", "cnn", "layers_cnn", "attacks"),
-            *("detect", "ingest", "masks_net", "crashes", "theory", "spectrum", "counterfactuals"),
+            *("board", "detect", "ingest", "masks_net", "crashes", "theory", "spectrum"),
+            "counterfactuals",
         )
     },
     "benchmark-layers_masks": _benchmark("layers_masks", "layers_cnn"),

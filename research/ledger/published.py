@@ -58,7 +58,7 @@ PUBLISHED: dict[str, Published] = {
         "map:tanh", {"axis": "learning_rate"}, files=("map.npz", "figures/map.webp")
     ),
     "noise-mnist": Published("noise:mnist", _MINIMAL, files=("figures/distributions.png",)),
-    "noise-mnist-lagrangian": Published("noise:mnist", free=("baselines",)),
+    "noise-mnist-lagrangian": Published("noise:mnist", free=("baselines", "pgd")),
     "noise-cifar10-lagrangian": Published("noise:cifar10", free=("baselines",)),
     "noise-mlp-lagrangian": Published("noise:mlp"),
     "noise-cifar10": Published("noise:cifar10", _MINIMAL | {"baselines": []}),
