@@ -60,20 +60,14 @@ TRIALS: dict[str, dict[str, dict[str, Any]]] = {
         "residual": {"residual": True},
         "shifted": {"shift": True},
         "shifted, learning rate x 16": {"shift": True, "learning_rate": 0.16},
-        "shifted, residual, learning rate x 16": {
-            "shift": True,
-            "residual": True,
-            "learning_rate": 0.16,
-        },
+        "shifted, residual, learning rate x 8": {**_TWICE_MENDED, "learning_rate": 0.08},
+        "shifted, residual, learning rate x 16": {**_TWICE_MENDED, "learning_rate": 0.16},
     },
     "sigmoid-40": {
         "as the report has it": {},
         "shifted, learning rate x 16": {"shift": True, "learning_rate": 0.16},
-        "shifted, residual, learning rate x 16": {
-            "shift": True,
-            "residual": True,
-            "learning_rate": 0.16,
-        },
+        "shifted, residual, learning rate x 8": {**_TWICE_MENDED, "learning_rate": 0.08},
+        "shifted, residual, learning rate x 16": {**_TWICE_MENDED, "learning_rate": 0.16},
     },
 }
 

@@ -580,6 +580,7 @@ def test_the_table_of_what_would_save_a_net_has_every_seed_and_when_all_had_the_
     assert rows[4][3:5] == ["no number", "-"]
     verdicts = [row[5] for row in rows[2:5]]
     assert len(set(verdicts)) == 3
+    assert ["lost" in verdict for verdict in verdicts] == [False, True, False]
 
 
 def test_the_table_of_theory_names_the_worst_layer_and_counts_spreads_that_are_right() -> None:

@@ -146,7 +146,10 @@ def theory():
     }
     names = ("kernel_rms", "kernel_abs", "signal_rms", "signal_abs")
     nets = {
-        net: {side: dict.fromkeys(names, sizes) for side in ("predicted", "measured")}
+        net: {
+            "predicted": dict.fromkeys(names, sizes),
+            "measured": {name: [2 * size for size in sizes] for name in names},
+        }
         for net, sizes in sides.items()
     }
     return {"nets": nets, "seeds": 3}
