@@ -33,7 +33,7 @@ _NETS = flags.DEFINE_list(
     "Nets with their inits.",
     flag_values=_FLAGS,
 )
-_DRAWS = flags.DEFINE_integer("draws", 20, "Of each net.", lower_bound=2, flag_values=_FLAGS)
+_DRAWS = flags.DEFINE_integer("draws", 10, "Of each net.", lower_bound=2, flag_values=_FLAGS)
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Of the cost.", lower_bound=1, flag_values=_FLAGS)
 _TIMED = ("relu-5", "tanh-40")
 _IMAGES = (512, 2000)
