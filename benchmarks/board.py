@@ -193,7 +193,9 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
                 if row["name"] == name
             )
             width = 2.5 if name in _OURS else 1.2
-            _ = axis.plot(*zip(*points, strict=True), marker="o", label=name, linewidth=width)
+            colour = f"C{list(CONTESTANTS).index(name)}"  # the same in every panel
+            line = {"marker": "o", "color": colour, "label": name, "linewidth": width}
+            _ = axis.plot(*zip(*points, strict=True), **line)
         axis.set(
             xscale="log",
             yscale="log",
