@@ -274,9 +274,6 @@ def run_experiment(
             message, code = f"error: {error}", 2
         elif isinstance(error, OSError):  # a full disk, no permission
             message, code = f"error: {error}; when that is mended, {again}", 2
-        elif signum := preemption.requested():  # a library has made an error of `Stopped`
-            stopped = preemption.Stopped(signum)
-            message, code = f"{stopped}; {again}", stopped.exit_code
         elif isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
             message, code = f"error: out of memory ({_last_line(error)}); {again}", 2
         elif distributed.is_single():

@@ -19,7 +19,6 @@ from absl.testing import flagsaver
 from configs import map as maps
 from configs import mlp, noise
 from research import main, predict, report
-from research.experiments import depth
 from research.experiments.noise import nets
 from research.runtime import distributed
 from research.storage import run_directory
@@ -204,22 +203,6 @@ def test_a_dry_run_prints_config_and_net_and_leaves_nothing(tmp_path):
     assert done.returncode == 0, done.stderr
     assert '"batch_size": 64' in done.stdout and "29,674" in done.stdout
     assert not workdir.exists()
-
-
-def test_an_error_that_a_library_makes_of_a_stop_is_reported_as_the_stop(monkeypatch, capsys):
-    """As XLA does where it calls back into Python."""
-
-    def stopped_inside_a_library(config, workdir):
-        raise RuntimeError("INTERNAL: CpuCallback error: Stopped: stopped by SIGTERM")
-
-    monkeypatch.setattr(depth, "run", stopped_inside_a_library)
-    monkeypatch.setattr(main.sharding, "configure", lambda **_: None)
-    monkeypatch.setattr(main.preemption, "install", lambda hint: None)
-    monkeypatch.setattr(main.preemption, "requested", lambda: signal.SIGTERM)
-    config = mlp.get_config("tanh-5,smoke")
-    assert main.run_experiment(config, "runs/x", dry_run=False, cache="") == 143
-    said = "stopped by SIGTERM; the same command goes on from runs/x\n"
-    assert capsys.readouterr().err == said
 
 
 @MODULE_LOADER

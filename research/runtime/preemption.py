@@ -13,7 +13,6 @@ from types import FrameType
 from research.runtime import distributed
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-AGAIN = 0.05  # seconds after which a `Stopped` that was lost is raised once more
 PATIENCE = 5.0  # seconds for the main thread to stop by itself; containers give 10
 TOGETHER = 1.0  # seconds within which two signals are one wish: some launchers send both
 
@@ -21,8 +20,7 @@ _state = {
     "received": 0,  # the first signal
     "deferred": False,
     "unsaved": False,
-    "raised": False,  # by the handler of the signal
-    "stopping": False,  # by `raise_if_requested`
+    "stopping": False,  # `Stopped` has been raised
 }
 
 
@@ -39,31 +37,22 @@ class Stopped(BaseException):
 
 
 def install(hint: str = "") -> None:
-    """Turn SIGTERM and SIGINT into `Stopped`; a second signal ends the process at once.
+    """Let SIGTERM and SIGINT stop the process, at once or, inside `deferred`, where it can.
 
-    What a handler raises is lost, but for a call of `sys.unraisablehook`, while the interpreter
-    runs a callback of its own: of the garbage collector, a weak reference, a finaliser. `Stopped`
-    is raised again then until it is not lost, by SIGALRM.
-
-    A call of a library, such as compiling, may last for minutes in which no handler runs. Unless
-    there is something to save, a thread ends the process `PATIENCE` seconds after the signal even
-    so, with the same exit code.  hint: what its line says besides the signal.
+    No exception is raised where a signal arrives: inside a library it could be lost or become
+    another error, and a call such as compiling may last for minutes in which no handler runs. A
+    thread ends the process instead, with 128 + the signal's number: at once where nothing is
+    deferred, `PATIENCE` seconds after the signal inside `deferred` unless there is something to
+    save, and at a second signal.  hint: what its line says besides the signal.
     """
-    for signum in SIGNALS:
-        _ = signal.signal(signum, _handle)
-    _ = signal.signal(signal.SIGALRM, lambda signum, frame: _stop())
-    sys.unraisablehook = _raise_later
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     if before >= 0:
         os.close(before)  # the thread of an earlier call ends
+    for signum in SIGNALS:
+        _ = signal.signal(signum, _handle)
     threading.Thread(target=_watch, args=(reader, hint), daemon=True).start()
-
-
-def requested() -> int:
-    """The signal that has arrived in this process, also where no `Stopped` came of it; or 0."""
-    return _state["received"]
 
 
 @contextlib.contextmanager
@@ -76,9 +65,9 @@ def deferred() -> Iterator[None]:
     _state["deferred"] = True
     try:
         yield
+        raise_if_requested()
     finally:
         _state["deferred"], _state["unsaved"] = before
-    raise_if_requested()
 
 
 def mark_unsaved() -> None:
@@ -101,24 +90,6 @@ def raise_if_requested() -> None:
 def _handle(signum: int, frame: FrameType | None) -> None:
     del frame
     _state["received"] = _state["received"] or signum
-    if not _state["raised"]:
-        _stop()
-
-
-def _stop() -> None:
-    # A launcher signals one process after the other: this one may be on its way out already.
-    if not _state["deferred"] and not _state["stopping"]:
-        _state["raised"] = True
-        raise Stopped(_state["received"])
-
-
-def _raise_later(unraisable: "sys.UnraisableHookArgs") -> None:
-    if issubclass(unraisable.exc_type, Stopped):
-        _ = signal.setitimer(signal.ITIMER_REAL, AGAIN)
-    # In a thread that is not Python's, TensorStore loses what it cannot hand to an event loop that
-    # an error has closed; that error itself is raised in the main thread.
-    elif threading.get_ident() == threading.main_thread().ident:
-        sys.__unraisablehook__(unraisable)
 
 
 def _watch(reader: int, hint: str) -> None:
@@ -135,13 +106,13 @@ def _watch(reader: int, hint: str) -> None:
             number = os.read(reader, 1)
             if not number:
                 break
-            if number[0] in SIGNALS:  # else it is SIGALRM
-                again = bool(received) and now - began > TOGETHER
-                if not received:
-                    received, began, waiting_since = number[0], now, now
-        if _state["unsaved"] or _state["stopping"]:
+            again = bool(received) and now - began > TOGETHER
+            if not received:
+                received, began, waiting_since = number[0], now, now
+        if busy := _state["unsaved"] or _state["stopping"]:
             waiting_since = now
-        if again or (received and now - waiting_since > PATIENCE):
+        patience = PATIENCE if _state["deferred"] else 0
+        if again or (received and not busy and now - waiting_since >= patience):
             line = f"{Stopped(received)}; {hint}".removesuffix("; ")
             options = {"file": sys.stderr, "flush": True}
             words = threading.Thread(target=print, args=(line,), kwargs=options, daemon=True)
