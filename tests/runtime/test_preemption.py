@@ -1,6 +1,7 @@
 import contextlib
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -11,25 +12,22 @@ from runtime.test_distributed import START
 
 
 @pytest.fixture(autouse=True)
-def handlers():
-    before = {signum: signal.getsignal(signum) for signum in preemption.SIGNALS}
-    state = dict(preemption._state)
-    preemption._state.update(dict.fromkeys(state, 0))
-    preemption.install("nothing is lost")
-    yield
-    os.close(signal.set_wakeup_fd(-1))  # ends the thread that watches
-    preemption._state.update(state)
-    for signum, handler in before.items():
-        _ = signal.signal(signum, handler)
-
-
-@pytest.fixture
 def left(monkeypatch):
     """The exit codes by which the thread that watches has left the process."""
     codes = set()
     monkeypatch.setattr(preemption.os, "_exit", codes.add)
     monkeypatch.setattr(preemption, "PATIENCE", 0.2)
-    return codes
+    before = {signum: signal.getsignal(signum) for signum in preemption.SIGNALS}
+    state, threads = dict(preemption._state), set(threading.enumerate())
+    preemption._state.update(dict.fromkeys(state, 0))
+    preemption.install("nothing is lost")
+    (watch,) = set(threading.enumerate()) - threads
+    yield codes
+    os.close(signal.set_wakeup_fd(-1))  # ends the thread that watches
+    watch.join()  # while it cannot end this process
+    preemption._state.update(state)
+    for signum, handler in before.items():
+        _ = signal.signal(signum, handler)
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
