@@ -140,15 +140,8 @@ def summarise(rows: Sequence[Row], predicted: Mapping[int, int]) -> dict[str, An
             **{
                 key: _quantiles([row[key] for row in won if row[key] is not None])
                 for key in (
-                    "l0",
-                    "l1",
-                    "l2",
-                    "linf",
-                    "psnr",
-                    "ssim",
-                    "probability",
-                    "margin",
-                    "steps",
+                    *("l0", "l1", "l2", "linf"),
+                    *("psnr", "ssim", "probability", "margin", "steps"),
                 )
             },
             "start_l2": _quantiles([row["start_l2"] for row in these]),

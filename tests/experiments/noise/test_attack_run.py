@@ -14,7 +14,7 @@ from research.structs import UserError
 
 KEYS = [
     *("image", "actual", "target", "success", "steps", "predicted", "probability", "margin"),
-    *("l0", "l2", "linf", "psnr", "ssim", "file", "gradients", "success_lost"),
+    *("l0", "l1", "l2", "linf", "psnr", "ssim", "file", "gradients", "success_lost"),
     *("start_l2", "dead_first", "dead_last", "gradient_first", "gradient_last", "last_margin"),
 ]
 
@@ -82,6 +82,7 @@ def test_rows_have_the_documented_keys_and_hold_what_the_pictures_hold(calls, tm
         assert row["margin"] == pytest.approx(expected, abs=1e-4)
         assert row["probability"] == pytest.approx(shares.max(), abs=1e-5)
         assert row["l0"] == np.any(picture != clean, axis=2).sum()
+        assert row["l1"] == pytest.approx(np.sum(np.abs(change)))
         assert row["l2"] == pytest.approx(np.sqrt(np.sum(change**2)))
         assert row["linf"] == pytest.approx(np.abs(change).max())
         assert (row["psnr"] is None) == (row["l2"] == 0) == (row["ssim"] == 1)
@@ -231,7 +232,8 @@ def by_hand():
     ]
     plain = {
         **{"success": True, "steps": 1, "probability": 0.5, "margin": 1.0, "psnr": 20.0},
-        **{"l0": 3, "l2": 1.0, "linf": 0.5, "ssim": 0.9, "gradients": 10, "start_l2": 0.25},
+        **{"l0": 3, "l1": 1.5, "l2": 1.0, "linf": 0.5, "ssim": 0.9, "gradients": 10},
+        "start_l2": 0.25,
     }
     return [
         {"image": image, "actual": actual, "target": target, **plain, **changes}
