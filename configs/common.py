@@ -132,6 +132,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "masks": {
         **_IMAGES,
         "strict": bool,
+        "detector": str,
         "keep_best": bool,
         "final_epochs": _COUNT,
         "patience": _COUNT,

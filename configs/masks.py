@@ -44,6 +44,7 @@ def get_config(arg: str = "vgg") -> ConfigDict:
     # Images at once when judging; may change the last digits. Multiples of 16 are faster on a CPU.
     config.eval_batch_size = 48
     config.steps_per_dispatch = 25  # most steps of one compiled call; a run can stop between two
+    config.detector = "mtcnn"  # of the faces in data.folders; or centerface, which finds more
     config.keep_best = False  # the net of the epoch of lowest validation loss, not the last
     # After everything: epochs on the validation faces, as the report does in the end. No figure on
     # them says anything of that net; the test faces are all that is held out then.

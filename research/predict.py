@@ -30,6 +30,7 @@ if __name__ == "__main__":
     startup.prepare()
 
 from research.experiments.predict import annotate
+from research.faces import detectors
 from research.runtime import commands, files, preemption, sharding
 from research.storage import export
 from research.structs import UserError, printable
@@ -44,6 +45,10 @@ _OUT = flags.DEFINE_string(
 )
 _MIN_FACE_PX = flags.DEFINE_float(
     *("min_face_px", None, "Side of the smallest faces looked for, in pixels; default as the run."),
+    flag_values=_FLAGS,
+)
+_DETECTOR = flags.DEFINE_enum(
+    *("detector", None, list(detectors.KINDS), "What finds the faces; default as the run."),
     flag_values=_FLAGS,
 )
 _PANELS = flags.DEFINE_bool(
@@ -103,6 +108,7 @@ def predict(run: Path, given: Sequence[str], out: Path) -> dict[str, Any]:
     try:
         min_face_px = float(exported.config["data"]["min_face_px"])
         precision = str(exported.config["matmul_precision"])
+        detector = str(exported.config.get("detector", "mtcnn"))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{run}: its config is none of configs/masks.py ({error!r})") from None
     sharding.configure(cpu_devices=1, cpu_threads=0, seeds=1, matmul_precision=precision)
@@ -110,7 +116,14 @@ def predict(run: Path, given: Sequence[str], out: Path) -> dict[str, Any]:
         sharding.cache_programs(_CACHE.value)
     if _MIN_FACE_PX.value is not None:
         min_face_px = _MIN_FACE_PX.value
-    return annotate.run(exported, given, out, min_face_px=min_face_px, panels=_PANELS.value)
+    return annotate.run(
+        exported,
+        given,
+        out,
+        detector=_DETECTOR.value or detector,
+        min_face_px=min_face_px,
+        panels=_PANELS.value,
+    )
 
 
 def main(argv: Sequence[str]) -> int:

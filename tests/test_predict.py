@@ -110,12 +110,15 @@ def test_flags_are_passed_on_and_the_exit_code_is_2_if_nothing_was_read(trained,
     assert predict.main(["predict", "a.png", f"--run={trained}", "b"]) == 2
     assert (asked["given"], asked["out"]) == (["a.png", "b"], Path("annotated"))
     assert (asked["min_face_px"], asked["panels"]) == (20.0, False)
+    assert asked["detector"] == "mtcnn"  # of a run from before there was another
     assert asked["labels"] == tiny.LABELS
     asked["photographs"] = 3
-    words = ("--out=o", "--min_face_px=40", "--figures", f"--run={trained}/export", "a.png")
+    words = ("--out=o", "--min_face_px=40", "--figures", "--detector=centerface")
+    words += (f"--run={trained}/export", "a.png")
     _ = capsys.readouterr()
     assert predict.main(["predict", *words]) == 0
     assert (asked["out"], asked["min_face_px"], asked["panels"]) == (Path("o"), 40.0, True)
+    assert asked["detector"] == "centerface"
     out, stderr = capsys.readouterr()
     assert json.loads(out) == {"photographs": 3, "headline": "so many faces"}
     assert stderr == "so many faces; results in o\n"

@@ -72,7 +72,7 @@ class Request:
     test: float
     balance: float
     seed: int
-    detector: Mapping[str, float]
+    detector: Mapping[str, float | str]
     reading: Settings = field(default_factory=Settings)
 
     def key(self) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from research.data.cache import cache_folder
-from research.faces import annotations, dataset, detection, drawing, ingest, mtcnn_weights, splits
+from research.faces import annotations, dataset, detectors, drawing, ingest, splits
 from research.runtime import distributed, files, progress
 from research.structs import Config, UserError
 
@@ -53,6 +53,7 @@ def check(config: Config) -> None:
     if data.exif not in ("displayed", "stored"):
         raise UserError(f"data.exif: {data.exif!r} is not one of displayed, stored")
     _ = _labels(data.labels)
+    _ = detectors.kind(config.detector)
 
 
 def load(config: Config, workdir: Path) -> dataset.Masks:
@@ -83,10 +84,10 @@ def load(config: Config, workdir: Path) -> dataset.Masks:
         test=data.test,
         balance=data.balance,
         seed=data.seed,
-        detector={"min_face_px": data.min_face_px},
+        detector=_detector_settings(config),
         reading=annotations.Settings(_labels(data.labels), data.exif == "stored", data.whole),
     )
-    find = functools.partial(_finder, data.min_face_px)
+    find = functools.partial(_finder, config.detector, data.min_face_px)
     with distributed.first_process_first():
         if data.drawn:
             _draw(here / "corpus", data.drawn)
@@ -164,7 +165,9 @@ def describe_data(masks: dataset.Masks) -> dict[str, Any]:
     about = {key: value for key, value in masks.about.items() if key not in hidden}
     request = masks.about["request"]
     if "folders" in request["directories"]:  # whose faces the detector has found
-        about["detector"] = {**request["detector"], "weights_sha256": mtcnn_weights.SHA256}
+        settings = {"name": "mtcnn", **request["detector"]}
+        sha256 = detectors.kind(settings["name"]).sha256
+        about["detector"] = {**settings, "weights_sha256": sha256}
     return {"caption": caption(masks), "sha256": masks.about["sha256"], "about": about}
 
 
@@ -203,9 +206,15 @@ def _draw(corpus: Path, photos: int) -> None:
     _ = mark.write_text(content)
 
 
-def _finder(min_face_px: float) -> ingest.FindFaces:
-    """The face detector as a function of images that returns boxes, see `ingest.FindFaces`."""
-    detector = detection.make_detector(min_face_px=min_face_px)
+def _detector_settings(config: Config) -> dict[str, float | str]:
+    """What a data set is told apart by; MTCNN needs no name, as when there was no other."""
+    settings: dict[str, float | str] = {"min_face_px": config.data.min_face_px}
+    return settings if config.detector == "mtcnn" else settings | {"name": config.detector}
+
+
+def _finder(name: str, min_face_px: float) -> ingest.FindFaces:
+    """A face detector as a function of images that returns boxes, see `ingest.FindFaces`."""
+    detector = detectors.kind(name).make(min_face_px)
 
     def find(images: Any) -> list[np.ndarray]:
         return [detections.boxes for detections in detector(images)]

@@ -17,7 +17,7 @@ import io
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,14 +40,12 @@ from research.experiments.predict.photographs import (
     find_photographs,
     open_out,
 )
-from research.faces import crops, detection, ingest, mtcnn_weights
+from research.faces import crops, detectors, ingest
 from research.faces.annotations import Box, Problem
 from research.figures import masks as figures
 from research.runtime import files, preemption, progress, sharding
 from research.storage import export, records, run_directory
 from research.structs import Config, PyTree, UserError
-
-FindFaces = Callable[[Sequence[np.ndarray]], Sequence[detection.Detections]]
 
 BATCHES = (4, 32)  # faces in a call of the net: two programs, whatever is in the photographs
 _AT_ONCE, _AT_ONCE_PX = 16, 2**22  # photographs that are in memory together; one may be larger
@@ -134,7 +132,7 @@ def make_classifier(exported: export.Exported) -> Classifier:
 
 
 def predict_faces(
-    images: Sequence[np.ndarray], find_faces: FindFaces, classifier: Classifier
+    images: Sequence[np.ndarray], find_faces: detectors.FindFaces, classifier: Classifier
 ) -> list[FacePredictions]:
     """Detect and classify the faces of photographs [H, W, 3] uint8."""
     detections = find_faces(images)
@@ -167,21 +165,24 @@ def run(
     out: Path,
     *,
     min_face_px: float,
+    detector: str = "mtcnn",
     panels: bool = False,
-    find_faces: FindFaces | None = None,
+    find_faces: detectors.FindFaces | None = None,
 ) -> dict[str, Any]:
     """Mark the faces in the photographs that `given` names, and write everything into `out`.
 
-    min_face_px: see `detection.make_detector`.  panels: draw the figure of three panels as well.
-    find_faces: a detector in its place.  Returns the content of summary.json.
+    min_face_px: see `make_detector` of the detectors.  detector: one of `detectors.KINDS`.
+    panels: draw the figure of three panels as well.  find_faces: a detector in place of that one.
+    Returns the content of summary.json.
     Raises UserError for an export, a detector or a folder that cannot be used, preemption.Stopped
     after a signal to stop; the files are whole then, and faces.jsonl holds what was done.
     """
     began = time.monotonic()
     classifier = make_classifier(exported)
     photographs, problems = find_photographs(given, out)
-    weights = {} if find_faces else mtcnn_weights.SHA256
-    find_faces = find_faces or detection.make_detector(min_face_px=min_face_px)
+    kind = detectors.kind(detector)
+    about_detector = {} if find_faces else {"name": detector, "weights_sha256": kind.sha256}
+    find_faces = find_faces or kind.make(min_face_px)
     open_out(out)
     progress.say(
         f"{len(photographs):,} photographs; faces of at least {min_face_px:g} pixels, "
@@ -227,7 +228,7 @@ def run(
         "net": str(exported.config["name"]) if "name" in exported.config else "",
         "origin": exported.origin,
         "min_face_px": min_face_px,
-        "detector": {"weights_sha256": weights},
+        "detector": about_detector,
         "seconds": round(time.monotonic() - began, 3),
         "device": run_directory.describe_device(),
         "out": str(out),

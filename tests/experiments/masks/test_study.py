@@ -39,7 +39,7 @@ def detector():
         return [np.array([[0.25, 0.1, 0.75, 0.8]]) * [*(i.shape[1::-1] * 2)] for i in images]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(faces, "_finder", lambda _: find)
+        patch.setattr(faces, "_finder", lambda name, min_face_px: find)
         yield
 
 
