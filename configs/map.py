@@ -10,7 +10,16 @@ Variants: tanh, relu, lecun, sigmoid.
 A cell is a net of the depth study: that of depth 12 at sigma_w 1.5 is
 `--config=configs/mlp.py:all --config.nets="('tanh-12',)" --config.init=lecun_normal
 --config.gain=1.5 --config.learning_rate=0.05`, after its first 300 steps.
-Results: docs/depth.md.
+Results: docs/depth.md has the table; in short:
+
+<!-- generated: note-map -->
+    python -m research.main --config=configs/map.py:tanh --config.data.dir=DIR
+    minutes on two CPU cores: 14.2, 10.7, 10.4, 13.0
+    tanh: 36% of the cells train, 91% agree with depth < 6 depth scales, AUC 0.966
+    relu: 18% of the cells train, 90% agree with depth < 6 depth scales, AUC 0.958
+    lecun: 32% of the cells train, 88% agree with depth < 6 depth scales, AUC 0.951
+    sigmoid: 6% of the cells train, 80% agree with depth < 6 depth scales, AUC 0.924
+<!-- end -->
 """
 
 from ml_collections import ConfigDict

@@ -94,7 +94,7 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
         judged = scores(arrays)
         summary = {
             **judged,
-            "nets": int(arrays["test_accuracy"].size),
+            "net_count": int(arrays["test_accuracy"].size),
             "not_finite": int(np.isnan(arrays["test_accuracy"]).sum()),
             "seeds": list(trainer.seeds_of(config)),
             "seconds": round(time.monotonic() - began, 1),

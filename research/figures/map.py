@@ -63,7 +63,9 @@ def draw_map(
         _ = right.axvline(limit, color=_THEORY, linewidth=1.8)
         right.set_xscale("log")
         right.set(xlabel="depth / depth scale", ylabel="test accuracy", ylim=(0, 1))
+        right.set_xlim(_LOWEST / 1.4, 1.4 * max(scales.max(), 10))  # two decades have labels
         right.xaxis.set_major_formatter("{x:g}")
+        right.xaxis.set_minor_formatter("")
 
         handles = [
             Line2D([], [], color=_MEASURED, label=f"measured: accuracy {trained:g}"),

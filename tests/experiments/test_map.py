@@ -103,15 +103,26 @@ def test_one_device_and_a_program_a_depth_give_the_same_bits(trained, tmp_path, 
     assert_same_bits(map_of(tmp_path), map_of(trained[1]))
 
 
-def test_a_damaged_map_is_made_again(trained, tmp_path, capfd):
+@pytest.mark.parametrize("how", ["cut", "changed"])
+def test_a_map_that_is_not_what_was_written_is_made_again(how, trained, tmp_path, capfd):
     source = trained[1]
     for name in ("config.json", "versions.json", "summary.json", "SHA256SUMS"):
         (tmp_path / name).write_bytes((source / name).read_bytes())
-    (tmp_path / "map.npz").write_bytes((source / "map.npz").read_bytes()[:-100])
+    content = (source / "map.npz").read_bytes()[:-100]
+    if how == "changed":  # an .npz file like any other
+        arrays = map_of(source)
+        content = run_directory.npz(arrays | {"test_accuracy": arrays["test_accuracy"] + 0.1})
+    (tmp_path / "map.npz").write_bytes(content)
     _ = study.run(smoke(), tmp_path)
     assert "map.npz" in capfd.readouterr().err
     assert_same_bits(map_of(tmp_path), map_of(source))
     assert run_directory.verify(tmp_path) == []
+
+
+def test_a_map_that_remains_without_its_config_is_not_taken_over(trained, tmp_path):
+    (tmp_path / "map.npz").write_bytes((trained[1] / "map.npz").read_bytes())
+    with pytest.raises(UserError, match=r"config.json is missing, but map.npz is there"):
+        _ = study.run(smoke(), tmp_path)
 
 
 def test_over_the_learning_rate_a_net_that_is_lost_has_no_accuracy(tmp_path):
