@@ -125,6 +125,7 @@ def test_a_call_takes_one_picture_or_always_as_many(monkeypatch):
     monkeypatch.setattr(detection, "_CALL_PX", 3 * 512 * 512)
     calls = list(detection._calls(numbers, (512, 512)))
     assert calls == [([0, 1, 2], 3), ([3, 4, 5], 3), ([6], 1)]
+    assert list(detection._calls(numbers[:5], (512, 512)))[1:] == [([3, 4], 3)]
     assert [c for _, c in detection._calls(numbers, (1600, 1600))] == [1] * 7
 
 

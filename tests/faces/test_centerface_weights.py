@@ -35,7 +35,9 @@ def test_arrays_are_read_from_a_message_of_protobuf():
         tensor("b", second, raw=False),
     ]
     graph = field(2, b"net") + b"".join(field(5, one) for one in tensors)
-    fixed = varint(8 * 3 + 1) + struct.pack("<d", 1) + varint(8 * 4 + 5) + struct.pack("<f", 1)
+    fixed = (
+        varint(8 * 3 + 1) + struct.pack("<d", np.pi) + varint(8 * 4 + 5) + struct.pack("<f", np.pi)
+    )
     arrays = centerface_weights.read_tensors(field(1, 300) + fixed + field(7, graph))
     assert list(arrays) == ["a", "b"]
     np.testing.assert_array_equal(arrays["a"], first)
