@@ -9,6 +9,7 @@ photographs).
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,6 +46,8 @@ _INCH_PER_LETTER = 0.058  # at the size of print of the titles of pictures
 _MARKS = {True: "\u2713", False: "\u2717"}  # right, wrong
 _SHOWN_PX = 1400  # the longer side of a photograph in a figure
 _LEAST_LETTER_PX = 7
+_MOST_HIDDEN = 0.25  # of a face, by the texts of others
+_NOWHERE = (math.inf, math.inf)  # pixels of texts and of faces that a text covers
 _GRID = 201  # false positive rates at which seeds are averaged
 _FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"
 _KEPT: dict[str, Any] = {"facecolor": "0.8", "edgecolor": "0.2", "linewidth": 0.6}
@@ -290,7 +293,8 @@ def draw_annotated(
     labels: [n] integers, 0..K-1.  probabilities: [n], 0..1.  names: K names of classes.
     The first class has unbroken boxes, the second dashed, the third dotted. A text stands above its
     box, or where it fits and covers no other text; it is shortened to the percentage, and then left
-    out, in a picture too narrow for it.
+    out, where there is no room for it: no more than a quarter of a face is hidden by the texts of
+    others.
     Raises ValueError for other shapes, types or ranges. Source: report, Exercise 3, figures 19, 20.
     """
     actual, chances = np.asarray(labels), np.asarray(probabilities, np.float64)
@@ -438,12 +442,10 @@ def _annotate(
     width = max(1, round(float(sides.min()) / 250))
     for box, k in zip(corners, classes, strict=True):
         _draw_box(pen, box, max(1, min(width, round((box[2] - box[0]) / 12))), int(k))
-    taken: list[tuple[int, int, int, int]] = []
-    for i in np.argsort(corners[:, 0] - corners[:, 2], kind="stable"):  # the widest first
+    taken: dict[int, tuple[int, int, int, int]] = {}
+    for i in map(int, np.argsort(corners[:, 0] - corners[:, 2], kind="stable")):  # widest first
         letters = float(np.clip(0.17 * (corners[i, 2] - corners[i, 0]), 11, sides.min() / 14))
-        taken += _draw_text(
-            pen, corners[i], texts[int(i)], letters, (taken, corners), int(classes[i])
-        )
+        _draw_text(pen, i, texts[i], letters, (taken, corners), int(classes[i]))
     return np.asarray(drawn)
 
 
@@ -475,16 +477,21 @@ def _draw_box(pen: ImageDraw.ImageDraw, box: np.ndarray, width: int, k: int) -> 
 
 def _draw_text(
     pen: ImageDraw.ImageDraw,
-    box: np.ndarray,
+    i: int,
     texts: Sequence[str],
     letters: float,
-    others: tuple[Sequence[tuple[int, int, int, int]], np.ndarray],
+    others: tuple[dict[int, tuple[int, int, int, int]], np.ndarray],
     k: int,
-) -> list[tuple[int, int, int, int]]:
-    """White on a dark plate by the box, smaller where it would cover others; its place, if any."""
+) -> None:
+    """White on a dark plate by face i, smaller or shorter where it would cover another text.
+
+    others: places of the texts that are drawn, by face, to which this one is added, and all faces.
+    """
     page = pen.im.size
+    best, least = None, _NOWHERE
     for text in texts:
-        best, least = None, np.inf
+        if not least[0]:  # a longer one covers no other text
+            break
         for share in (1.0, 0.8, 0.65, 0.5):
             font = ImageFont.truetype(str(_FONT), max(letters * share, _LEAST_LETTER_PX))
             pad = max(1, round(font.size / 5))
@@ -492,28 +499,37 @@ def _draw_text(
             plate = (right - left + 2 * pad, bottom - top + 2 * pad)
             if plate[0] > page[0] or plate[1] > page[1]:
                 continue
-            (x, y), covered = _place(box, plate, page, others)
+            (x, y), covered = _place(i, plate, page, others)
             if covered < least:
-                best, least = (font, (x, y, *plate), (x + pad - left, y + pad - top)), covered
-        if best is not None:
-            font, (x, y, width, height), start = best
-            place = (x, y, x + width - 1, y + height - 1)
-            pen.rectangle(place, fill=(24, 24, 24), outline=_LOOKS[k % len(_LOOKS)][0])
-            pen.text(start, text, font=font, fill=(255, 255, 255))
-            return [place]
-    return []
+                start = (x + pad - left, y + pad - top)
+                best, least = (text, font, (x, y, x + plate[0], y + plate[1]), start), covered
+    if not best:
+        return
+    text, font, (x, y, right, bottom), start = best
+    colour = _LOOKS[k % len(_LOOKS)][0]
+    pen.rectangle((x, y, right - 1, bottom - 1), fill=(24, 24, 24), outline=colour)
+    pen.text(start, text, font=font, fill=(255, 255, 255))
+    others[0][i] = (x, y, right, bottom)
 
 
 def _place(
-    box: np.ndarray,
+    i: int,
     plate: tuple[int, int],
     page: tuple[int, int],
-    others: tuple[Sequence[tuple[int, int, int, int]], np.ndarray],
-) -> tuple[tuple[int, int], float]:
-    """Where a plate covers least, of other texts most of all, then of faces; and how much."""
-    left, top, right, bottom = (int(value) for value in box)
+    others: tuple[dict[int, tuple[int, int, int, int]], np.ndarray],
+) -> tuple[tuple[int, int], tuple[float, float]]:
+    """Where a plate by face i covers fewest pixels of other texts, then of faces; how many.
+
+    _NOWHERE if everywhere too much of another face would be hidden.
+    """
     texts, faces = others
-    best, least = (0, 0), np.inf
+    left, top, right, bottom = faces[i].tolist()
+    areas = (faces[:, 2:] - faces[:, :2]).prod(axis=1)
+    hidden = np.zeros(len(faces))  # pixels of each face under texts of others
+    for j, text in texts.items():
+        hidden += np.where(np.arange(len(faces)) == j, 0, _overlaps(text, faces))
+    taken = np.array(list(texts.values())).reshape(-1, 4)
+    best, least = (0, 0), _NOWHERE
     for y in (top - plate[1], bottom, top, bottom - plate[1]):
         for x in (left, right - plate[0], (left + right - plate[0]) // 2):
             x0, y0 = (
@@ -521,15 +537,16 @@ def _place(
                 for at, most, side in zip((x, y), page, plate, strict=True)
             )
             place = (x0, y0, x0 + plate[0], y0 + plate[1])
-            covered = 100.0 * sum(_overlap(place, text) for text in texts)
-            covered += 4.0 * sum(_overlap(place, face) for face in faces)
-            if covered < least:
+            shared = _overlaps(place, faces)
+            covered = float(_overlaps(place, taken).sum()), float(shared.sum())
+            allowed = hidden + shared <= _MOST_HIDDEN * areas
+            allowed[i] = True
+            if covered < least and allowed.all():
                 best, least = (x0, y0), covered
-    return best, float(least)
+    return best, least
 
 
-def _overlap(one: Sequence[int], other: Sequence[int] | np.ndarray) -> float:
-    """Pixels that two boxes share."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    return float(max(0, width) * max(0, height))
+def _overlaps(one: Sequence[int], boxes: np.ndarray) -> np.ndarray:
+    """Pixels that a box shares with each of the boxes [n, 4]."""
+    low, high = np.maximum(one[:2], boxes[:, :2]), np.minimum(one[2:], boxes[:, 2:])
+    return np.maximum(high - low, 0).prod(axis=1)

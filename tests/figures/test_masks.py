@@ -208,6 +208,44 @@ def test_a_text_never_leaves_the_photograph_and_texts_do_not_cover_each_other() 
     assert plates(both).sum() == 2 * plate
 
 
+def scattered(count: int, seed: int) -> np.ndarray:
+    """Boxes [count, 4] of 14 to 45 pixels that do not touch, in a photograph of 400 x 300."""
+    generator = np.random.default_rng(seed)
+    boxes: list[np.ndarray] = []
+    while len(boxes) < count:
+        size = generator.uniform(14, 45) * np.array([1, 1.2])
+        low = generator.uniform(0, (400, 300) - size)
+        box = np.rint(np.concatenate([low, low + size]))
+        if all((box[:2] > one[2:]).any() or (box[2:] < one[:2]).any() for one in boxes):
+            boxes.append(box)
+    return np.array(boxes)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_in_a_crowd_no_face_is_more_than_a_quarter_hidden_by_the_texts_of_others(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boxes = scattered(30, seed)
+    places: dict[int, tuple[int, int, int, int]] = {}
+    draw_text = masks._draw_text
+
+    def watch(*arguments: Any) -> None:
+        draw_text(*arguments)
+        places.update(arguments[4][0])
+
+    monkeypatch.setattr(masks, "_draw_text", watch)
+    image = np.full((300, 400, 3), 128, np.uint8)
+    _ = masks.draw_annotated(image, boxes, [k % 2 for k in range(30)], [0.9] * 30, NAMES)
+    assert set(places) == {*range(30)}  # every face has a text
+    owners = np.full((300, 400), -1)  # of every pixel, the face whose text lies there
+    for i, (left, top, right, bottom) in places.items():
+        assert (owners[top:bottom, left:right] == -1).all()  # no text lies on another
+        owners[top:bottom, left:right] = i
+    for i, (left, top, right, bottom) in enumerate(boxes.astype(int)):
+        face = owners[top:bottom, left:right]
+        assert np.mean((face != -1) & (face != i)) <= 0.25
+
+
 def test_a_photograph_too_narrow_for_the_class_has_the_percentage_or_nothing() -> None:
     boxes = [[2, 14, 12, 24]]
     widths = {}
