@@ -79,7 +79,7 @@ class Contestant(NamedTuple):
 
 CONTESTANTS = {
     "ours": Contestant("ours", "ours_attack"),
-    "quick": Contestant("ours, 30 steps", "ours_attack"),
+    "quick": Contestant("ours, 16 steps", "ours_attack"),
     "first": Contestant("ours, first success", "ours_attack"),
     "faithful": Contestant("ours, faithful", "ours_attack"),
     "cw": Contestant("foolbox C&W", "peer_foolbox", ("torch", "foolbox")),
@@ -90,9 +90,10 @@ CONTESTANTS = {
 }
 LABELS = {name: contestant.label for name, contestant in CONTESTANTS.items()}
 FIXED: dict[str, dict[str, Any]] = {
-    "ours": {"method": "minimal"},
-    "quick": {"method": "minimal", "steps": 30, "polish": 0},
-    "first": {"method": "minimal", "steps": 1, "polish": 0},
+    "ours": {"method": "lagrangian"},
+    # The noise of 100 steps of DDN, or less.
+    "quick": {"method": "lagrangian", "steps": 16, "polish": 0},
+    "first": {"method": "lagrangian", "steps": 1, "polish": 0},
     "faithful": {"method": "faithful", "dropout": True},
     "ddn_100": {"attack": "ddn", "steps": 100, "gamma": 0.05, "init_epsilon": 1.0},
 }
@@ -324,20 +325,24 @@ def _versions(results: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {version}" for name, version in results["versions"].items())
 
 
-def find_missing(python: str) -> list[str]:
-    """The peers that `python` cannot run.  Exits with one line if that is all of them."""
-    wanted = sorted({package for one in CONTESTANTS.values() for package in one.packages})
+def find_lacking(python: str, wanted: Iterable[str]) -> set[str]:
+    """The packages that `python` lacks.  Exits with one line if it cannot be run."""
     code = (
         "import importlib.util, json; "
-        f"print(json.dumps([n for n in {wanted} if not importlib.util.find_spec(n)]))"
+        f"print(json.dumps([n for n in {sorted(wanted)} if not importlib.util.find_spec(n)]))"
     )
     try:
-        found = measure.run([python, "-c", code])
+        answer = measure.run([python, "-c", code])
     except OSError as error:
         commands.fail(f"--peer_python: {python} cannot be run ({error.strerror})")
-    if found.returncode:
-        commands.fail(f"--peer_python: {python}: {measure.last_line(found.errors)}")
-    lacking = set(json.loads(found.output))
+    if answer.returncode:
+        commands.fail(f"--peer_python: {python}: {measure.last_line(answer.errors)}")
+    return set(json.loads(answer.output))
+
+
+def find_missing(python: str) -> list[str]:
+    """The peers that `python` cannot run.  Exits with one line if that is all of them."""
+    lacking = find_lacking(python, {each for one in CONTESTANTS.values() for each in one.packages})
     missing = [name for name, one in CONTESTANTS.items() if lacking & set(one.packages)]
     if len(missing) == sum(bool(one.packages) for one in CONTESTANTS.values()):
         commands.fail(

@@ -5,22 +5,23 @@
 
 --run may be given several times, once for each net, and --contestants names some of those below.
 The nets are such as `benchmarks.judge` can compute, and it judges; the images are the first
-correctly classified ones from --first on, which no setting was chosen on: every image towards each
-of the nine other classes, and away from its own. Contestants take their turns one after the other,
-one setting a turn. A row is written to --output as soon as it is there; the same command goes on
-where it was stopped, and other runs, contestants or steps are added to the rows of before.
+correctly classified ones from --first on, where no setting was chosen (ours were chosen on images
+1,000 to 1,130): every image towards each of the nine other classes, and away from its own.
+Contestants take their turns one after the other, one setting a turn. A row is written to --output
+as soon as it is there; the same command goes on where it was stopped, and other runs, images,
+contestants or steps are added to the rows of before, a table for each net and sample.
 
 Local optimality after AttackBench (Cina et al. 2024): 1 - (A - A*) / (D - A*), where A is the area
 under the share of cases that withstand noise of a norm, up to D, the largest norm of the lower
-envelope of all attacks of the board on that net, and A* is the area under this envelope.
+envelope of the attacks that took at most as many gradients, and A* is the area under this envelope.
 """
 
 import json
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import flags
@@ -38,43 +39,90 @@ _IMAGES = flags.DEFINE_integer("images", 50, "Attacked images.", lower_bound=1, 
 _STEPS = flags.DEFINE_integer(
     "steps", 200, "Most gradients of a setting; those with more are left out.", flag_values=_FLAGS
 )
+_THREADS = flags.DEFINE_integer(
+    "threads", 0, "CPU threads of a contestant; 0: all.", lower_bound=0, flag_values=_FLAGS
+)
 _CHOSEN = flags.DEFINE_list(
     "contestants", [], "Those that take part; all without any.", flag_values=_FLAGS
 )
 
 _BUDGETS = (30, 100, 200, 500, 1000)
+_LONG = _BUDGETS[1:]  # of attacks that are made for many
 
 
-def _ours(method: str) -> dict[int, dict[str, Any]]:
-    """Settings by their gradients: a success takes about five, and the polish up to eight."""
+class Contestant(NamedTuple):
+    """module: its process.  package: what a peer's Python must have.  settings: of its turns, by
+    the number of their gradients."""
+
+    module: str
+    package: str
+    settings: dict[int, dict[str, Any]]
+
+
+def _ours(method: str) -> Contestant:
+    """A success takes about five gradients, and the polish up to eight."""
     shares = {20: (16, 0), 30: (26, 0), 100: (90, 8), 200: (187, 8), 500: (487, 8), 1000: (987, 8)}
-    return {n: {"method": method, "steps": s, "polish": p} for n, (s, p) in shares.items()}
+    settings = {n: {"method": method, "steps": s, "polish": p} for n, (s, p) in shares.items()}
+    return Contestant("ours_attack", "", settings)
 
 
-# By contestant: its module, and the settings of its turns by the number of their gradients.
-CONTESTANTS: dict[str, tuple[str, dict[int, dict[str, Any]]]] = {
-    "lagrangian": ("ours_attack", _ours("lagrangian")),
-    "minimal": ("ours_attack", _ours("minimal")),
-    "ddn": ("peer_advlib", {n: {"attack": "ddn", "steps": n} for n in _BUDGETS}),
-    "alma": ("peer_advlib", {n: {"attack": "alma", "num_steps": n} for n in _BUDGETS[1:]}),
-    "fmn": ("peer_advlib", {n: {"attack": "fmn", "norm": 2, "steps": n} for n in _BUDGETS}),
-    "pdgd": ("peer_advlib", {n: {"attack": "pdgd", "num_steps": n} for n in _BUDGETS[1:]}),
-    "pdpgd": (
+def _adv_lib(attack: str, steps: str, budgets: Sequence[int] = _LONG, **others: Any) -> Contestant:
+    settings = {n: {"attack": attack, steps: n, **others} for n in budgets}
+    return Contestant("peer_advlib", "adv_lib", settings)
+
+
+def _foolbox(setting: Callable[[int], dict[str, Any]], budgets: Sequence[int]) -> Contestant:
+    settings = {n: {"tracked": True, **setting(n)} for n in budgets}
+    return Contestant("peer_foolbox", "foolbox", settings)
+
+
+def _searches(gradients: int) -> int:
+    """Values of its constant that C&W tries: with few gradients each of them needs many."""
+    return 2 if gradients < 500 else 5
+
+
+CONTESTANTS = {
+    "lagrangian": _ours("lagrangian"),
+    "minimal": _ours("minimal"),
+    "ddn": _adv_lib("ddn", "steps", _BUDGETS),
+    "alma": _adv_lib("alma", "num_steps"),
+    "fmn": _adv_lib("fmn", "steps", _BUDGETS, norm=2),
+    "pdgd": _adv_lib("pdgd", "num_steps"),
+    "pdpgd": _adv_lib("pdpgd", "num_steps", norm=2),
+    "cw": Contestant(
         "peer_advlib",
-        {n: {"attack": "pdpgd", "norm": 2, "num_steps": n} for n in _BUDGETS[1:]},
-    ),
-    "cw": (
-        "peer_advlib",
+        "adv_lib",
         {
             n: {
                 "attack": "carlini_wagner_l2",
-                "binary_search_steps": 5,
-                "max_iterations": n // 5,
-                "initial_const": 1.0,
-                "learning_rate": 0.1,
+                "binary_search_steps": _searches(n),
+                "max_iterations": n // _searches(n),
+                "initial_const": 10.0,
+                "learning_rate": 0.3,
             }
-            for n in _BUDGETS[1:]
+            for n in _LONG
         },
+    ),
+    "apgd-t": Contestant(
+        "peer_advlib",
+        "adv_lib",  # a run of APGD takes a gradient more than it has steps
+        {n: {"attack": "apgd", "budgets": 5, "n_iter": n // 5 - 1} for n in _LONG},
+    ),
+    "foolbox-ddn": _foolbox(lambda n: {"attack": "ddn", "steps": n}, _BUDGETS),
+    "foolbox-cw": _foolbox(
+        lambda n: {
+            "attack": "cw",
+            "binary_search_steps": _searches(n),
+            "steps": n // _searches(n),
+            "initial_const": 10.0,
+            "stepsize": 0.3,
+        },
+        _LONG,
+    ),
+    "torchattacks-cw": Contestant(
+        "peer_torchattacks",
+        "torchattacks",
+        {n: {"tracked": True, "steps": n, "c": 10, "lr": 0.3, "inside": 1e-6} for n in _LONG},
     ),
 }
 _OURS = ("lagrangian", "minimal")
@@ -83,40 +131,56 @@ _OURS = ("lagrangian", "minimal")
 def table(results: Mapping[str, Any]) -> str:
     """The results as a Markdown table for each net, with their notes; pure."""
     parts: list[str] = []
-    for net in dict.fromkeys(row["net"] for row in results["rows"]):
-        rows = [row for row in results["rows"] if row["net"] == net]
-        optimality = {kind: local_optimality([row[kind] for row in rows]) for kind in _KINDS}
+    for rows in _samples(results["rows"]).values():
         lines: list[list[str]] = []
-        for place, row in enumerate(rows):
+        for row in rows:
             line = [f"{row['name']} {row['budget']}", f"{row['gradients']:.1f}"]
             line += [f"{row['seconds']:.0f}"]
             for kind in _KINDS:
-                line += [*_cells(row[kind]), f"{optimality[kind][place]:.3f}"]
+                rivals = [one[kind] for one in rows if _affords(row, one)]
+                line += [*_cells(row[kind]), f"{local_optimality(row[kind], rivals):.3f}"]
             lines.append(line)
         head = ["attack, budget", "gradients", "seconds"]
         for words in ("targets reached", "own class left"):
             head += [words, "L2: median / mean / 90 %", "as floats", "lost (%)", "optimality"]
         about = rows[0]
         note = (
-            f"Net {net}: convolutions of {about['filters']} filters, dense layers of "
+            f"Net {about['net']}: convolutions of {about['filters']} filters, dense layers of "
             f"{about['dense']}, after epoch {about['epoch']}; {about['images']} images from number "
             f"{about['first']} on; {about['data']}."
         )
         parts.append(measure.markdown(head, lines, note, winners(rows)))
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-    parts.append(
+    about = (
         "Correctly classified test images, each toward nine classes and away from its own; judged "
         "on the PNG by a forward pass in NumPy. Quantiles are over all cells, a cell that is not "
-        "reached counting as infinitely far away; the mean is over those reached. Of adv-lib the "
+        "reached counting as infinitely far away; the mean is over those reached. Of a peer the "
         "best image on bytes of all that it gave the net counts; beside it the median of the best "
         "as floats, and the share of these that rounding takes away. Optimality: the local one of "
-        "AttackBench, within this table. Gradients are those of a cell; seconds are of one call, "
-        f"with compiling. {results['device']}; {versions}; {results['date']}."
+        "AttackBench, among the rows of at most as many gradients. Gradients are those of a cell; "
+        "seconds are of one call, with compiling, on a machine that had other work to do."
     )
+    if results["missing"]:
+        about += f" Not installed: {', '.join(results['missing'])}."
+    parts.append(f"{about} {results['device']}; {versions}; {results['date']}.")
     return "\n\n".join(parts)
 
 
 _KINDS = ("targeted", "own")
+
+
+def _samples(rows: Iterable[dict[str, Any]]) -> dict[tuple[str, int, int], list[dict[str, Any]]]:
+    """The rows of each net and sample of images, in the order of the contestants."""
+    samples: dict[tuple[str, int, int], list[dict[str, Any]]] = {}
+    names = list(CONTESTANTS)
+    for row in sorted(rows, key=lambda row: (names.index(row["name"]), row["budget"])):
+        samples.setdefault((row["net"], row["first"], row["images"]), []).append(row)
+    return dict(sorted(samples.items(), key=lambda item: -item[0][2]))
+
+
+def _affords(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether `other` took at most as many gradients; settings cannot hit a number exactly."""
+    return other["gradients"] <= 1.1 * one["gradients"]
 
 
 def _cells(one: Mapping[str, Any]) -> list[str]:
@@ -142,13 +206,15 @@ def _quantile(norms: np.ndarray, share: float) -> float:
     return float(np.sort(norms)[int(share * (len(norms) - 1))])
 
 
-def local_optimality(kinds: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Of each attack against the lower envelope of all; 1 where nobody has smaller noise."""
-    norms = np.stack([_array(one["norms"]) for one in kinds])
-    envelope = norms.min(axis=0)
+def local_optimality(one: Mapping[str, Any], rivals: Sequence[Mapping[str, Any]]) -> float:
+    """Of an attack against the lower envelope of its rivals, itself among them.
+
+    1 where no rival has smaller noise anywhere.
+    """
+    envelope = np.stack([_array(rival["norms"]) for rival in rivals]).min(axis=0)
     most = envelope[np.isfinite(envelope)].max(initial=0.0)
-    areas, least = np.minimum(norms, most).mean(axis=1), np.minimum(envelope, most).mean()
-    return [1 - float((area - least) / (most - least)) if most > least else 1.0 for area in areas]
+    area, least = (np.minimum(x, most).mean() for x in (_array(one["norms"]), envelope))
+    return 1 - float((area - least) / (most - least)) if most > least else 1.0
 
 
 def winners(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -158,12 +224,7 @@ def winners(rows: Sequence[Mapping[str, Any]]) -> str:
         for peer in rows:
             if peer["name"] in _OURS:
                 continue
-            # A tenth more is still the same budget: settings cannot hit a number of gradients.
-            rivals = [
-                row
-                for row in rows
-                if row["name"] in _OURS and row["gradients"] <= 1.1 * peer["gradients"]
-            ]
+            rivals = [row for row in rows if row["name"] in _OURS and _affords(peer, row)]
             for share, name in ((0.5, "median"), (0.9, "90 % quantile")):
                 theirs = _quantile(_array(peer[kind]["norms"]), share)
                 best = [_quantile(_array(row[kind]["norms"]), share) for row in rivals]
@@ -178,14 +239,13 @@ def winners(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def draw(results: Mapping[str, Any], path: Path) -> None:
-    """Median L2 of targeted cells against gradients, a curve an attack and a panel a net."""
+    """Median L2 of targeted cells against gradients, a curve an attack and a panel a sample."""
     from matplotlib.figure import Figure  # not for those who only want a table
 
-    nets = list(dict.fromkeys(row["net"] for row in results["rows"]))
-    figure = Figure(figsize=(5 * len(nets), 3.8), layout="constrained")
-    axes = figure.subplots(1, len(nets), squeeze=False)[0]
-    for axis, net in zip(axes, nets, strict=True):
-        rows = [row for row in results["rows"] if row["net"] == net]
+    samples = _samples(results["rows"])
+    figure = Figure(figsize=(5 * len(samples), 3.8), layout="constrained")
+    axes = figure.subplots(1, len(samples), squeeze=False)[0]
+    for axis, ((net, _, images), rows) in zip(axes, samples.items(), strict=True):
         for name in dict.fromkeys(row["name"] for row in rows):
             points = sorted(
                 (row["gradients"], _quantile(_array(row["targeted"]["norms"]), 0.5))
@@ -199,7 +259,7 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
         axis.set(
             xscale="log",
             yscale="log",
-            title=net,
+            title=f"{net}, {images} images",
             xlabel="gradients of a case",
             ylabel="median L2 of the noise, on bytes",
         )
@@ -264,6 +324,11 @@ def main(argv: Sequence[str]) -> int:
     if output.exists():
         results = measure.read(output)
     results |= measure.describe()
+    chosen = {name: CONTESTANTS[name] for name in _CHOSEN.value or CONTESTANTS}
+    packages = {one.package for one in chosen.values() if one.package}
+    lacking = attacks.find_lacking(_FLAGS.peer_python, packages) if packages else set()
+    there = {row["name"] for row in results["rows"]}
+    results["missing"] = [n for n in chosen if chosen[n].package in lacking and n not in there]
     for run in _RUNS.value:
         with tempfile.TemporaryDirectory() as place:
             facts = prepare(Path(place), run)
@@ -277,17 +342,25 @@ def main(argv: Sequence[str]) -> int:
                 "first": _FIRST.value,
                 "data": facts["data"],
             }
-            # The board of a net is of one sample: only so do its rows belong together.
+            # Rows of other weights or data under the name of this net do not belong beside it.
             results["rows"] = [
                 row
                 for row in results["rows"]
-                if row["net"] != facts["name"] or all(row[key] == about[key] for key in about)
+                if row["net"] != facts["name"]
+                or all(row[key] == about[key] for key in ("weights", "data"))
             ]
-            for name in _CHOSEN.value or CONTESTANTS:
-                _compete(name, Path(place), facts["net"], about, results, output)
+            for name, contestant in chosen.items():
+                if contestant.package not in lacking:
+                    _compete(name, Path(place), facts["net"], about, results, output)
     measure.finish(results, output, table)
     draw(results, output.with_suffix(".png"))
     return 0
+
+
+def replace(rows: Sequence[dict[str, Any]], row: dict[str, Any]) -> list[dict[str, Any]]:
+    """`rows` with `row` in the place of the one of its contestant, budget, net and sample."""
+    keys = ("net", "name", "budget", "first", "images")
+    return [one for one in rows if any(one[key] != row[key] for key in keys)] + [row]
 
 
 def _compete(
@@ -299,18 +372,19 @@ def _compete(
     output: Path,
 ) -> None:
     """Add the rows of a contestant that `results` lacks, and write them at once."""
-    module, tried = CONTESTANTS[name]
+    module, package, every = CONTESTANTS[name]
     settings: dict[int, dict[str, Any]] = {}
-    for budget, setting in tried.items():
+    for budget, setting in every.items():
         key = {"name": name, "budget": budget, "setting": setting, **about}
         there = any(all(row[k] == value for k, value in key.items()) for row in results["rows"])
         if budget <= _STEPS.value and not there:
             settings[budget] = setting
     if not settings:
         return
-    python = sys.executable if module == "ours_attack" else _FLAGS.peer_python
+    python = _FLAGS.peer_python if package else sys.executable
     command = [python, "-m", f"benchmarks.{module}", f"--name={name}", f"--net={json.dumps(net)}"]
     command += [f"--settings={json.dumps([*settings.values()])}", f"--directory={place}"]
+    command += [f"--threads={_THREADS.value}"]
     with measure.Paced(name, command) as contestant:
         if not contestant.facts["difference"] <= attacks.CLOSE:
             commands.fail(f"{name}: logits differ by {contestant.facts['difference']:.1e}")
@@ -319,15 +393,11 @@ def _compete(
             seconds = contestant.turn()
             row = {"name": name, "budget": budget, "setting": setting, **about}
             row |= {"seconds": seconds, **row_of(place, name, turn)}
-            results["rows"] = [
-                one
-                for one in results["rows"]
-                if (one["net"], one["name"], one["budget"]) != (row["net"], name, budget)
-            ] + [row]
+            results["rows"] = replace(results["rows"], row)
             output.parent.mkdir(parents=True, exist_ok=True)
             _ = output.write_text(json.dumps(results) + "\n")
             print(f"{row['net']}, {name} {budget}: {_cells(row['targeted'])}", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    measure.start(main)

@@ -165,15 +165,16 @@ class Sample(NamedTuple):
 
 
 def parse_attack(argv: Sequence[str]) -> argparse.Namespace:
-    """name, net, settings and directory of a contestant of `benchmarks.attacks`.
+    """name, net, settings, directory and threads of a contestant of `benchmarks.attacks`.
 
     settings: a list of dicts, one for each turn, over and over.  directory: where the sample and
-    the weights lie and where the contestant leaves what it makes.
+    the weights lie and where the contestant leaves what it makes.  threads: 0 for all.
     """
     parser = argparse.ArgumentParser()
     for name, kind in (("name", str), ("net", json.loads), ("settings", json.loads)):
         _ = parser.add_argument(f"--{name}", required=True, type=kind)
     _ = parser.add_argument("--directory", required=True, type=Path)
+    _ = parser.add_argument("--threads", default=0, type=int)
     return parser.parse_args(argv)
 
 

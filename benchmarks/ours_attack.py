@@ -135,13 +135,14 @@ def compete(argv: Sequence[str]) -> None:
     options = contest.parse_attack(argv)
     config: Config = cnn.get_config(options.net["dataset"])
     config.update({key: options.net[key] for key in _NET})
-    sharding.configure(cpu_devices=1, cpu_threads=config.cpu_threads, seeds=1)
+    threads = options.threads or config.cpu_threads
+    sharding.configure(cpu_devices=1, cpu_threads=threads, seeds=1)
     model = classifiers.make_model(config, 10)
     sample, weights = contest.read_attacked(options.directory)
     params = unflatten(weights)
     contest.announce(
         versions=ours.versions(),
-        threads=config.cpu_threads or os.cpu_count(),
+        threads=threads or os.cpu_count(),
         parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
         difference=measure_difference(model, params, sample, config.eval_batch_size),
     )

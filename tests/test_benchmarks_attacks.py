@@ -367,12 +367,15 @@ def test_settings_that_were_never_chosen_are_one_line(capsys):
     assert line.startswith("error: --tuning: ") and "choose settings with --tune" in line
 
 
-def board_row(name, gradients, norms):
+def board_row(name, gradients, norms, images=50):
     kind = {"norms": norms, "floats": norms, "lost": 0}
+    about = {"net": "mnist", "first": 5000, "images": images, "setting": {}, "seconds": 1.0}
+    about |= {"epoch": 4, "filters": [32], "dense": [8], "data": "MNIST"}
     return {
+        **about,
         "name": name,
         "budget": gradients,
-        "gradients": gradients,
+        "gradients": float(gradients),
         "targeted": kind,
         "own": kind,
     }
@@ -380,8 +383,29 @@ def board_row(name, gradients, norms):
 
 def test_local_optimality_is_one_on_the_envelope_and_nothing_at_its_largest_norm():
     rows = [{"norms": norms} for norms in ([1.0, 3.0], [3.0, None], [2.0, 3.0], [1.0, 9.0])]
-    assert board.local_optimality(rows) == [1.0, 0.0, 0.5, 1.0]
-    assert board.local_optimality(rows[1:2] * 2) == [1.0, 1.0]
+    assert [board.local_optimality(row, rows) for row in rows] == [1.0, 0.0, 0.5, 1.0]
+    assert board.local_optimality(rows[1], rows[1:2] * 2) == 1.0
+
+
+def test_the_board_compares_rows_of_one_sample_with_those_of_no_more_gradients():
+    rows = [board_row("ddn", 30, [2.0, 4.0]), board_row("ddn", 100, [1.0, 3.0])]
+    rows += [board_row("ddn", 33, [1.0, 4.0]), board_row("lagrangian", 30, [0.0, 0.0], images=10)]
+    results = {"rows": rows, "versions": {}, "missing": ["cw"], "device": "CPU", "date": "today"}
+    text = board.table(results)
+    lines = [line.split(" | ") for line in text.splitlines() if line.startswith("| ddn")]
+    # 33 is a tenth more than 30: its norms are the envelope of both, up to 4; 100 has its own.
+    assert [(line[0][2:], line[7]) for line in lines] == [
+        ("ddn 30", "0.667"),
+        ("ddn 33", "1.000"),
+        ("ddn 100", "1.000"),
+    ]
+    assert text.index("50 images") < text.index("10 images") and "Not installed: cw." in text
+
+
+def test_a_new_row_takes_the_place_of_the_one_of_its_own_sample_alone():
+    rows = [board_row("ddn", 30, [2.0]), board_row("ddn", 30, [3.0], images=10)]
+    new = board_row("ddn", 30, [1.0], images=10)
+    assert board.replace(rows, new) == [rows[0], new]
 
 
 def test_the_board_names_the_peers_that_win_for_as_many_gradients():
