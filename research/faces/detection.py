@@ -4,10 +4,15 @@
     faces = detector([picture, ...])  # of each: boxes, scores, landmarks
 
 What comes out is what the package `mtcnn` 1.0.0 finds in one picture at a time, up to rounding: its
-pyramid (areas averaged, a factor of 0.709 a level), its thresholds, its patches (sampled at points,
-not averaged), its offsets, and its suppression, in which a box gives way to any better one that
-covers it, even to one that itself gives way. Batches differ: there the package fills small pictures
-up to the largest, here every picture stands for itself.
+pyramid (areas averaged, a factor of 0.709 a level), its thresholds, its offsets, and its
+suppression, in which a box gives way to any better one that covers it, even to one that itself
+gives way. Two things differ:
+
+- A patch for the second and third net that is smaller than its box averages areas, as the package
+  did before release 1.0 and facenet-pytorch does. Release 1.0 samples points: large faces alias,
+  and many with a mask are lost. `averaged=False` is that, up to rounding.
+- There the package fills small pictures of a batch up to the largest, here every picture stands for
+  itself.
 
 Shapes that depend on the pictures would mean new programs for every folder. Instead:
 
@@ -81,15 +86,18 @@ class Thresholds(NamedTuple):
 THRESHOLDS = Thresholds()
 
 
-def make_detector(*, min_face_px: float = 20.0, thresholds: Thresholds = THRESHOLDS) -> "Detector":
+def make_detector(
+    *, min_face_px: float = 20.0, thresholds: Thresholds = THRESHOLDS, averaged: bool = True
+) -> "Detector":
     """A detector with the weights of the package `mtcnn`.
 
-    min_face_px: side of the smallest faces looked for, in pixels; at least 4.
+    min_face_px: side of the smallest faces looked for, in pixels; at least 4.  averaged: whether
+    patches average areas, see above.
     Raises UserError if it is smaller, or if the weights are missing (`mtcnn_weights.load`).
     """
     if not min_face_px >= 4:
         raise UserError(f"min_face_px: {min_face_px} is below 4, and so are no faces")
-    return Detector(mtcnn_weights.load(), float(min_face_px), thresholds)
+    return Detector(mtcnn_weights.load(), float(min_face_px), thresholds, averaged)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +107,7 @@ class Detector:
     params: Mapping[str, PyTree]
     min_face_px: float
     thresholds: Thresholds
+    averaged: bool
 
     def __call__(self, images: Sequence[np.ndarray]) -> list[Detections]:
         """The faces of every picture [H, W, 3] uint8, RGB.
@@ -186,8 +195,9 @@ class Detector:
             part = _pick(candidates, slice(first, first + count))
             real = len(part.scores)
             image = np.pad(part.image, (0, count - real))
-            outputs = _program(net)(
+            outputs = _program(net if self.averaged else f"{net}_of_points")(
                 self.params[net],
+                buffer.sums,
                 buffer.pixels,
                 np.pad(part.boxes, ((0, count - real), (0, 0))),
                 buffer.bases[image],
@@ -538,29 +548,39 @@ def _pnet(params: PyTree, sums: jax.Array, canvases: Canvas) -> tuple[jax.Array,
 
 
 def _cut(
-    pixels: jax.Array, box: jax.Array, base: jax.Array, size: jax.Array, side: int
+    sums: jax.Array,
+    pixels: jax.Array,
+    box: jax.Array,
+    base: jax.Array,
+    size: jax.Array,
+    *,
+    side: int,
+    averaged: bool,
 ) -> jax.Array:
-    """A patch [side, side, 3] of a picture, sampled between four pixels at every point; grey
+    """A patch [side, side, 3] of a picture, whose points are sampled between four pixels; grey
     outside of the picture.
 
     The corners of the box are first moved by a factor (n - 1) / n, n the picture's side, as
     TensorFlow's crop_and_resize does with the relative positions that `mtcnn` gives it.
+    averaged: where points are more than a pixel apart, each is the mean of the area around it, to
+    half way to the next.
     """
     last = (size - 1).astype(jnp.float32)
     steps = jnp.arange(side, dtype=jnp.float32)
 
-    def points(axis: int) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    def points(axis: int) -> tuple[jax.Array, ...]:
         low, high = box[1 - axis], box[3 - axis]
         factor = last[axis] / (last[axis] + 1)
-        at = low * factor + steps * ((high - low) * factor / (side - 1))
+        step = (high - low) * factor / (side - 1)
+        at = low * factor + steps * step
         inside = (at >= 0) & (at <= last[axis])
         at = jnp.clip(at, 0, last[axis])
         before = jnp.floor(at)
         after = jnp.ceil(at)
-        return before.astype(jnp.int32), after.astype(jnp.int32), at - before, inside
+        return before.astype(jnp.int32), after.astype(jnp.int32), at - before, inside, step
 
-    top, bottom, down, rows = points(0)
-    left, right, across, columns = points(1)
+    top, bottom, down, rows, step = points(0)
+    left, right, across, columns, _ = points(1)
 
     def colours(y: jax.Array, x: jax.Array) -> jax.Array:
         packed = pixels.at[base + y[:, None] * (size[1] + 1) + x[None]].get(mode="clip")
@@ -570,19 +590,63 @@ def _cut(
     across, down = across[None, :, None], down[:, None, None]
     upper = colours(top, left) * (1 - across) + colours(top, right) * across
     lower = colours(bottom, left) * (1 - across) + colours(bottom, right) * across
-    patch = mtcnn.normalise(upper * (1 - down) + lower * down)
-    return jnp.where((rows[:, None] & columns[None])[..., None], patch, 0)
+    patch = upper * (1 - down) + lower * down
+    if averaged:
+        patch = jnp.where(step > 1, _means(sums, box, base, size, side), patch)
+    return jnp.where((rows[:, None] & columns[None])[..., None], mtcnn.normalise(patch), 0)
+
+
+def _means(
+    sums: jax.Array, box: jax.Array, base: jax.Array, size: jax.Array, side: int
+) -> jax.Array:
+    """The means [side, side, 3] of the areas around the points of `_cut`, within the picture.
+
+    Positions are rounded to a part of a pixel so small that the sum of an area is below 2**32.
+    """
+    most = 4000.0  # parts in a side of an area: 255 * 4000**2 < 2**32, with some to spare
+
+    def edges(axis: int) -> tuple[jax.Array, ...]:
+        low, high, length = box[1 - axis], box[3 - axis], size[axis].astype(jnp.float32)
+        factor = (length - 1) / length
+        step = (high - low) * factor / (side - 1)
+        at = low * factor + 0.5 + (jnp.arange(side + 1, dtype=jnp.float32) - 0.5) * step
+        parts = jnp.floor(most / jnp.maximum(step, 1))
+        at = jnp.clip(at, 0, length)
+        whole = jnp.minimum(jnp.floor(at), length - 1)
+        part = jnp.round((at - whole) * parts)
+        sides = jnp.diff(whole) * parts + jnp.diff(part)
+        return whole.astype(jnp.int32), part.astype(jnp.uint32), parts.astype(jnp.uint32), sides
+
+    y, below, parts_y, heights = edges(0)
+    x, right, parts_x, widths = edges(1)
+
+    def between(y: jax.Array) -> jax.Array:
+        """The sums at an edge's x, times the number of parts."""
+        at = base + y[:, None] * (size[1] + 1) + x[None]
+        here, after = (sums.at[at + i].get(mode="clip") for i in (0, 1))
+        return (parts_x - right)[None, :, None] * here + right[None, :, None] * after
+
+    corners = (parts_y - below)[:, None, None] * between(y) + below[:, None, None] * between(y + 1)
+    totals = jnp.diff(jnp.diff(corners, axis=0), axis=1).astype(jnp.float32)
+    return totals / jnp.maximum(heights[:, None] * widths[None], 1)[..., None]
 
 
 def _refine(
-    net: str, params: PyTree, pixels: jax.Array, boxes: jax.Array, base: jax.Array, size: jax.Array
+    net: str,
+    averaged: bool,
+    params: PyTree,
+    sums: jax.Array,
+    pixels: jax.Array,
+    boxes: jax.Array,
+    base: jax.Array,
+    size: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Boxes [C, 4], scores [C] and points [C, 2, 5] from the candidates' boxes made square."""
     sides = boxes[:, 2:] - boxes[:, :2]
     side = jnp.max(sides, axis=1, keepdims=True)
     first = boxes[:, :2] + (sides - side) / 2
     boxes = jnp.concatenate([first, first + side], axis=1)
-    cut = functools.partial(_cut, pixels, side=PATCHES[net][0])
+    cut = functools.partial(_cut, sums, pixels, side=PATCHES[net][0], averaged=averaged)
     patches = jax.vmap(cut)(boxes, base, size)
     extent = boxes[:, 2:] - boxes[:, :2] + 1
     module = mtcnn.RNet() if net == "rnet" else mtcnn.ONet()
@@ -660,7 +724,9 @@ def _program(name: str) -> jax.stages.Wrapped:
 
 STAGES = {
     "pnet": _pnet,
-    "rnet": functools.partial(_refine, "rnet"),
-    "onet": functools.partial(_refine, "onet"),
+    "rnet": functools.partial(_refine, "rnet", True),
+    "onet": functools.partial(_refine, "onet", True),
+    "rnet_of_points": functools.partial(_refine, "rnet", False),
+    "onet_of_points": functools.partial(_refine, "onet", False),
     "suppress": _suppress,
 }

@@ -17,15 +17,23 @@ FindFaces = Callable[[Sequence[np.ndarray]], Sequence[detection.Detections]]
 
 
 class Kind(NamedTuple):
-    """make: (min_face_px) -> the detector.  sha256: of its files of weights, by net."""
+    """A detector.
+
+    make: (min_face_px) -> the detector.  sha256: of its files of weights, by net.
+    """
 
     make: Callable[[float], FindFaces]
     sha256: Mapping[str, str]
 
 
+FIRST = "mtcnn-1.0"  # of data sets and runs from before there was another
 KINDS = {
     "mtcnn": Kind(
         lambda min_face_px: detection.make_detector(min_face_px=min_face_px), mtcnn_weights.SHA256
+    ),
+    FIRST: Kind(  # as that release of the package, whose patches are sampled at points
+        lambda min_face_px: detection.make_detector(min_face_px=min_face_px, averaged=False),
+        mtcnn_weights.SHA256,
     ),
     "centerface": Kind(
         lambda min_face_px: centerface_detection.make_detector(min_face_px=min_face_px),

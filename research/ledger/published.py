@@ -96,7 +96,7 @@ _FREE = {
     "classifiers": (*_EVERY, "data", "epochs"),
     "map": (*_EVERY[1:], "data", "programs"),
     "noise": (*_EVERY, "data", "run", "batch"),
-    "masks": _EVERY,
+    "masks": (*_EVERY, "detector"),
 }
 _SILENT = {*_EVERY[1:], "run", "batch", "programs"} - {"data.source"}  # not in a command
 

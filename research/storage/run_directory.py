@@ -99,7 +99,7 @@ _LATER = {
     "data.labels": "",
     "data.whole": False,
     "data_devices": 0,
-    "detector": "mtcnn",
+    "detector": "mtcnn-1.0",
     "gain": 1.0,
     "head": "softmax",
     "lagrangian.polish": 8,  # of a method that there was none of

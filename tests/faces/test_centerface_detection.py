@@ -21,7 +21,7 @@ def outputs_of(rows, columns, faces):
 
 def test_faces_are_decoded_as_the_closed_form_says():
     heat, scale, offset, landmarks = outputs_of(
-        16, 24, [(5, 9, 0.6, 16, 8), (10, 20, 0.9, 8, 12), (3, 3, 0.5, 8, 8)]
+        16, 24, [(5, 9, 0.6, 16, 8), (10, 20, 0.9, 8, 12), (3, 3, detection.THRESHOLD, 8, 8)]
     )
     offset[5, 9] = (0.25, -0.5)  # down by a pixel, left by two
     faces = detection.decode(heat, scale, offset, landmarks, size=(64, 96))

@@ -165,7 +165,7 @@ def describe_data(masks: dataset.Masks) -> dict[str, Any]:
     about = {key: value for key, value in masks.about.items() if key not in hidden}
     request = masks.about["request"]
     if "folders" in request["directories"]:  # whose faces the detector has found
-        settings = {"name": "mtcnn", **request["detector"]}
+        settings = {"name": detectors.FIRST, **request["detector"]}
         sha256 = detectors.kind(settings["name"]).sha256
         about["detector"] = {**settings, "weights_sha256": sha256}
     return {"caption": caption(masks), "sha256": masks.about["sha256"], "about": about}
@@ -207,9 +207,9 @@ def _draw(corpus: Path, photos: int) -> None:
 
 
 def _detector_settings(config: Config) -> dict[str, float | str]:
-    """What a data set is told apart by; MTCNN needs no name, as when there was no other."""
+    """What a data set is told apart by; the first detector has no name, as when it was alone."""
     settings: dict[str, float | str] = {"min_face_px": config.data.min_face_px}
-    return settings if config.detector == "mtcnn" else settings | {"name": config.detector}
+    return settings if config.detector == detectors.FIRST else settings | {"name": config.detector}
 
 
 def _finder(name: str, min_face_px: float) -> ingest.FindFaces:

@@ -165,7 +165,7 @@ def run(
     out: Path,
     *,
     min_face_px: float,
-    detector: str = "mtcnn",
+    detector: str,
     panels: bool = False,
     find_faces: detectors.FindFaces | None = None,
 ) -> dict[str, Any]:

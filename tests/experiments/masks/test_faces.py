@@ -33,7 +33,7 @@ def config_of(**changes):
         ({"drawn": 12, "exif": "yes"}, "data.exif: 'yes' is not one of displayed, stored"),
         ({"drawn": 12, "labels": "dog"}, "data.labels: 'dog' is not LABEL=CLASS with one of with_"),
         ({"drawn": 12, "labels": "dog=cat"}, "data.labels: 'dog=cat' is not LABEL=CLASS"),
-        ({"drawn": 12, "detector": "yunet"}, "detector: 'yunet' is not one of mtcnn, centerface"),
+        ({"drawn": 12, "detector": "x"}, "detector: 'x' is not one of mtcnn, mtcnn-1.0, centerf"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_by_its_key(changes, message):
