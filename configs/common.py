@@ -137,6 +137,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "final_epochs": _COUNT,
         "patience": _COUNT,
         "probability_floor": _SHARE,
+        "jitter": _SHARE,
         "data": {
             "dir": str,
             "voc": str,

@@ -78,6 +78,7 @@ PUBLISHED: dict[str, Published] = {
     "spectrum-tanh-40": Published("spectrum:tanh-40", {"init": "orthogonal"}, files=_SPECTRUM),
     "masks-vgg": Published("masks:vgg", files=("metrics.jsonl",)),
     "masks-best": Published("masks:best", files=("metrics.jsonl",)),
+    "masks-best3": Published("masks:best3", files=("metrics.jsonl",)),
     "masks-smoke": Published("masks:smoke", files=("figures/samples.png",)),
     "masks-drawn": Published("masks:vgg", free=("data.drawn",), files=("figures/scored.webp",)),
     "predict-portrait": Published("", files=("**/*-panels.png",)),

@@ -102,6 +102,7 @@ _LATER = {
     "detector": "mtcnn-1.0",
     "gain": 1.0,
     "head": "softmax",
+    "jitter": 0.0,
     "lagrangian.polish": 8,  # of a method that there was none of
     "lagrangian.required": 0.01,
     "lagrangian.search": 200,

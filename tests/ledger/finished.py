@@ -149,7 +149,14 @@ def group(count, accuracy, sd=0.05):
         "majority": 0.75,
         "accuracies": [accuracy] * 2,
         "auc": 0.98765,
+        "classes": {"with_mask": share(count, accuracy)},
+        "confusion": [[count, 3], [0, 0]],
     }
+
+
+def share(count, right):
+    """What a summary says of the faces of a class."""
+    return {"count": count, "share": right, "interval": [right - 0.2, right + 0.1]}
 
 
 ABOUT = {
@@ -185,6 +192,17 @@ def mask_classifier(workdir, name="vgg", data=None, sha256=FACES, **changes):
         "best_epoch": [3, 3],
         "val": {"all": group(16, 0.8), "voc": group(16, 0.8, None)},
         "test": {"all": group(11, 0.7)},
+        "names": ["with_mask", "without_mask"],
+        "end_to_end": {
+            "mtcnn": {
+                "sources": {"all": {"all": {"found": 9, **share(20, 0.45)}}},
+                "both_ways": {"annotated": group(9, 0.9), "detected": group(9, 0.8)},
+            },
+            "centerface": {
+                "sources": {"all": {"all": {"found": 12, **share(20, 0.6)}}},
+                "both_ways": {},
+            },
+        },
         "parameters": 1234,
         "headline": "a headline",
     }

@@ -30,13 +30,13 @@ class Predictions(NamedTuple):
         """The metrics of a split: {"all" or a source: see `group_metrics`}; {} of an empty one."""
         if split not in self.logits:
             return {}
-        faces = self.masks.splits[split]
+        faces, names = self.masks.splits[split], self.masks.names
         labels = np.asarray(faces.data.labels)
-        by_source = {"all": group_metrics(self.logits[split], labels)}
+        by_source = {"all": group_metrics(self.logits[split], labels, names)}
         for source in annotations.LAYOUTS:
             of = faces.sources == source
             if of.any():
-                by_source[source] = group_metrics(self.logits[split][:, of], labels[of])
+                by_source[source] = group_metrics(self.logits[split][:, of], labels[of], names)
         return by_source
 
 
@@ -59,14 +59,18 @@ def predict(
     return Predictions(logits, masks)
 
 
-def group_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """Metrics on a group of faces: logits [S, N, K], labels [N].
+def group_metrics(logits: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    """Metrics on a group of faces: logits [S, N, K], labels [N], names of the K classes.
 
     accuracy, auc: means over the seeds; accuracies: of each.  sd: over seeds, None for one.
     interval: Wilson's, 95 %, of the mean accuracy, for so many faces.  majority: share of the
     largest class.  auc: of the first class against the others; None if there is only one kind.
+    classes: {class that has faces: see `share_of`}.  confusion: counts of all seeds together, rows
+    actual, columns predicted.
     """
-    hits = (logits.argmax(axis=-1) == labels).sum(axis=1)
+    predicted = logits.argmax(axis=-1)
+    right = predicted == labels
+    hits = right.sum(axis=1)
     positive = labels == 0
     auc = None
     if positive.any() and not positive.all():
@@ -80,6 +84,29 @@ def group_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
         "majority": float(np.bincount(labels).max() / len(labels)),
         "accuracies": (hits / len(labels)).tolist(),
         "auc": auc,
+        "classes": {
+            name: share_of(right[:, labels == k])
+            for k, name in enumerate(names)
+            if (labels == k).any()
+        },
+        "confusion": np.sum(
+            [scores.confusion(each, labels, len(names)) for each in predicted], axis=0
+        ).tolist(),
+    }
+
+
+def share_of(right: np.ndarray) -> dict[str, Any]:
+    """What share of some faces every seed's net gets right: right [S, N] bool.
+
+    share: mean over the seeds.  interval: Wilson's, 95 %, of it, for so many faces.  rights: how
+    many, by seed.
+    """
+    count, rights = right.shape[1], right.sum(axis=1)
+    return {
+        "count": count,
+        "share": float(rights.mean() / count),
+        "interval": list(scores.wilson_interval(round(float(rights.mean())), count)),
+        "rights": rights.tolist(),
     }
 
 

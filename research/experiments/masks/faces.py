@@ -171,6 +171,17 @@ def describe_data(masks: dataset.Masks) -> dict[str, Any]:
     return {"caption": caption(masks), "sha256": masks.about["sha256"], "about": about}
 
 
+def finders(config: Config) -> dict[str, ingest.FindFaces]:
+    """{name: face detector} of all detectors whose weights are there; the others are told."""
+    named: dict[str, ingest.FindFaces] = {}
+    for name in detectors.KINDS:
+        try:
+            named[name] = _finder(name, config.data.min_face_px)
+        except UserError as error:
+            progress.say(f"end to end without {name}: {error}")
+    return named
+
+
 def _labels(given: str) -> dict[str, str]:
     """{label: its class, or ""} of "face_nask=with_mask,hat=".  Raises UserError naming the key."""
     labels: dict[str, str] = {}

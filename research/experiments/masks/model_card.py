@@ -32,6 +32,7 @@ def card(summary: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         _head(summary, config),
         _use(summary, config),
         _data(summary, config),
+        _photographs(summary),
         _accuracy(summary, config),
         _training(summary, config),
         _loading(config),
@@ -62,7 +63,7 @@ def _use(summary: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         else ""
     )
     third = (
-        "Masks worn incorrectly are a class of its own, with few examples."
+        "Masks worn incorrectly are a class of its own, with few examples: see its interval below."
         if "incorrect" in summary["names"]
         else "Masks worn incorrectly were left out: which class they get is not known."
     )
@@ -134,6 +135,23 @@ def _data(summary: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     )
 
 
+def _photographs(summary: Mapping[str, Any]) -> str:
+    rows = [
+        [
+            *(detector, name, f"{cell['count']:,}", f"{cell['found']:,}"),
+            *(f"{cell['share']:.2%}", _from_to(cell["interval"])),
+        ]
+        for detector, measured in summary["end_to_end"].items()
+        for name, cell in measured["sources"]["all"].items()
+    ]
+    header = ["detector", "class", "annotated", "found", "found and right", "interval"]
+    return (
+        "## From photographs\n\nOf all annotated faces of the test photographs, what a detector "
+        "finds and the net calls right. Intervals are Wilson's, 95 %, of the mean over the seeds."
+        f"\n\n{_table(header, rows)}"
+    )
+
+
 def _accuracy(summary: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     text = "## Accuracy\n\n"
     if config["final_epochs"]:
@@ -158,7 +176,14 @@ def _accuracy(summary: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         for source, g in sources.items()
     ]
     header = ["faces", "source", "count", "accuracy", "interval", "sd", "majority", "AUC"]
-    return text + _table(header, rows)
+    recalls = [
+        [split, name, f"{cell['count']:,}", f"{cell['share']:.2%}", _from_to(cell["interval"])]
+        for split, sources in groups.items()
+        if sources
+        for name, cell in sources["all"]["classes"].items()
+    ]
+    by_class = _table(["faces", "class", "count", "recall", "interval"], recalls)
+    return f"{text}{_table(header, rows)}\n\n{by_class}"
 
 
 def _watched(config: Mapping[str, Any]) -> str:
@@ -167,13 +192,17 @@ def _watched(config: Mapping[str, Any]) -> str:
     return ", and their loss ended it" if config["patience"] else ""
 
 
+def _from_to(interval: Sequence[float]) -> str:
+    low, high = interval
+    return f"{low:.2%} - {high:.2%}"
+
+
 def _shares(group: Mapping[str, Any]) -> list[str]:
-    low, high = group["interval"]
     sd = "" if group["sd"] is None else f"{group['sd']:.2%}"
     area = "" if group["auc"] is None else f"{group['auc']:.4f}"
     return [
         f"{group['accuracy']:.2%}",
-        f"{low:.2%} - {high:.2%}",
+        _from_to(group["interval"]),
         sd,
         f"{group['majority']:.2%}",
         area,

@@ -14,7 +14,7 @@ import numpy as np
 from configs.common import LOCATIONS
 from research.data import batching
 from research.experiments import classifiers, trainer
-from research.experiments.masks import evaluation, faces
+from research.experiments.masks import end_to_end, evaluation, faces
 from research.experiments.masks.model_card import card
 from research.faces import dataset as data
 from research.runtime import files, progress
@@ -94,7 +94,9 @@ def make_task(config: Config, train_count: int, names: tuple[str, ...]) -> train
         batch_size=config.batch_size,
         eval_batch_size=config.eval_batch_size,
         data_devices=config.data_devices,
-        augment=augment.make_augment(shift_pixels=config.shift, mirrored=config.mirror),
+        augment=augment.make_augment(
+            shift_pixels=config.shift, mirrored=config.mirror, jittered=config.jitter
+        ),
         label_smoothing=config.label_smoothing,
         floor=config.probability_floor,
         patience=config.patience,
@@ -120,6 +122,9 @@ def _train_and_evaluate(
     caption = faces.caption(masks)
     predictions = evaluation.predict(task, params, config.seeds, masks, workdir)
     evaluation.draw(task, predictions, workdir, caption, f"{caption}. {_settings(config)}")
+    photographed = end_to_end.measure(
+        task, params, config.seeds, masks, faces.finders(config), "test"
+    )
     final: dict[str, Any] = {}
     if config.final_epochs:
         params, final = _train_on(config, workdir, task, masks, states, versions)
@@ -131,6 +136,7 @@ def _train_and_evaluate(
         "seeds": list(trainer.seeds_of(config)),
         "epochs_trained": np.isfinite(epochs).sum(axis=0).tolist(),
         "best_epoch": (1 + np.nanargmin(epochs, axis=0)).tolist(),
+        "end_to_end": photographed,
         "val": predictions.metrics("val"),
         "test": predictions.metrics("test"),
         "final": final,
@@ -220,7 +226,14 @@ def _headline(name: str, summary: Mapping[str, Any]) -> str:
         accuracy = trainer.spread(trainer.plain(np.array(group["accuracies"])), group["count"])
         return f"{accuracy}, majority {group['majority']:.2%}"
 
-    headline = f"{name}: validation accuracy {words(summary['val']['all'])}"
+    headline = f"{name}: "
+    for detector, measured in summary["end_to_end"].items():
+        people = measured["sources"]["all"]["all"]
+        headline += (
+            f"{people['share']:.2%} of {people['count']:,} faces in test photographs found by "
+            f"{detector} and called right; "
+        )
+    headline += f"validation accuracy {words(summary['val']['all'])}"
     if summary["test"]:
         headline += f"; test accuracy {words(summary['test']['all'])}"
     return headline

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from research.faces.matching import OVERLAP
 from research.ledger.published import command
 from research.storage.run_directory import Run
 
@@ -67,6 +68,74 @@ def table(runs: Sequence[Run]) -> str:
     return "\n".join([*lines, "", *(f"- {note}" for note in notes)])
 
 
+def end_to_end_table(runs: Sequence[Run]) -> str:
+    """Markdown table of what is found in whole photographs and called right, by detector."""
+    detectors = dict.fromkeys(name for run in runs for name in run.summary["end_to_end"])
+    columns = "".join(f" {name}: found | and right (%) | 95 % |" for name in detectors)
+    lines = [f"| net | faces of | class | annotated |{columns}"]
+    lines.append("|---|---|---|---:|" + "---:|" * (3 * len(detectors)))
+    for run in runs:
+        measured = run.summary["end_to_end"]
+        by_detector = [measured.get(name, {}).get("sources", {}) for name in detectors]
+        for source, classes in by_detector[0].items():
+            for name, cell in classes.items():
+                shown = f"{cell['count']:,}"
+                for sources in by_detector:
+                    each = sources[source][name]
+                    shown += f" | {each['found']:,} | {_share(each)}"
+                lines.append(f"| {run.name} | {source} | {name} | {shown} |")
+    seeds = ", ".join(f"{run.name} {len(run.summary['seeds'])}" for run in runs)
+    notes = [
+        "Of the photographs of the test faces, and of as large a part of those in which no face "
+        "could be cut out. A face is found if a box, the best one first, has at least "
+        f"{OVERLAP:g} of intersection over union with it; a person without an annotated box if any "
+        f"face is found, of which the largest counts. Right: mean over the seeds ({seeds}).",
+    ]
+    return "\n".join([*lines, "", *(f"- {note}" for note in notes)])
+
+
+def both_ways_table(runs: Sequence[Run]) -> str:
+    """Markdown table of the same faces cut by annotated and by detected boxes."""
+    lines = [
+        "| net | detector | class | faces | annotated box: right (%) | 95 % | "
+        "detected box: right (%) | 95 % |",
+        "|---|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for run in runs:
+        for detector, measured in run.summary["end_to_end"].items():
+            if not (ways := [*measured["both_ways"].values()]):
+                continue
+            everything = [{**way, "share": way["accuracy"]} for way in ways]
+            rows = {"all": everything}
+            rows |= {name: [way["classes"][name] for way in ways] for name in ways[0]["classes"]}
+            lines += [
+                f"| {run.name} | {detector} | {name} | {pair[0]['count']:,} | "
+                f"{' | '.join(map(_share, pair))} |"
+                for name, pair in rows.items()
+            ]
+    return "\n".join(lines)
+
+
+def classes_table(runs: Sequence[Run]) -> str:
+    """Markdown table of the recall of every class, and what its faces are called."""
+    names = max((run.summary["names"] for run in runs), key=len)
+    called = "".join(f" called {name} |" for name in names)
+    lines = [f"| net | faces | class | number | recall (%) | 95 % |{called}"]
+    lines.append("|---|---|---|---:|---:|---:|" + "---:|" * len(names))
+    for run in runs:
+        known, seeds = run.summary["names"], len(run.summary["seeds"])
+        for split in ("val", "test"):
+            group = run.summary[split]["all"]
+            for name, cell in group["classes"].items():
+                counts = dict(zip(known, group["confusion"][known.index(name)], strict=True))
+                shown = [f"{counts[each] / seeds:.1f}" if each in counts else "-" for each in names]
+                lines.append(
+                    f"| {run.name} | {split} | {name} | {cell['count']:,} | {_share(cell)} | "
+                    f"{' | '.join(shown)} |"
+                )
+    return "\n".join(lines)
+
+
 def curves(run: Run) -> dict[str, list[Any]]:
     """{"val_loss": [E, S], ...}: null after the epoch at which a seed stopped."""
     return {key: [row[key] for row in run.metrics] for key in _CURVES}
@@ -114,6 +183,10 @@ def _percent(share: float) -> str:
 def _interval(group: Mapping[str, Any]) -> str:
     low, high = group["interval"]
     return f"{_percent(low)} - {_percent(high)}"
+
+
+def _share(cell: Mapping[str, Any]) -> str:
+    return f"{_percent(cell['share'])} | {_interval(cell)}"
 
 
 def _accuracy(group: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from configs import masks as configs
 from research.experiments.masks import faces
-from research.faces import drawing
+from research.faces import detectors, drawing
 from research.structs import UserError
 
 
@@ -122,3 +122,13 @@ def test_the_photographs_are_drawn_once(tmp_path, capsys):
     (tmp_path / "corpus/drawn.json").write_bytes(b"\xff")
     faces._draw(tmp_path / "corpus", 13)
     assert "drawing 13" in capsys.readouterr().err
+
+
+def test_a_detector_without_its_weights_is_left_out_with_a_line(monkeypatch, capsys):
+    def missing(min_face_px):
+        raise UserError(f"no weights for {min_face_px:g} pixels")
+
+    kinds = detectors.KINDS | {"centerface": detectors.Kind(missing, {})}
+    monkeypatch.setattr(detectors, "KINDS", kinds)
+    assert {*faces.finders(config_of(drawn=12))} == kinds.keys() - {"centerface"}
+    assert "end to end without centerface: no weights for 20 pixels" in capsys.readouterr().err

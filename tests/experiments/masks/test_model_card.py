@@ -13,7 +13,12 @@ def group(count, accuracy, **values):
     return {
         **{"count": count, "accuracy": accuracy, "sd": None, "interval": [0.81, 0.93]},
         **{"majority": 0.625, "accuracies": [accuracy], "auc": 0.9411, **values},
+        "classes": {"with_mask": share(count - 30, accuracy - 0.1)},
     }
+
+
+def share(count, right, **values):
+    return {"count": count, "share": right, "interval": [0.51, 0.77], **values}
 
 
 SUMMARY = {
@@ -24,6 +29,9 @@ SUMMARY = {
     "best_epoch": [10],
     "val": {"all": group(200, 0.885), "voc": group(150, 0.91), "folders": group(50, 0.81)},
     "test": {"all": group(100, 0.864, auc=None), "voc": group(100, 0.864)},
+    "end_to_end": {
+        "mtcnn": {"sources": {"all": {"all": share(140, 0.64, found=91)}, "voc": {}}},
+    },
     "final": {},
     "data": {
         "caption": "voc 1,000 faces, sha256 12345678",
@@ -75,12 +83,14 @@ def test_every_number_of_the_data_and_of_the_accuracy_is_in_its_place():
     assert rows(text, "train") == [["train", "voc", "701", "155"]]
     assert rows(text, "val")[0] == ["val", "voc", "130", "0"]
     assert rows(text, "train, augmented copies") == [["train, augmented copies", "voc", "0", "546"]]
-    assert rows(text, "val")[1:] == [
+    assert rows(text, "val")[1:4] == [
         ["val", "all", "200", "88.50%", "81.00% - 93.00%", "", "62.50%", "0.9411"],
         ["val", "voc", "150", "91.00%", "81.00% - 93.00%", "", "62.50%", "0.9411"],
         ["val", "folders", "50", "81.00%", "81.00% - 93.00%", "", "62.50%", "0.9411"],
     ]
     assert rows(text, "test")[0][3:] == ["86.40%", "81.00% - 93.00%", "", "62.50%", ""]
+    assert ["test", "with_mask", "70", "76.40%", "51.00% - 77.00%"] in rows(text, "test")
+    assert rows(text, "mtcnn") == [["mtcnn", "all", "140", "91", "64.00%", "51.00% - 77.00%"]]
     assert "voc 1,000 faces, sha256 12345678" in text and "2,389,540 parameters" in text
     left = "17 hijab_niqab (voc); 104 masks worn incorrectly (voc); 23 faces with a side under 12"
     assert f"Left out: {left}" in text and "9 problems" in text
@@ -91,7 +101,7 @@ def test_every_number_of_the_data_and_of_the_accuracy_is_in_its_place():
 
 def test_all_rows_of_a_table_have_as_many_cells():
     tables = re.findall(r"(?:^\|.*\n)+", written(), re.MULTILINE)
-    assert len(tables) == 2
+    assert len(tables) == 4
     for table in tables:
         assert len({line.count("|") for line in table.splitlines()}) == 1
 
@@ -138,7 +148,8 @@ def test_after_epochs_on_the_validation_faces_no_figure_on_them_is_claimed():
     final = {"epochs": 5, "test": {"all": group(100, 0.874)}}
     text = written(final_epochs=5, final=final)
     assert claim in text and "trained for 5 epochs on the validation faces" in text
-    (row,) = rows(text, "test, after the last epochs")
+    row, of_class = rows(text, "test, after the last epochs")
+    assert of_class[1:4] == ["with_mask", "70", "77.40%"]
     assert row[1:4] == ["all", "100", "87.40%"]
     assert claim not in written()
     assert claim in written(final_epochs=5, final={"epochs": 5, "test": {}}, test={})

@@ -11,7 +11,7 @@ import pytest
 from configs import masks as configs
 from research.experiments import trainer
 from research.experiments.masks import faces, study
-from research.faces import mtcnn_weights, splits
+from research.faces import detectors, mtcnn_weights, splits
 from research.storage import run_directory
 from research.structs import UserError
 from research.training.evaluate import predict_all
@@ -92,9 +92,24 @@ def test_the_numbers_of_the_summary_are_those_of_the_predictions(finished):
         assert sum(part["count"] for part in parts) == numbers["count"] == hits.shape[1]
         total = sum(part["count"] * part["accuracy"] for part in parts)
         assert total / numbers["count"] == pytest.approx(numbers["accuracy"])
+        assert sum(cell["count"] for cell in numbers["classes"].values()) == numbers["count"]
+        assert np.trace(numbers["confusion"]) == hits.sum()
     assert summary["epochs_trained"] == [2, 2]
     losses = np.array([row["val_loss"] for row in run_directory.rows(workdir)])
     assert summary["best_epoch"] == (losses.argmin(axis=0) + 1).tolist()
+
+
+def test_whole_photographs_are_measured_by_every_detector_that_there_is(finished):
+    """The detector takes the middle of a picture: the faces of folders, few of the others."""
+    summary, _ = finished
+    assert [*summary["end_to_end"]] == [*detectors.KINDS]
+    sources = summary["end_to_end"]["mtcnn"]["sources"]
+    for source, classes in summary["test"].items():
+        assert sources[source]["all"]["count"] >= classes["count"]
+    assert sources["folders"]["all"]["found"] == summary["test"]["folders"]["count"]
+    assert sources["voc"]["all"]["found"] < summary["test"]["voc"]["count"]
+    people = sources["all"]["all"]
+    assert f"{people['share']:.2%} of {people['count']} faces in test" in summary["headline"]
 
 
 def test_every_face_of_the_corpus_is_in_a_split(finished):
@@ -187,7 +202,7 @@ def test_mode_ingest_summarises_the_data_and_trains_nothing(corpus, tmp_path, mo
     assert not (tmp_path / "config.json").exists()
 
 
-@pytest.mark.parametrize("variant", ["vgg", "best", "smoke", "vgg,smoke", "best,smoke"])
+@pytest.mark.parametrize("variant", ["vgg", "best", "best3", "smoke", "vgg,smoke", "best3,smoke"])
 def test_every_variant_can_be_used_and_lists_its_layers_and_parameters(variant):
     config = configs.get_config(variant)
     if not config.data.drawn:

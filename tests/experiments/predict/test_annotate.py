@@ -91,6 +91,27 @@ def test_every_face_has_its_box_its_class_and_its_line(here, exported, capsys):
     ]
 
 
+def test_a_third_class_has_its_name_and_a_colour_of_its_own(tmp_path, monkeypatch):
+    """White squares are with a mask; of dark ones the third class is the most likely."""
+    monkeypatch.chdir(tmp_path)
+    config, _ = tiny.make_config()
+    params = tiny.make_params()
+    params["output"] = {
+        "kernel": np.pad(params["output"]["kernel"], ((0, 0), (0, 1))),
+        "bias": np.append(params["output"]["bias"], np.float32(9)) - np.float32([0, 0, 8]),
+    }
+    params["output"]["bias"][1] = 0
+    labels = (*tiny.LABELS, "incorrect")
+    save(tmp_path / "two.png", tiny.draw(True, False, height=120))
+    summary = run(export.Exported(params, config, labels, tiny.ORIGIN), "two.png")
+    assert [line["class"] for line in lines()] == ["with_mask", "incorrect"]
+    assert [*lines()[1]["probabilities"]] == [*labels]
+    assert summary["classes"] == {"with_mask": 1, "without_mask": 0, "incorrect": 1}
+    first, third = (read_photograph("out/two.png")[21:43, x : x + 24] for x in (10, 50))
+    green = np.array([0x00, 0x9E, 0x73])
+    assert (third == green).all(axis=2).any() and not (first == green).all(axis=2).any()
+
+
 def test_copies_differ_at_the_boxes_only_and_the_photographs_not_at_all(here, exported):
     save(here / "a.png", tiny.draw(True, height=90))
     save(here / "b.jpg", tiny.draw(), quality=90)

@@ -17,6 +17,30 @@ def test_a_row_has_the_numbers_of_a_source_and_of_both_held_out_sets(tmp_path):
     assert f"`{command} --config.data.voc=DIR/voc`" in tables.table([run])
 
 
+def test_a_row_of_photographs_has_every_detector(tmp_path):
+    lines = tables.end_to_end_table([load_run(mask_classifier(tmp_path))]).splitlines()
+    cells = "| 9 | 45.0 | 25.0 - 55.0 | 12 | 60.0 | 40.0 - 70.0 |"
+    assert lines[2] == f"| vgg | all | all | 20 {cells}"
+    assert {line.count("|") for line in lines[:3]} == {lines[2].count("|")}
+
+
+def test_the_same_faces_stand_side_by_side_where_there_are_any(tmp_path):
+    lines = tables.both_ways_table([load_run(mask_classifier(tmp_path))]).splitlines()
+    assert lines[2:] == [
+        "| vgg | mtcnn | all | 9 | 90.0 | 80.0 - 100.0 | 80.0 | 70.0 - 90.0 |",
+        "| vgg | mtcnn | with_mask | 9 | 90.0 | 70.0 - 100.0 | 80.0 | 60.0 - 90.0 |",
+    ]
+
+
+def test_a_row_of_a_class_says_what_its_faces_are_called_by_a_net(tmp_path):
+    lines = tables.classes_table([load_run(mask_classifier(tmp_path))]).splitlines()
+    assert lines[0].endswith("| called with_mask | called without_mask |")
+    assert lines[2:] == [
+        "| vgg | val | with_mask | 16 | 80.0 | 60.0 - 90.0 | 8.0 | 1.5 |",
+        "| vgg | test | with_mask | 11 | 70.0 | 50.0 - 80.0 | 5.5 | 1.5 |",
+    ]
+
+
 def test_the_counts_follow_every_class_from_annotation_to_split(tmp_path):
     lines = tables.counts_table(load_run(mask_classifier(tmp_path))).splitlines()
     assert lines[2:5] == [
