@@ -25,6 +25,7 @@ from research.figures.style import (
 )
 
 _DECADES = 6  # of singular values that are drawn below the root of the mean square
+_SPIKE = 10.0  # times 2 / learning rate: a sharpness beyond would hide the edge on a linear scale
 _GREY, _RED = "0.45", "#CC3311"
 _ORDINALS = {1: "largest", 2: "2nd"}
 
@@ -127,8 +128,10 @@ def draw_sharpness(
     """Sharpness over the steps of each training, with the edge of stability, above their losses.
 
     words: {training: what it is}.  record: {training}_steps [E], _sharpness and _train_loss [E, S].
-    edge: 2 / learning rate.
+    edge: 2 / learning rate.  Where a spike goes far beyond it, the sharpness has a log scale.
     """
+    highest = max(float(np.max(record[f"{name}_sharpness"])) for name in words)
+    spiky = highest > _SPIKE * edge
     colours = [ACTIVATIONS[split_label(label)[0]][1], _GREY, "#E69F00", "#56B4E9"]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH_IN, 4.0))
@@ -142,9 +145,12 @@ def draw_sharpness(
             for axis, key in ((above, "sharpness"), (below, "train_loss")):
                 spread = over_seeds(record[f"{name}_{key}"], 1)
                 curve = Curve(text, record[f"{name}_steps"], spread, style)
-                plot(axis, [curve], log=key == "train_loss")
+                plot(axis, [curve], log=spiky or key == "train_loss")
                 drawn.append(curve)
-        _ = above.set_ylim(0, max(above.get_ylim()[1], 1.4 * edge))
+        if spiky:
+            limit_log(above, drawn[::2])
+        else:
+            _ = above.set_ylim(0, max(above.get_ylim()[1], 1.4 * edge))
         _ = above.set_xlim(0, None)
         limit_log(below, drawn[1::2], decades=False)
         above.set_ylabel(r"sharpness $\lambda$: largest eigenvalue" "\nof the Hessian of the loss")

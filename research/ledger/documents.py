@@ -20,7 +20,7 @@ DOCUMENTS = ("README.md", "docs/*.md", "launch/README.md", "results/README.md", 
 _DEPTH_CLAIMS = ("B17", "B19", "B20", "B21", "D10", "D11", "D12", "D15", "D16")
 _CLASSIFIERS = tuple(f"cnn-{variant}" for variant in cnn.VARIANTS)
 _MAPS = tuple(f"map-{variant}" for variant in map_config.VARIANTS)
-_SPECTRA = ("spectrum-relu-5", "spectrum-tanh-5")
+_SPECTRA = ("spectrum-relu-5", "spectrum-tanh-5", "spectrum-tanh-40")
 _ATTACKS = (
     *("noise-mnist-lagrangian", "noise-mnist", "noise-mnist-faithful"),
     *("noise-cifar10", "noise-mlp"),

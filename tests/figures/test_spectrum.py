@@ -64,3 +64,7 @@ def test_sharpness_is_drawn_against_two_over_the_learning_rate():
     np.testing.assert_allclose(y_of(above.lines[1]), given["full_batch_sharpness"].mean(axis=1))
     assert above.get_ylim()[0] == 0 and below.get_yscale() == "log"
     assert "2 seeds: median" in texts(figure)
+    given["batch_64_sharpness"][5, 0] = 500.0
+    spiky = draw_sharpness(words, given, edge=40.0, label="relu-5", caption=CAPTION)
+    check_layout(spiky)
+    assert spiky.axes[0].get_yscale() == "log" and spiky.axes[0].get_ylim()[1] > 500
