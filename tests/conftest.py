@@ -5,6 +5,7 @@ is the folder `shared/data` beside the checkout. They are skipped, and counted a
 there is none.
 """
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,19 +81,29 @@ def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
-def _quickly_compiled() -> Iterator[None]:
-    """Half the time, by leaving out what makes large programs fast.
-
-    Not for tests of equal bits: those are asked of the programs that users run.
-    """
+@contextlib.contextmanager
+def _compiled(quickly: bool) -> Iterator[None]:
     before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update("jax_disable_most_optimizations", quickly)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
 
 
-quickly_compiled = pytest.fixture(scope="module")(_quickly_compiled)
-quickly_compiled_here = pytest.fixture(_quickly_compiled)  # for one test of a module
+@pytest.fixture(scope="module", autouse=True)
+def compiled_as_marked(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Half the time, by leaving out what makes large programs fast; unless marked `optimized`.
+
+    That is a module whose tests ask two programs for equal bits: those that users run.
+    """
+    with _compiled(quickly=request.node.get_closest_marker("optimized") is None):
+        yield
+
+
+@pytest.fixture
+def quickly_compiled() -> Iterator[None]:
+    """For one test of a module marked `optimized` that asks for no equal bits."""
+    with _compiled(quickly=True):
+        yield
 
 
 @pytest.fixture

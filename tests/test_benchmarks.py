@@ -39,7 +39,6 @@ from research.experiments import depth as depth_study
 from research.structs import Config, Dataset
 from research.training import optim
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
 HEAD = {"device": "Abacus, 2 cores", "date": "2024-02-29", "data": "MNIST"}
 
 

@@ -133,7 +133,7 @@ ON_RUNS = {"cifar": (8, 0), "exercise_1": (4, 4), "exercise_2": (9, 0), "exercis
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
-def test_a_notebook_runs_on_a_run(path, tmp_path, monkeypatch, quickly_compiled):
+def test_a_notebook_runs_on_a_run(path, tmp_path, monkeypatch):
     run = make_run(path.stem, tmp_path, monkeypatch)
     shown = execute(path, monkeypatch, run)
     assert shown[0].markdown.startswith(f"The run in `{run}`")

@@ -1,6 +1,7 @@
 """The door for a person with a photograph."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -161,7 +162,10 @@ def test_a_photograph_is_marked_from_end_to_end(trained, tmp_path):
     words = (f"--run={trained}", f"--out={tmp_path}/out", "--figures", "--compilation_cache=")
     words += ("--detector=mtcnn",)
     done = subprocess.run(
-        [*RUN, *words, str(photo), str(tmp_path / "cut.png")], capture_output=True, text=True
+        [*RUN, *words, str(photo), str(tmp_path / "cut.png")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
     )
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
@@ -171,5 +175,6 @@ def test_a_photograph_is_marked_from_end_to_end(trained, tmp_path):
     with Image.open(tmp_path / "out" / row["annotated"]) as copy, Image.open(photo) as original:
         assert copy.size == original.size
     assert (tmp_path / "out" / f"{photo.stem}-panels.png").exists()
-    lines = done.stderr.splitlines()
+    # How far it is is said where that takes long.
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("marking faces: ")]
     assert len(lines) == 4 and lines[-1].endswith(f"; results in {tmp_path}/out")

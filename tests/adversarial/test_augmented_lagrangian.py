@@ -174,6 +174,7 @@ def test_where_there_is_no_gradient_every_step_is_another_start():
     assert len({np.asarray(state.inner.noise).tobytes() for state in states[1:]}) == METHOD.search
 
 
+@pytest.mark.slow  # as test_generate.py has it for a method without arithmetic
 def test_neither_groups_nor_neighbours_change_a_bit():
     """Of a net without a sum, whose logits are the same in every batch."""
 

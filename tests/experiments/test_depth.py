@@ -23,8 +23,8 @@ def smoke(variant, **changes):
     return config
 
 
-# Every activation and every depth once; programs of all twelve nets take long to compile.
-SOME = ("relu-20", "tanh-5", "sigmoid-40", "lecun-5")
+# A net for each figure, of few layers: programs of all twelve nets take long to compile.
+SOME, DEPTHS = ("relu-3", "tanh-5", "sigmoid-8"), (3, 5, 8)
 
 
 @pytest.fixture(
@@ -33,7 +33,17 @@ SOME = ("relu-20", "tanh-5", "sigmoid-40", "lecun-5")
 def study(request, tmp_path_factory):
     """The summary and the directory of several nets, two seeds, one epoch."""
     workdir = tmp_path_factory.mktemp("study")
-    return depth.run(smoke("all", nets=request.param, epochs=1, seeds=2), workdir), workdir
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == SOME:
+            patch.setattr(depth, "REPORT_DEPTHS", DEPTHS)
+        return depth.run(smoke("all", nets=request.param, epochs=1, seeds=2), workdir), workdir
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The summary and the directory of tanh-5, seed 1 by itself, one epoch."""
+    workdir = tmp_path_factory.mktemp("alone")
+    return depth.run(smoke("tanh-5", epochs=1, seed=1), workdir), workdir
 
 
 def test_a_study_runs_its_nets_and_draws_figures_1_to_5(study, request):
@@ -199,8 +209,10 @@ def test_the_theory_knows_every_init(net, changes):
     np.testing.assert_allclose(signal.mean(0) / theory["signal_rms_mean"] ** 2, 1, atol=0.25)
 
 
-def test_the_signal_of_sigmoid_40_is_recorded_far_below_the_root_of_the_smallest_float(study):
-    arrays = run_directory.gradients(study[1] / "sigmoid-40")
+@pytest.mark.slow  # as training/test_probes.py has it for arrays
+def test_the_signal_of_sigmoid_40_is_recorded_far_below_the_root_of_the_smallest_float(tmp_path):
+    _ = depth.run(smoke("sigmoid-40", epochs=1), tmp_path)
+    arrays = run_directory.gradients(tmp_path)
     first = arrays["signal_abs_max"][0, :, 0]
     assert (first > 0).all() and (first < 1e-19).all()
 
@@ -241,42 +253,48 @@ def test_what_a_finished_run_has_lost_is_named_and_made_again_from_its_checkpoin
     assert run_directory.verify(workdir) == []
 
 
-def test_numbers_are_plain_with_one_seed_and_the_data_are_named_everywhere(tmp_path, capsys):
-    summary = depth.run(smoke("relu-5", epochs=1), tmp_path)
+def test_numbers_are_plain_with_one_seed_and_the_data_are_named(alone):
+    summary, workdir = alone
     assert isinstance(summary["test_accuracy"], float)
     correct = summary["test_accuracy"] * 256
     assert correct == pytest.approx(round(correct))
     assert f"({round(correct)} of 256 images)" in summary["headline"]
-    said = capsys.readouterr().err
-    stored = run_directory.read_json(tmp_path / "versions.json")
-    assert "SYNTHETIC DIGITS, not MNIST" in said
+    stored = run_directory.read_json(workdir / "versions.json")
     assert stored["data"]["caption"] == summary["data"]["caption"]
-    assert {p.stem for p in (tmp_path / "figures").iterdir()} == {
+    assert {p.stem for p in (workdir / "figures").iterdir()} == {
         *("learning_curves", "gradients", "theory"),
     }
 
 
-def test_figures_are_captioned_with_data_and_settings(tmp_path, monkeypatch):
-    captions = []
+def test_batches_are_those_of_the_config_and_figures_are_captioned_with_data_and_settings(
+    tmp_path, monkeypatch
+):
+    captions, states = [], []
     monkeypatch.setattr(run_directory, "save_figures", lambda _, draw: captions.extend(
         text.get_text() for figure in draw().values() for text in figure.texts
     ))  # fmt: skip
-    _ = depth.run(smoke("relu-5", epochs=1, init="he", batch_size=128), tmp_path)
+    monkeypatch.setattr(
+        checkpoint.Checkpoints, "save", lambda self, epoch, state, records: states.append(state)
+    )
+    _ = depth.run(smoke("relu-5", init="he", batch_size=128), tmp_path)
     for word in ("SYNTHETIC DIGITS", "he,", "SGD 0.01", "batches of 128"):
         assert sum(word in " ".join(text.split()) for text in captions) == 3
+    assert [int(state.step[0]) for state in states] == [4, 8]
 
 
 def test_without_the_probe_there_are_metrics_but_no_gradients(tmp_path, capsys):
     _ = depth.run(smoke("relu-5", epochs=1, probe=False), tmp_path)
     assert len(run_directory.rows(tmp_path)) == 1
-    assert "figure gradients is not drawn: no gradients" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "figure gradients is not drawn: no gradients" in said
+    assert "SYNTHETIC DIGITS, not MNIST" in said
     assert not (tmp_path / "gradients.npz").exists()
 
 
 def test_a_run_that_diverges_at_once_says_where_and_that_nothing_was_finished(tmp_path):
-    said = r"relu-5: the loss of seed 0 is not finite at step \d+ .*No epoch was finished"
+    said = r"relu-2: the loss of seed 0 is not finite at step \d+ .*No epoch was finished"
     with pytest.raises(UserError, match=said):
-        _ = depth.run(smoke("relu-5", learning_rate=1e20), tmp_path)
+        _ = depth.run(smoke("all", nets=("relu-2",), learning_rate=1e20), tmp_path)
     assert run_directory.rows(tmp_path) == []
 
 
@@ -291,9 +309,9 @@ def test_a_run_that_diverges_later_keeps_its_last_good_epoch(tmp_path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(divergence, "check", broken)
         with pytest.raises(UserError, match=r"\(epoch 3\).*epoch 2 is kept in"):
-            _ = depth.run(smoke("relu-5", epochs=4), tmp_path)
+            _ = depth.run(smoke("tanh-5", epochs=4), tmp_path)
     assert [row["epoch"] for row in run_directory.rows(tmp_path)] == [1, 2]
-    _ = depth.run(smoke("relu-5", epochs=4), tmp_path)
+    _ = depth.run(smoke("tanh-5", epochs=4), tmp_path)
     assert [row["epoch"] for row in run_directory.rows(tmp_path)] == [1, 2, 3, 4]
 
 
@@ -330,23 +348,13 @@ def test_a_run_in_a_store_that_is_killed_and_goes_on_has_the_records_of_a_disk(
     assert {path.name for path in (store / "figures").iterdir()} == drawn
 
 
-def test_the_first_seed_is_that_of_the_config(study, tmp_path):
+def test_the_first_seed_is_that_of_the_config(study, alone):
     """Seed 1 by itself is the second of the seeds 0 and 1."""
-    alone = depth.run(smoke("tanh-5", epochs=1, seed=1), tmp_path)
     both = study[0]["nets"]["tanh-5"]
-    assert alone["seeds"] == [1] and both["seeds"] == [0, 1]
-    assert alone["test_loss"] == both["test_loss"][1]
-    ours, theirs = run_directory.gradients(tmp_path), run_directory.gradients(study[1] / "tanh-5")
+    assert alone[0]["seeds"] == [1] and both["seeds"] == [0, 1]
+    assert alone[0]["test_loss"] == both["test_loss"][1]
+    ours, theirs = run_directory.gradients(alone[1]), run_directory.gradients(study[1] / "tanh-5")
     np.testing.assert_array_equal(ours["kernel_abs_mean"][:, 0], theirs["kernel_abs_mean"][:, 1])
-
-
-def test_the_batch_size_is_that_of_the_config(tmp_path, monkeypatch):
-    states = []
-    monkeypatch.setattr(
-        checkpoint.Checkpoints, "save", lambda self, epoch, state, records: states.append(state)
-    )
-    _ = depth.run(smoke("relu-5", batch_size=128), tmp_path)
-    assert [int(state.step[0]) for state in states] == [4, 8]
 
 
 def test_a_net_of_a_study_cannot_be_trained_twice_at_once(tmp_path):

@@ -257,20 +257,23 @@ SLURM = {
 }
 
 
-@pytest.mark.parametrize(
-    "environment",
-    [
+def test_without_a_cluster_a_process_runs_alone():
+    environments = [
         {},
         SLURM | {"SLURM_NTASKS": "1", "SLURM_PROCID": "0"},
         # Inside an allocation, before srun.
         {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4"},
         # The address is given by flags, see launch/: asking the API server needs another package.
         {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "1"},
-    ],
-)
-def test_without_a_cluster_a_process_runs_alone(environment):
-    done = python("print(distributed.initialize(), distributed.process_count())", **environment)
-    assert (done.stdout, done.stderr) == ("1 1\n", "")
+    ]
+    done = python(
+        f"import os\nbefore = dict(os.environ)\nfor variables in {environments}:\n"
+        "    os.environ.update(variables)\n"
+        "    print(distributed.initialize(), distributed.process_count())\n"
+        "    for name in variables.keys() - before.keys():\n"
+        "        del os.environ[name]\n"
+    )
+    assert (done.stdout, done.stderr) == ("1 1\n" * 4, "")
 
 
 def test_half_a_cluster_is_an_error_that_names_the_flags():

@@ -223,7 +223,8 @@ def test_a_run_in_a_store_survives_signals_with_the_records_of_a_disk(bucket, tm
 
     def start(where):
         flags = ("--config=configs/mlp.py:tanh-5,smoke", "--config.epochs=30", "--processes=1")
-        command = [sys.executable, *words, *flags, f"--workdir={where}", "--compilation_cache="]
+        flags += (f"--workdir={where}", f"--compilation_cache={tmp_path / 'compiled'}")
+        command = [sys.executable, *words, *flags]
         return subprocess.Popen(command, cwd=ROOT, env=dict(os.environ, JAX_PLATFORMS="cpu"))
 
     def records(where):

@@ -1,5 +1,7 @@
 """Nets and data that are small enough for a test to train, and `fit` over them."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,6 +39,7 @@ def net(activation="tanh", depth=3):
     return MLP(depth, 8, activation)
 
 
+@functools.cache
 def start(model, seed=0):
     return init_states(model, TX, [seed], TRAIN.images[:1])
 

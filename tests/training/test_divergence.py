@@ -11,8 +11,6 @@ from research.training.fit import fit
 from research.training.step import Loop, init_states
 from training.small import TEST, TRAIN, TX, fitted, net, stored
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 
 def test_divergence_names_the_step_and_the_seed_and_the_first_layer():
     model = net("relu")

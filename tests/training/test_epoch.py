@@ -34,6 +34,8 @@ from training.small import (
     stored,
 )  # fmt: skip
 
+pytestmark = pytest.mark.optimized
+
 
 def test_a_scanned_epoch_equals_the_python_loop_bit_for_bit():
     model = net()
@@ -51,7 +53,7 @@ def test_a_scanned_epoch_equals_the_python_loop_bit_for_bit():
     chex.assert_trees_all_equal(statistics, stacked)
 
 
-@pytest.mark.usefixtures("quickly_compiled_here")
+@pytest.mark.usefixtures("quickly_compiled")
 def test_epoch_zero_probes_the_initial_net_and_leaves_it_as_it_is():
     model = net()
     _, seen = fitted(model, epochs=1)
@@ -76,7 +78,7 @@ def test_epoch_zero_probes_the_initial_net_and_leaves_it_as_it_is():
     np.testing.assert_allclose(result.probe["signal_abs_max"][0], expected[1], rtol=1e-4)
 
 
-@pytest.mark.usefixtures("quickly_compiled_here")
+@pytest.mark.usefixtures("quickly_compiled")
 def test_seeds_as_a_vmap_axis_agree_with_seeds_one_by_one():
     model = net()
     states, mesh = init_states(model, TX, [0, 1], TRAIN.images[:1]), sharding.make_mesh(1)
@@ -93,7 +95,7 @@ def test_seeds_as_a_vmap_axis_agree_with_seeds_one_by_one():
     assert batched[1].probe["kernel_abs_max"].shape == (2, 4)
 
 
-@pytest.mark.usefixtures("quickly_compiled_here")
+@pytest.mark.usefixtures("quickly_compiled")
 def test_images_are_augmented_then_adversarial_and_targets_smoothed_but_not_in_the_test():
     model, still = net(depth=1), optax.sgd(0.0)
     loop = Loop(
@@ -140,7 +142,7 @@ def test_after_every_piece_on_steps_hears_how_far_the_epoch_is(in_pieces):
     assert in_pieces[2] == [(1, 2, 3), (1, 3, 3), (2, 2, 3), (2, 3, 3)]
 
 
-@pytest.mark.usefixtures("quickly_compiled_here")
+@pytest.mark.usefixtures("quickly_compiled")
 def test_devices_that_share_a_batch_agree_with_one_within_rounding():
     """Batches of 30 on four devices, which hold eight each; the sums are of other parts."""
     seen = {
@@ -168,6 +170,7 @@ def test_whatever_is_random_is_the_same_where_devices_share_a_batch(tmp_path, on
     chex.assert_trees_all_close(alone, shared, rtol=2e-4, atol=2e-5)
 
 
+@pytest.mark.usefixtures("quickly_compiled")
 @pytest.mark.parametrize("seeds", [slow((0,)), (3, 5)])
 def test_images_on_the_disk_train_the_same_nets_to_the_bit(tmp_path, monkeypatch, seeds):
     """In four pieces of two steps, the last one not full, and two pieces of the test set."""
@@ -193,6 +196,7 @@ def test_images_on_the_disk_train_the_same_nets_to_the_bit(tmp_path, monkeypatch
     np.testing.assert_array_equal(logits, again)
 
 
+@pytest.mark.usefixtures("quickly_compiled")
 def test_an_epoch_is_traced_once_however_many_there_are():
     model = net()
     traced = []

@@ -25,6 +25,8 @@ from training.small import (
     slow,
 )
 
+pytestmark = pytest.mark.optimized
+
 
 @pytest.mark.parametrize("net_name", ["relu-5", slow("sigmoid-20"), slow("tanh-40")])
 def test_the_probe_changes_no_bit_of_the_parameters(net_name):
@@ -45,12 +47,14 @@ def test_each_seed_of_several_is_bit_identical_to_its_run_alone():
         chex.assert_trees_all_equal(one(seen[2][1], row), one(seen_alone[2][1]))
 
 
+@pytest.mark.usefixtures("quickly_compiled")
 def test_seeds_differ_from_one_another():
     together, _ = fitted(net(), seeds=[0, 1], epochs=1)
     kernel = together.params["hidden_01"]["kernel"]
     assert not np.allclose(kernel[0], kernel[1])
 
 
+@pytest.mark.usefixtures("quickly_compiled")
 def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one():
     model = net()
     whole, seen = fitted(model, epochs=4, seeds=[0, 1])
@@ -62,6 +66,7 @@ def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one():
         chex.assert_trees_all_equal(second_half[epoch][1], seen[epoch][1])
 
 
+@pytest.mark.usefixtures("quickly_compiled")
 def test_two_passes_an_epoch_are_two_epochs_and_a_measure_sees_the_net_after_them():
     def measure(params, data):
         largest = jax.tree.reduce(jnp.maximum, jax.tree.map(jnp.max, params))
@@ -79,6 +84,7 @@ def test_two_passes_an_epoch_are_two_epochs_and_a_measure_sees_the_net_after_the
         assert float(result.measured["largest"][0]) == expected
 
 
+@pytest.mark.usefixtures("quickly_compiled")
 def test_training_learns_the_drawn_digits():
     _, seen = fitted(MLP(2, 32, "relu"), epochs=40, lr=0.3)
     result = seen[40][1]
@@ -99,6 +105,7 @@ def test_labels_that_the_net_has_no_output_for_are_refused(labels, said):
         _ = fitted_randomly(data=(SMALL_TRAIN.replace(labels=labels), SMALL_TEST))
 
 
+@pytest.mark.usefixtures("quickly_compiled")
 def test_what_is_raised_within_an_epoch_ends_the_training_and_loses_the_epoch():
     finished, loop = [], Loop(3, 64, 64, steps_per_dispatch=1)
 
@@ -134,6 +141,7 @@ def stopping_fit(loop, *, seeds, resume=None):
     return states, seen
 
 
+@pytest.mark.usefixtures("quickly_compiled")
 @pytest.mark.parametrize("steps_per_dispatch", [slow(0), 2])
 def test_each_seed_stops_by_itself_and_stays_as_it_was_alone(steps_per_dispatch):
     """Patience 1: a seed ends with the first epoch whose test loss is not its lowest."""
@@ -155,6 +163,7 @@ def test_each_seed_stops_by_itself_and_stays_as_it_was_alone(steps_per_dispatch)
         np.testing.assert_array_equal(result.train.count > 0, result.trained)
 
 
+@pytest.mark.usefixtures("quickly_compiled")
 def test_early_stopping_goes_on_from_a_saved_state():
     loop = Loop(9, 8, 32, patience=1)
     states, seen = stopping_fit(loop, seeds=[0, 1])

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,9 +12,13 @@ from training.small import SMALL_TRAIN, TX, init_states, net
 
 
 def largest(matrix, iterations, start=None):
-    matrix = jnp.float32(matrix)
     start = jnp.ones(len(matrix)) if start is None else start
-    return float(sharpness.largest_eigenvalue(lambda v: matrix @ v, start, iterations))
+    return float(of_matrix(jnp.float32(matrix), start, iterations))
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def of_matrix(matrix, start, iterations):
+    return sharpness.largest_eigenvalue(lambda v: matrix @ v, start, iterations)
 
 
 @pytest.mark.parametrize("iterations", [6, 20])
@@ -47,10 +53,10 @@ def test_lanczos_equals_the_largest_eigenvalue_of_the_dense_hessian():
         logits = model.apply({"params": unravel(flat)}, as_input(SMALL_TRAIN.images[:30]))
         return jnp.mean(losses.cross_entropy(logits, SMALL_TRAIN.labels[:30]))
 
-    dense = float(np.linalg.eigvalsh(np.float64(jax.hessian(loss)(flat)))[-1])
-    measure = sharpness.make_sharpness(model, images=30, iterations=20)
+    dense = float(np.linalg.eigvalsh(np.float64(jax.jit(jax.hessian(loss))(flat)))[-1])
+    measure = jax.jit(sharpness.make_sharpness(model, images=30, iterations=20))
     assert float(measure(params, SMALL_TRAIN)["sharpness"]) == pytest.approx(dense, rel=1e-5)
-    every = sharpness.make_sharpness(model, images=1000, iterations=20)
+    every = jax.jit(sharpness.make_sharpness(model, images=1000, iterations=20))
     assert abs(float(every(params, SMALL_TRAIN)["sharpness"]) / dense - 1) > 1e-3
 
 
