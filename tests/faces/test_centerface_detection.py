@@ -87,7 +87,7 @@ def test_every_picture_has_its_own_faces_whatever_the_canvases(detector):
     centres = [(one.boxes[0, :2] + one.boxes[0, 2:]) / 2 for one in faces[:4]]
     np.testing.assert_allclose(centres, [(244, 104), (44, 44), (44, 44), (404, 104)], atol=3)
     assert len(faces[4].scores) == 0
-    assert {shape[1:3] for shape in shapes} == {(320, 640), (192, 192)}
+    assert {shape[1:3] for shape in shapes} == {(320, 640), (192, 192), (320, 320)}  # enlarged
     assert all(len(one.landmarks) == len(one.boxes) == len(one.scores) for one in faces)
 
 
@@ -106,6 +106,24 @@ def test_where_nothing_is_found_it_is_searched_for_with_a_border(detector):
     # In the picture's own pixels, not in those of the border; what is outside is cut off.
     np.testing.assert_allclose(faces.boxes, [[66 - 12, 0, 66 + 12, 2 + 16]])
     np.testing.assert_allclose(faces.landmarks[0, 0], [66 - 12, 2 - 16])
+
+
+def test_with_a_border_a_small_picture_is_enlarged_and_a_face_that_fills_it_needs_less(monkeypatch):
+    shapes = []
+
+    def program(params, pixels, sizes):
+        shapes.append((pixels.shape, sizes.tolist()))
+        rows, columns = sizes[0] // 4
+        filling = (rows // 2, columns // 2, 0.2, 0.6 * sizes[0, 0], 0.6 * sizes[0, 1])
+        outputs = outputs_of(*(n // 4 for n in pixels.shape[1:3]), [filling, (9, 9, 0.4, 8, 8)])
+        return [one[None] for one in outputs]
+
+    monkeypatch.setattr(detection, "_program", lambda: program)
+    (faces,) = detection.Detector({}, 1.0)([picture(96, 64, 0, 0)])
+    # 144 x 96 with its border, whose longer side becomes 256; all sides multiples of 32.
+    assert shapes == [((1, 192, 192, 3), [[96, 64]]), ((1, 320, 192, 3), [[256, 192]])]
+    np.testing.assert_allclose(faces.scores, [0.2])
+    assert (faces.boxes[0, 2:] - faces.boxes[0, :2] > (50, 80)).all()
 
 
 def test_faces_below_the_least_size_are_left_out(detector):
