@@ -42,6 +42,13 @@ _STEPS = flags.DEFINE_integer(
 _THREADS = flags.DEFINE_integer(
     "threads", 0, "CPU threads of a contestant; 0: all.", lower_bound=0, flag_values=_FLAGS
 )
+_LOGITS = flags.DEFINE_float(
+    "logits",
+    1.0,
+    "Factor of the last layer, which changes no class and leaves the softmax no gradient.",
+    lower_bound=1.0,
+    flag_values=_FLAGS,
+)
 _CHOSEN = flags.DEFINE_list(
     "contestants", [], "Those that take part; all without any.", flag_values=_FLAGS
 )
@@ -276,17 +283,25 @@ def prepare(directory: Path, run: str) -> dict[str, Any]:
     exported = measure.run([*argv, *(f"--{key}={value}" for key, value in options.items())])
     if exported.returncode:
         commands.fail(measure.last_line(exported.errors).removeprefix("error: "))
-    with np.load(directory / "weights.npz") as weights, np.load(directory / "digits.npz") as digits:
+    facts: dict[str, Any] = json.loads(exported.output)
+    with np.load(directory / "weights.npz") as file:
+        weights = dict(file)
+    if _LOGITS.value != 1:
+        facts["name"] += f", logits times {_LOGITS.value:g}"
+        for leaf in ("output/kernel", "output/bias"):
+            weights[leaf] = weights[leaf] * np.float32(_LOGITS.value)
+        np.savez(directory / "weights.npz", **weights)
+    with np.load(directory / "digits.npz") as digits:
         images, labels = digits["images"][_FIRST.value :], digits["labels"][_FIRST.value :]
-        probes = images[: 2 * _IMAGES.value]
-        reference = judge.logits(dict(weights), probes / 255)
+    probes = images[: 2 * _IMAGES.value]
+    reference = judge.logits(weights, probes / 255)
     labels = labels[: len(probes)].astype(np.int64)
     right = np.flatnonzero(reference.argmax(axis=1) == labels)[: _IMAGES.value]
     if len(right) < _IMAGES.value:
         commands.fail(f"--images: only {len(right)} from {_FIRST.value} on are right in {run}")
     sample = contest.Sample(probes[right], labels[right], probes, reference)
     np.savez(directory / "sample.npz", **sample._asdict())
-    return json.loads(exported.output)
+    return facts
 
 
 def row_of(directory: Path, name: str, turn: int) -> dict[str, Any]:
@@ -386,7 +401,7 @@ def _compete(
     command += [f"--settings={json.dumps([*settings.values()])}", f"--directory={place}"]
     command += [f"--threads={_THREADS.value}"]
     with measure.Paced(name, command) as contestant:
-        if not contestant.facts["difference"] <= attacks.CLOSE:
+        if not contestant.facts["difference"] <= attacks.CLOSE * _LOGITS.value:
             commands.fail(f"{name}: logits differ by {contestant.facts['difference']:.1e}")
         results["versions"] |= contestant.facts["versions"]
         for turn, (budget, setting) in enumerate(settings.items()):

@@ -173,7 +173,7 @@ def _program(mesh: Mesh) -> Callable[..., Progress]:
         attack,
         static_argnames=("apply_fn", "sizes"),
         out_shardings=NamedSharding(mesh, PartitionSpec()),
-        compiler_options=sharding.compiler_options(),
+        compiler_options=sharding.compiler_options(many_loops=True),
     )
 
 

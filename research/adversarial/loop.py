@@ -6,6 +6,8 @@ so that finished cases stop costing and nothing is compiled again.
 """
 
 import dataclasses
+import functools
+import math
 import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -216,6 +218,38 @@ def evaluate(
     return count_step(progress, gradient, 0.0), jnp.asarray(progress.last_margin), gradient
 
 
+Packed = list[jax.Array]
+"""States [M] as an array [M, D] for each dtype among their leaves."""
+
+
+def packing(states: State) -> tuple[Callable[[State], Packed], Callable[[Packed], State]]:
+    """How states [M] of these shapes are put into few arrays, and taken out again.
+
+    A program has some loops for every array that it gathers, scatters or chooses by a mask: with
+    thirty leaves they take as long to compile as the classifier.
+    """
+    leaves, tree = jax.tree.flatten(states)
+    shapes, dtypes = [leaf.shape[1:] for leaf in leaves], [leaf.dtype for leaf in leaves]
+    kinds = list(dict.fromkeys(dtypes))
+
+    def pack(states: State) -> Packed:
+        flat = [leaf.reshape(len(leaf), -1) for leaf in jax.tree.leaves(states)]
+        return [
+            jnp.concatenate([leaf for leaf in flat if leaf.dtype == kind], axis=1) for kind in kinds
+        ]
+
+    def unpack(packed: Packed) -> State:
+        leaves, ends = [], dict.fromkeys(kinds, 0)
+        for shape, dtype in zip(shapes, dtypes, strict=True):
+            begin = ends[dtype]
+            ends[dtype] = begin + math.prod(shape)
+            part = packed[kinds.index(dtype)][:, begin : ends[dtype]]
+            leaves.append(part.reshape(len(part), *shape))
+        return jax.tree.unflatten(tree, leaves)
+
+    return pack, unpack
+
+
 def run(
     method: Method, classify: Classify, cases: Case, states: State, sizes: Sequence[int]
 ) -> State:
@@ -226,42 +260,47 @@ def run(
     result is the same for all sizes where `classify` gives an image the same logits in every batch.
     """
 
-    def advance(case: Case, state: State, round_index: Array) -> State:
-        def step(_: Array, state: State) -> State:
-            after = method.advance(classify, case, state, round_index)
+    pack, unpack = packing(states)
+
+    def advance_group(packed: Packed, rows: Array, round_index: Array) -> Packed:
+        few = jax.tree.map(lambda leaf: leaf.at[rows].get(mode="clip"), cases)
+        advance = jax.vmap(functools.partial(method.advance, classify), in_axes=(0, 0, None))
+
+        def step(_: Array, before: Packed) -> Packed:
+            states = unpack(before)
+            after = pack(advance(few, states, round_index))
             # A case may finish in the middle of a round, and the last group of a round is filled up
             # with cases that have finished: both are computed with the others and thrown away.
-            running = state.progress.running
-            return jax.tree.map(lambda new, old: jnp.where(running, new, old), after, state)
+            running = states.progress.running[:, None]
+            return [jnp.where(running, new, old) for new, old in zip(after, before, strict=True)]
 
-        return jax.lax.fori_loop(0, method.steps_per_round, step, state)
+        begun = [each.at[rows].get(mode="clip") for each in packed]
+        moved = jax.lax.fori_loop(0, method.steps_per_round, step, begun)
+        return [
+            each.at[rows].set(new, mode="drop") for each, new in zip(packed, moved, strict=True)
+        ]
 
-    def advance_group(states: State, rows: Array, round_index: Array) -> State:
-        few, their = jax.tree.map(lambda leaf: leaf.at[rows].get(mode="clip"), (cases, states))
-        moved = jax.vmap(advance, in_axes=(0, 0, None))(few, their, round_index)
-        return jax.tree.map(lambda leaf, new: leaf.at[rows].set(new, mode="drop"), states, moved)
-
-    def one_round(carry: tuple[Array, State]) -> tuple[Array, State]:
-        round_index, states = carry
+    def one_round(carry: tuple[Array, Packed]) -> tuple[Array, Packed]:
+        round_index, packed = carry
         # Shapes are fixed inside a program, the number of running cases is not. They are sorted to
         # the front and cut into groups of known sizes; how many groups is a number in the program.
-        running = states.progress.running
+        running = unpack(packed).progress.running
         order = jnp.argsort(~running, stable=True)
         order = jnp.pad(order, (0, sizes[0]), constant_values=len(running))  # rows of no case
         left, first = jnp.sum(running), jnp.zeros((), jnp.int32)
         for size in sizes:
             count = -(-left // size) if size == sizes[-1] else left // size
 
-            def group(i: Array, states: State, first: Array = first, size: int = size) -> State:
+            def group(i: Array, packed: Packed, first: Array = first, size: int = size) -> Packed:
                 rows = jax.lax.dynamic_slice_in_dim(order, first + i * size, size)
-                return advance_group(states, rows, round_index)
+                return advance_group(packed, rows, round_index)
 
-            states = jax.lax.fori_loop(0, count, group, states)
+            packed = jax.lax.fori_loop(0, count, group, packed)
             left, first = left - count * size, first + count * size
-        return round_index + 1, states
+        return round_index + 1, packed
 
-    def unfinished(carry: tuple[Array, State]) -> jax.Array:
-        return jnp.any(carry[1].progress.running)
+    def unfinished(carry: tuple[Array, Packed]) -> jax.Array:
+        return jnp.any(unpack(carry[1]).progress.running)
 
-    start: tuple[Any, State] = (jnp.zeros((), jnp.int32), states)
-    return jax.lax.while_loop(unfinished, one_round, start)[1]
+    start: tuple[Any, Packed] = (jnp.zeros((), jnp.int32), pack(states))
+    return unpack(jax.lax.while_loop(unfinished, one_round, start)[1])

@@ -194,7 +194,7 @@ def split(rows: PyTree) -> PyTree:
 
 
 @functools.cache
-def compiler_options() -> dict[str, str | bool] | None:
+def compiler_options(*, many_loops: bool = False) -> dict[str, str | bool] | None:
     """Options of `jax.jit` for programs with convolutions, or None if the compiler knows none.
 
     On the CPU XLA gives both products and convolutions to a library which is faster than XLA's own
@@ -202,6 +202,8 @@ def compiler_options() -> dict[str, str | bool] | None:
     the products. Of vector registers XLA takes half where a processor has 512 bits; whole ones make
     the sums of `models.conv` in lanes nearly twice as fast. And where XLA analyses in which region
     of a loop an array is alive, it copies fewer of them, which changes no bit of a result.
+    many_loops: of a program that has hundreds of small loops; without the newer way to write them
+    it is compiled in three quarters of the time, runs as fast and to the same bits.
     """
     if jax.default_backend() != "cpu":
         return None
@@ -212,6 +214,7 @@ def compiler_options() -> dict[str, str | bool] | None:
             "xla_cpu_prefer_vector_width": "512",
         },
         {"xla_cpu_copy_insertion_use_region_analysis": True},
+        {"xla_cpu_use_fusion_emitters": False} if many_loops else {},
     ):
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # not in this version
             _ = jax.jit(lambda: 0, compiler_options=some).lower().compile()

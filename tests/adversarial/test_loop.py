@@ -82,6 +82,22 @@ def groups(count):
     return [SIZES[0]] * whole + [SIZES[1]] * -(-left // SIZES[1])
 
 
+def test_states_are_packed_into_an_array_for_each_dtype_and_taken_out_as_they_were():
+    cases = loop.Case(np.zeros((3, 2, 2, 1), np.uint8), *[jnp.zeros(3, jnp.int32)] * 3)
+    inner = {
+        "keys": jax.random.split(jax.random.key(0), 3),
+        "noise": jax.random.normal(jax.random.key(1), (3, 2, 2, 1)),
+        "nothing": jnp.zeros((3, 0)),
+    }
+    states = loop.State(jax.vmap(loop.no_progress)(cases), inner)
+    pack, unpack = loop.packing(states)
+    dtypes = {leaf.dtype for leaf in jax.tree.leaves(states)}
+    assert len(pack(states)) == len(dtypes) == 5
+    chex.assert_trees_all_equal(unpack(pack(states)), states)
+    turned = unpack([packed[::-1] for packed in pack(states)])
+    chex.assert_trees_all_equal(turned, jax.tree.map(lambda leaf: leaf[::-1], states))
+
+
 def test_finished_cases_cost_no_more_once_they_fill_a_group(counted):
     running = [sum(r > number for r in ROUNDS) for number in range(max(ROUNDS))]
     assert counted[1] == [size for count in running for size in groups(count)]

@@ -260,8 +260,9 @@ def test_options_for_convolutions_are_for_the_cpu_only(options, monkeypatch):
 @pytest.mark.parametrize(
     ("unknown", "left"),
     [
-        ("region_analysis", {"fusion_type", "vector_width"}),
-        ("vector_width", {"region_analysis"}),
+        ("region_analysis", {"fusion_type", "vector_width", "fusion_emitters"}),
+        ("vector_width", {"region_analysis", "fusion_emitters"}),
+        ("fusion_emitters", {"region_analysis", "fusion_type", "vector_width"}),
         ("xla", set()),
     ],
 )
@@ -273,9 +274,10 @@ def test_options_that_the_compiler_does_not_know_are_left_out(options, monkeypat
         return jit(function, compiler_options=settings)
 
     monkeypatch.setattr(jax, "jit", without)
-    found = options()
-    assert {"_".join(name.split("_")[-2:]) for name in found or {}} == left
-    assert found != {}
+    for many_loops, kinds in ((True, left), (False, left - {"fusion_emitters"})):
+        known = options(many_loops=many_loops)
+        assert {"_".join(name.split("_")[-2:]) for name in known or {}} == kinds
+        assert known != {}
 
 
 def test_only_programs_with_convolutions_get_the_options(monkeypatch):
