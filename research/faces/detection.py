@@ -8,9 +8,10 @@ pyramid (areas averaged, a factor of 0.709 a level), its thresholds, its offsets
 suppression, in which a box gives way to any better one that covers it, even to one that itself
 gives way. Two things differ:
 
-- A patch for the second and third net that is smaller than its box averages areas, as the package
-  did before release 1.0 and facenet-pytorch does. Release 1.0 samples points: large faces alias,
-  and many with a mask are lost. `averaged=False` is that, up to rounding.
+- A patch for the second and third net is taken from the picture halved so often (areas averaged)
+  that its points are about a pixel apart. The package averaged areas before release 1.0, and
+  facenet-pytorch does; release 1.0 samples points of the picture as it is: large faces alias, and
+  many with a mask are lost. `averaged=False` is that, up to rounding.
 - There the package fills small pictures of a batch up to the largest, here every picture stands for
   itself.
 
@@ -54,6 +55,7 @@ CANVASES = (1, 16)  # in a call of PNet; the CPU, which gains nothing by many, t
 PATCHES = {"rnet": (24, (64, 1024)), "onet": (48, (16, 256))}  # size, and patches in a call
 BUFFERS = tuple(2**n for n in (19, 22, 24, 26))  # entries of the buffer of a group
 GROUP = BUFFERS[1]  # pixels of a group of several pictures
+_HALVINGS = 7  # of a picture, for patches: 48 pixels of them are 6,144
 LISTS = tuple(4**n for n in (4, 5, 6, 7, 8, 9))  # candidates in a call of the suppression
 MOST = 16_384  # candidates of one level of one picture, the best
 _STRIPS = 1 + COLUMNS // 14  # most on a canvas: the smallest has 12 columns
@@ -92,7 +94,7 @@ def make_detector(
     """A detector with the weights of the package `mtcnn`.
 
     min_face_px: side of the smallest faces looked for, in pixels; at least 4.  averaged: whether
-    patches average areas, see above.
+    patches are taken from a picture that is halved, see above.
     Raises UserError if it is smaller, or if the weights are missing (`mtcnn_weights.load`).
     """
     if not min_face_px >= 4:
@@ -197,10 +199,9 @@ class Detector:
             image = np.pad(part.image, (0, count - real))
             outputs = _program(net if self.averaged else f"{net}_of_points")(
                 self.params[net],
-                buffer.sums,
                 buffer.pixels,
                 np.pad(part.boxes, ((0, count - real), (0, 0))),
-                buffer.bases[image],
+                buffer.halved[image],
                 buffer.sizes[image],
             )
             boxes, scores, points = (np.asarray(array)[:real] for array in outputs)
@@ -282,14 +283,18 @@ class Buffer(NamedTuple):
     """The pictures of a group, one behind the other, each with a row and a column more.
 
     sums: [N, 3] uint32, of the pixels above and to the left, modulo 2**32.
-    pixels: [N] uint32, red + 256 green + 65536 blue; the last row and column hold nothing.
+    pixels: [3 N / 2] uint32, red + 256 green + 65536 blue; the last row and column hold nothing.
+    Behind all pictures they stand halved, again and again, without such a row and column.
     bases: [I] int32, the first entry of every picture.  sizes: [I, 2] int32, rows and columns.
+    halved: [I, 1 + _HALVINGS] int32, the first entry of pixels of every picture, as it is, halved
+    once, and so on.
     """
 
     sums: jax.Array
     pixels: jax.Array
     bases: np.ndarray
     sizes: np.ndarray
+    halved: np.ndarray
 
 
 def _entries(images: Sequence[np.ndarray]) -> int:
@@ -299,11 +304,12 @@ def _entries(images: Sequence[np.ndarray]) -> int:
 def make_buffer(images: Sequence[np.ndarray]) -> Buffer:
     """Put pictures [H, W, 3] uint8 into a buffer of one of the sizes in BUFFERS."""
     size = _size_of(_entries(images), BUFFERS)
-    sums, pixels = _aligned((size, 3)), _aligned((size,))
+    sums, pixels = _aligned((size, 3)), _aligned((3 * size // 2,))
     bytes_of = pixels.view(np.uint8).reshape(-1, 4)  # red first, on machines that JAX runs on
     bases: list[int] = []
-    base = 0
-    for image in images:
+    halved = np.zeros((len(images), 1 + _HALVINGS), np.int32)
+    base, end = 0, _entries(images)
+    for i, image in enumerate(images):
         height, width = image.shape[:2]
         count = (height + 1) * (width + 1)
         table = sums[base : base + count].reshape(height + 1, width + 1, 3)
@@ -315,12 +321,24 @@ def make_buffer(images: Sequence[np.ndarray]) -> Buffer:
         colours = bytes_of[base : base + count].reshape(height + 1, width + 1, 4)
         colours[:-1, :-1, :3], colours[:-1, :-1, 3] = image, 0
         bases.append(base)
+        halved[i] = base
         base += count
+        for level in range(1, 1 + _HALVINGS):
+            side, (rows, columns) = 2**level, (height >> level, width >> level)
+            if not rows or not columns:
+                break
+            corners = table[: rows * side + 1 : side, : columns * side + 1 : side]
+            areas = np.diff(np.diff(corners, axis=0), axis=1)
+            means = (areas + np.uint32(side**2 // 2)) >> np.uint32(2 * level)
+            bytes_of[end : end + rows * columns, :3] = means.reshape(-1, 3)
+            halved[i, level] = end
+            end += rows * columns
     return Buffer(
         jax.device_put(sums),
         jax.device_put(pixels),
         np.array(bases, np.int32),
         np.array([image.shape[:2] for image in images], np.int32),
+        halved,
     )
 
 
@@ -548,97 +566,67 @@ def _pnet(params: PyTree, sums: jax.Array, canvases: Canvas) -> tuple[jax.Array,
 
 
 def _cut(
-    sums: jax.Array,
     pixels: jax.Array,
     box: jax.Array,
-    base: jax.Array,
+    bases: jax.Array,
     size: jax.Array,
     *,
     side: int,
     averaged: bool,
 ) -> jax.Array:
-    """A patch [side, side, 3] of a picture, whose points are sampled between four pixels; grey
+    """A patch [side, side, 3] of a picture, sampled between four pixels at every point; grey
     outside of the picture.
 
     The corners of the box are first moved by a factor (n - 1) / n, n the picture's side, as
     TensorFlow's crop_and_resize does with the relative positions that `mtcnn` gives it.
-    averaged: where points are more than a pixel apart, each is the mean of the area around it, to
-    half way to the next.
+    averaged: where points are far apart, they are sampled from the picture halved as often as
+    brings them nearest to a pixel apart.
     """
     last = (size - 1).astype(jnp.float32)
     steps = jnp.arange(side, dtype=jnp.float32)
+    level = jnp.int32(0)
+    if averaged:
+        step = (box[3] - box[1]) * last[0] / (last[0] + 1) / (side - 1)
+        halvings = jnp.minimum(jnp.log2(jnp.maximum(step, 1)), jnp.log2(jnp.min(last) + 1) - 0.5)
+        level = jnp.clip(jnp.round(halvings).astype(jnp.int32), 0, _HALVINGS)
 
-    def points(axis: int) -> tuple[jax.Array, ...]:
+    def points(axis: int) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
         low, high = box[1 - axis], box[3 - axis]
         factor = last[axis] / (last[axis] + 1)
-        step = (high - low) * factor / (side - 1)
-        at = low * factor + steps * step
+        at = low * factor + steps * ((high - low) * factor / (side - 1))
         inside = (at >= 0) & (at <= last[axis])
-        at = jnp.clip(at, 0, last[axis])
+        end = last[axis]
+        if averaged:
+            at = (at + 0.5) * jnp.exp2(-level.astype(jnp.float32)) - 0.5
+            end = ((size[axis] >> level) - 1).astype(jnp.float32)
+        at = jnp.clip(at, 0, end)
         before = jnp.floor(at)
         after = jnp.ceil(at)
-        return before.astype(jnp.int32), after.astype(jnp.int32), at - before, inside, step
+        return before.astype(jnp.int32), after.astype(jnp.int32), at - before, inside
 
-    top, bottom, down, rows, step = points(0)
-    left, right, across, columns, _ = points(1)
+    top, bottom, down, rows = points(0)
+    left, right, across, columns = points(1)
+    pitch = jnp.where(level == 0, size[1] + 1, size[1] >> level)
 
     def colours(y: jax.Array, x: jax.Array) -> jax.Array:
-        packed = pixels.at[base + y[:, None] * (size[1] + 1) + x[None]].get(mode="clip")
+        packed = pixels.at[bases[level] + y[:, None] * pitch + x[None]].get(mode="clip")
         shifts = jnp.array([0, 8, 16], jnp.uint32)
         return ((packed[..., None] >> shifts[None, None]) & np.uint32(255)).astype(jnp.float32)
 
     across, down = across[None, :, None], down[:, None, None]
     upper = colours(top, left) * (1 - across) + colours(top, right) * across
     lower = colours(bottom, left) * (1 - across) + colours(bottom, right) * across
-    patch = upper * (1 - down) + lower * down
-    if averaged:
-        patch = jnp.where(step > 1, _means(sums, box, base, size, side), patch)
-    return jnp.where((rows[:, None] & columns[None])[..., None], mtcnn.normalise(patch), 0)
-
-
-def _means(
-    sums: jax.Array, box: jax.Array, base: jax.Array, size: jax.Array, side: int
-) -> jax.Array:
-    """The means [side, side, 3] of the areas around the points of `_cut`, within the picture.
-
-    Positions are rounded to a part of a pixel so small that the sum of an area is below 2**32.
-    """
-    most = 4000.0  # parts in a side of an area: 255 * 4000**2 < 2**32, with some to spare
-
-    def edges(axis: int) -> tuple[jax.Array, ...]:
-        low, high, length = box[1 - axis], box[3 - axis], size[axis].astype(jnp.float32)
-        factor = (length - 1) / length
-        step = (high - low) * factor / (side - 1)
-        at = low * factor + 0.5 + (jnp.arange(side + 1, dtype=jnp.float32) - 0.5) * step
-        parts = jnp.floor(most / jnp.maximum(step, 1))
-        at = jnp.clip(at, 0, length)
-        whole = jnp.minimum(jnp.floor(at), length - 1)
-        part = jnp.round((at - whole) * parts)
-        sides = jnp.diff(whole) * parts + jnp.diff(part)
-        return whole.astype(jnp.int32), part.astype(jnp.uint32), parts.astype(jnp.uint32), sides
-
-    y, below, parts_y, heights = edges(0)
-    x, right, parts_x, widths = edges(1)
-
-    def between(y: jax.Array) -> jax.Array:
-        """The sums at an edge's x, times the number of parts."""
-        at = base + y[:, None] * (size[1] + 1) + x[None]
-        here, after = (sums.at[at + i].get(mode="clip") for i in (0, 1))
-        return (parts_x - right)[None, :, None] * here + right[None, :, None] * after
-
-    corners = (parts_y - below)[:, None, None] * between(y) + below[:, None, None] * between(y + 1)
-    totals = jnp.diff(jnp.diff(corners, axis=0), axis=1).astype(jnp.float32)
-    return totals / jnp.maximum(heights[:, None] * widths[None], 1)[..., None]
+    patch = mtcnn.normalise(upper * (1 - down) + lower * down)
+    return jnp.where((rows[:, None] & columns[None])[..., None], patch, 0)
 
 
 def _refine(
     net: str,
     averaged: bool,
     params: PyTree,
-    sums: jax.Array,
     pixels: jax.Array,
     boxes: jax.Array,
-    base: jax.Array,
+    bases: jax.Array,
     size: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Boxes [C, 4], scores [C] and points [C, 2, 5] from the candidates' boxes made square."""
@@ -646,8 +634,8 @@ def _refine(
     side = jnp.max(sides, axis=1, keepdims=True)
     first = boxes[:, :2] + (sides - side) / 2
     boxes = jnp.concatenate([first, first + side], axis=1)
-    cut = functools.partial(_cut, sums, pixels, side=PATCHES[net][0], averaged=averaged)
-    patches = jax.vmap(cut)(boxes, base, size)
+    cut = functools.partial(_cut, pixels, side=PATCHES[net][0], averaged=averaged)
+    patches = jax.vmap(cut)(boxes, bases, size)
     extent = boxes[:, 2:] - boxes[:, :2] + 1
     module = mtcnn.RNet() if net == "rnet" else mtcnn.ONet()
     outputs: Any = module.apply({"params": params}, patches)
