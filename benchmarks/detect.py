@@ -72,28 +72,6 @@ def table(results: Mapping[str, Any]) -> str:
     )
 
 
-def find_missing(python: str) -> list[str]:
-    """The peers that `python` lacks.  Exits with one line if it cannot be run or lacks all."""
-    wanted = sorted({package for packages in _PACKAGES.values() for package in packages})
-    code = (
-        "import importlib.util, json; "
-        f"print(json.dumps([n for n in {wanted} if not importlib.util.find_spec(n)]))"
-    )
-    try:
-        found = measure.run([python, "-c", code])
-    except OSError as error:
-        commands.fail(f"--peer_python: {python} cannot be run ({error.strerror})")
-    if found.returncode:
-        commands.fail(f"--peer_python: {python}: {measure.last_line(found.errors)}")
-    lacking = json.loads(found.output)
-    missing = [name for name, packages in _PACKAGES.items() if {*packages} & {*lacking}]
-    if len(missing) == len(_PACKAGES):
-        commands.fail(
-            f"--peer_python: {python} lacks {', '.join(lacking)}; see benchmarks/README.md"
-        )
-    return missing
-
-
 def compete(works: Sequence[str], missing: Sequence[str], rounds: int) -> dict[str, Any]:
     """Every contestant's turns.  Exits with one line if they see different pictures."""
     names = [name for name in LABELS if name not in missing]
@@ -151,7 +129,12 @@ def main(argv: Sequence[str]) -> int:
     unknown = [name for name in _WORKS.value if name not in scenes.WORKS]
     if unknown or not _WORKS.value:
         commands.fail(f"--works: expected some of {', '.join(scenes.WORKS)}")
-    missing = find_missing(_FLAGS.peer_python)
+    missing, lacking = measure.find_packages(_FLAGS.peer_python, _PACKAGES)
+    if len(missing) == len(_PACKAGES):
+        commands.fail(
+            f"--peer_python: {_FLAGS.peer_python} lacks {', '.join(lacking)}; "
+            "see benchmarks/README.md"
+        )
     measure.finish(compete(_WORKS.value, missing, _ROUNDS.value), output, table)
     return 0
 

@@ -35,7 +35,7 @@ _SET = {
     "KERAS_BACKEND": "tensorflow",
     "TF_CPP_MIN_LOG_LEVEL": "2",
 }
-_PACKAGES = {"keras": "tensorflow", "torch": "torch"}
+_PACKAGES = {"keras": ("tensorflow",), "torch": ("torch",)}
 
 
 @dataclass(frozen=True)
@@ -107,10 +107,10 @@ class Paced:
         self.peak_mib = _mib(usage)
         self._errors.close()
 
-    def turn(self) -> float:
-        """Seconds of its next turn."""
+    def turn(self, request: str = "") -> Any:
+        """What it answers to a line: as a rule the seconds of its next turn."""
         assert self._child.stdin
-        _ = self._child.stdin.write("\n")
+        _ = self._child.stdin.write(f"{request}\n")
         self._child.stdin.flush()
         return self.answer()
 
@@ -238,23 +238,34 @@ def begin(
 
 def find_missing(python: str) -> list[str]:
     """The peers that `python` lacks.  Exits with one line if that is all of them."""
-    code = (
-        "import importlib.util, json; "
-        f"print(json.dumps([n for n, p in {_PACKAGES}.items() if not importlib.util.find_spec(p)]))"
-    )
-    try:
-        found = run([python, "-c", code])
-    except OSError as error:
-        commands.fail(f"--peer_python: {python} cannot be run ({error.strerror})")
-    if found.returncode:
-        commands.fail(f"--peer_python: {python}: {last_line(found.errors)}")
-    missing = json.loads(found.output)
+    missing, _ = find_packages(python, _PACKAGES)
     if len(missing) == len(_PACKAGES):
         commands.fail(
             f"{python} has neither tensorflow nor torch; install benchmarks/requirements.txt"
             " into an environment of its own and name its Python with --peer_python"
         )
     return missing
+
+
+def find_packages(python: str, peers: Mapping[str, Sequence[str]]) -> tuple[list[str], list[str]]:
+    """The peers of which `python` lacks a package, and the packages.  Exits with one line if it
+    cannot be run.
+
+    peers: {name: the packages it needs}.
+    """
+    wanted = sorted({package for packages in peers.values() for package in packages})
+    code = (
+        "import importlib.util, json; "
+        f"print(json.dumps([n for n in {wanted} if not importlib.util.find_spec(n)]))"
+    )
+    try:
+        done = run([python, "-c", code])
+    except OSError as error:
+        commands.fail(f"--peer_python: {python} cannot be run ({error.strerror})")
+    if done.returncode:
+        commands.fail(f"--peer_python: {python}: {last_line(done.errors)}")
+    lacking = json.loads(done.output)
+    return [name for name, packages in peers.items() if {*packages} & {*lacking}], lacking
 
 
 def summarize(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

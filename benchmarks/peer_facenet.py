@@ -53,7 +53,9 @@ def stand_in() -> str:
     """Make `import torchvision` work for facenet-pytorch; what suppresses boxes, for the table."""
     try:
         import torchvision  # pyright: ignore[reportMissingImports]
-    except (ImportError, RuntimeError, OSError):
+
+        loaded = torchvision.__version__
+    except (ImportError, RuntimeError, OSError, AttributeError):
         names = ("", ".transforms", ".transforms.functional", ".ops", ".ops.boxes")
         for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
             del sys.modules[name]
@@ -62,11 +64,10 @@ def stand_in() -> str:
         modules[".transforms"].__dict__["functional"] = modules[".transforms.functional"]
         sys.modules.update({f"torchvision{name}": module for name, module in modules.items()})
         return "a stand-in in NumPy"
-    return f"torchvision {torchvision.__version__}"
+    return f"torchvision {loaded}"
 
 
 def main(argv: Sequence[str]) -> None:
-    names = scenes.parse(argv)
     suppression = stand_in()
     import facenet_pytorch  # pyright: ignore[reportMissingImports] -- needs torchvision, see above
 
@@ -81,13 +82,19 @@ def main(argv: Sequence[str]) -> None:
             return [as_boxes(boxes) for boxes in found]
         return [as_boxes(detector.detect(image)[0]) for image in images]
 
-    scenes.take_turns(
-        names,
-        find,
-        versions={"facenet-pytorch": version("facenet-pytorch"), "torch": torch.__version__},
-        threads=torch.get_num_threads(),
-        suppression=suppression,
-    )
+    def find_scored(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found, scores = detector.detect(image)
+        return as_boxes(found), np.zeros(0) if found is None else np.asarray(scores)
+
+    facts = {
+        "versions": {"facenet-pytorch": version("facenet-pytorch"), "torch": torch.__version__},
+        "threads": torch.get_num_threads(),
+        "suppression": suppression,
+    }
+    if argv:
+        scenes.take_turns(scenes.parse(argv), find, **facts)
+    else:
+        scenes.answer(find_scored, **facts)
 
 
 if __name__ == "__main__":

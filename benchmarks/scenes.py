@@ -1,4 +1,5 @@
-"""The pictures of `benchmarks.detect`, drawn, and what its contestants share.
+"""The pictures of `benchmarks.detect`, drawn, and what its contestants and those of
+`benchmarks.recall` share.
 
 Only NumPy and Pillow, which every environment has. Nobody's photograph is needed: MTCNN takes the
 drawn faces for faces, and the background is noise of many lengths, with about as many false
@@ -15,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 FOLDER = 16  # pictures of a folder
 FACES = 3  # in every picture
@@ -58,6 +59,7 @@ WORKS = {
 CALLS = ("equal", "mixed")  # where ours takes all in one call
 
 Detect = Callable[[Sequence[np.ndarray], bool], Sequence[np.ndarray]]
+Score = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def draw(width: int, height: int, seed: int) -> Scene:
@@ -157,3 +159,23 @@ def take_turns(names: Sequence[str], detect: Detect, **facts: object) -> None:
         digest = hashlib.sha256(b"".join(image.tobytes() for image in images)).hexdigest()
         found = {"seconds": seconds, "faces": hits(scenes[name], boxes), "pictures": digest}
         print(json.dumps({**found, "boxes": sum(map(len, boxes))}), flush=True)
+
+
+def answer(find: Score, **facts: object) -> None:
+    """Announce the facts and find the faces in every photograph that is asked for.
+
+    find: (picture) -> boxes [n, 4] and scores [n].  A request is a line with the name of a file, or
+    an empty one for a drawn picture of 512 x 512.
+    """
+    print(json.dumps(facts), flush=True)
+    for line in sys.stdin:
+        if name := line.rstrip("\n"):
+            with Image.open(name) as photo:
+                image = np.asarray(ImageOps.exif_transpose(photo).convert("RGB"))
+        else:
+            image = draw(512, 512, 0).image
+        began = time.perf_counter()
+        boxes, scores = find(image)
+        seconds = time.perf_counter() - began
+        boxes, scores = (np.asarray(array, np.float64).tolist() for array in (boxes, scores))
+        print(json.dumps({"seconds": seconds, "boxes": boxes, "scores": scores}), flush=True)

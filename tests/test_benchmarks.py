@@ -181,7 +181,7 @@ def test_a_python_without_any_peer_is_one_line_that_names_the_requirements(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     python = tmp_path / "python"
-    _ = python.write_text('#!/bin/sh\necho \'["keras", "torch"]\'\n')
+    _ = python.write_text('#!/bin/sh\necho \'["tensorflow", "torch"]\'\n')
     python.chmod(0o755)
     with pytest.raises(SystemExit, match=r"^2$"):
         _ = measure.find_missing(str(python))

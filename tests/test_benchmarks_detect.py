@@ -92,7 +92,7 @@ def test_a_python_without_any_peer_is_one_line(tmp_path, capsys):
     _ = python.write_text('#!/bin/sh\necho \'["tensorflow", "torch"]\'\n')
     python.chmod(0o755)
     with pytest.raises(SystemExit, match=r"^2$"):
-        _ = detect.find_missing(str(python))
+        _ = detect.main(["detect", f"--peer_python={python}"])
     assert "lacks tensorflow, torch" in capsys.readouterr().err
     _ = python.write_text("#!/bin/sh\necho '[\"joblib\"]'\n")
-    assert detect.find_missing(str(python)) == ["mtcnn"]
+    assert measure.find_packages(str(python), detect._PACKAGES) == (["mtcnn"], ["joblib"])

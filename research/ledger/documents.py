@@ -93,7 +93,7 @@ BLOCKS: dict[str, Make] = {
         for name in (
             *("depth", "study", "probe", "layers", "seeds", "cnn", "layers_cnn", "attacks"),
             *("board", "detect", "ingest", "masks_net", "crashes", "theory", "spectrum"),
-            "counterfactuals",
+            *("counterfactuals", "recall"),
         )
     },
     "benchmark-layers_masks": _benchmark("layers_masks", "layers_cnn"),
