@@ -175,13 +175,17 @@ def over_seeds(
     )
 
 
+def sharing() -> int:
+    """How many devices share each batch of the program that is being traced."""
+    return jax.sharding.get_abstract_mesh().shape.get(DATA, 1)
+
+
 def split(rows: PyTree) -> PyTree:
     """Rows [B, ...] of a batch, sharded over the devices that share it.
 
     Padded with zeros to a multiple of their number; unchanged where no batch is shared.
     """
-    mesh = jax.sharding.get_abstract_mesh()
-    devices = mesh.shape.get(DATA, 1)
+    mesh, devices = jax.sharding.get_abstract_mesh(), sharing()
     if devices == 1:
         return rows
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from jax import lax, test_util
 
 from models.plain_conv import distinct, plain_conv, whole, with_gradients
-from research.models import conv
+from research.models import conv, costs
+from research.runtime import sharding
 
 SHAPES = st.fixed_dictionaries(
     {
@@ -56,6 +57,35 @@ def test_gradients_are_the_same_in_a_scan_and_under_vmap(channels):
     expected = jax.jit(plain)(images, kernels)
     chex.assert_trees_all_equal(scanned, expected)
     chex.assert_trees_all_equal(batched, expected)
+
+
+def of_kernel(kernel, images):
+    return jax.grad(lambda kernel: jnp.sum(conv.conv2d(images, kernel, padding="valid") ** 2))(
+        kernel
+    )
+
+
+def test_the_program_of_a_larger_batch_is_as_long():
+    def convolutions(batch):
+        lowered = jax.jit(of_kernel).lower(whole(3, 3, 4, 2), whole(batch, 6, 6, 4))
+        return lowered.as_text().count("stablehlo.convolution")
+
+    assert convolutions(35) == convolutions(140) < 8
+
+
+def test_devices_that_share_a_batch_share_the_gradient_of_a_kernel():
+    """Two devices with half of 32 images each; none of them is given the other's."""
+    mesh = sharding.make_mesh(1, data_devices=2)
+    images, kernel = whole(32, 6, 6, 4), whole(3, 3, 4, 2)
+
+    def program(kernel, seed, images):
+        del seed
+        return of_kernel(kernel, images[sharding.split(jnp.arange(32))])
+
+    arguments = *sharding.place_seeds((kernel[None], np.arange(1)), mesh), images
+    compiled = sharding.over_seeds(program, mesh).lower(*arguments).compile()
+    np.testing.assert_array_equal(compiled(*arguments)[0], jax.jit(of_kernel)(kernel, images))
+    assert "all-gather" not in costs.collective_bytes(compiled.as_text())
 
 
 def test_kernels_larger_than_the_image_work_with_zeros_around():
