@@ -205,10 +205,13 @@ class Settings:
 class Annotated(NamedTuple):
     """Content of a data set: faces by annotation file and then as in it, problems by file.
 
+    pictures: how many there are, whether or not they can be used.
+
     left_out: {raw label: its count}, of labels that mean "".  unknown: the same, of labels that
     mean nothing; each is a problem as well.
     """
 
+    pictures: int
     faces: list[Face]
     problems: list[Problem]
     left_out: dict[str, int]
@@ -304,6 +307,7 @@ class _Reading:
         self.source = source
         self.settings = settings
         self.meanings = _meanings(settings)
+        self.pictures = 0
         self.faces: list[Face] = []
         self.problems: list[Problem] = []
         self.left_out: Counter[str] = Counter()
@@ -334,7 +338,7 @@ class _Reading:
         faces = [face for face in self.faces if face.photograph.path not in first_of]
         problems = sorted(self.problems, key=lambda problem: problem.file)
         left_out, unknown = (dict(sorted(each.items())) for each in (self.left_out, self.unknown))
-        return Annotated(faces, problems, left_out, unknown)
+        return Annotated(self.pictures, faces, problems, left_out, unknown)
 
 
 class _Pictures:
@@ -412,6 +416,7 @@ def _read_folders(root: Path, reading: _Reading) -> None:
             if raw:
                 reading.problem(path, "no picture by its name or content", _LEFT_OUT)
             continue
+        reading.pictures += 1
         if not raw:
             folder = os.path.basename(os.path.dirname(name))
             reading.unknown.update([folder] if folder else [])
@@ -441,6 +446,7 @@ def _read_annotated(root: Path, layout: str, reading: _Reading) -> None:
         raise DataError(
             f"{root} holds no {lacking}: it {_contents(every)}; expected {_EXPECTED[layout]}"
         )
+    reading.pictures = len(images)
     shelf = _Pictures(images, pictures or f"{root.name}/")
     annotated_by = dict.fromkeys(images, "")
     faces: dict[tuple[str, int], list[Face]] = {}

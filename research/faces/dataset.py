@@ -316,12 +316,13 @@ def _annotated(
 ) -> tuple[list[Face], list[Problem], dict[str, Any]]:
     """All faces that are to be cut, by source and photograph; the problems so far; the counts.
 
-    The counts: faces that were `annotated` {source: {label: n}}, things whose label is `left_out`
-    {source: {raw label: n}}, those whose label is `unknown`, `incorrect` faces left out by the
-    setting, and faces `lost`.
+    The counts: `photographs` {source: n}, faces that were `annotated` {source: {label: n}}, things
+    whose label is `left_out` {source: {raw label: n}}, those whose label is `unknown`, `incorrect`
+    faces left out by the setting, and faces `lost`.
     """
     faces: list[Face] = []
     problems: list[Problem] = []
+    photographs: dict[str, int] = {}
     annotated: dict[str, dict[str, int]] = {}
     left_out: dict[str, dict[str, int]] = {}
     unknown: dict[str, dict[str, int]] = {}
@@ -331,13 +332,14 @@ def _annotated(
         read = annotations.read(request.directories[layout], layout, request.reading)
         faces += read.faces
         problems += read.problems
+        photographs[layout] = read.pictures
         annotated[layout] = dict(Counter(face.label for face in read.faces))
         left_out[layout] = dict(read.left_out)
         unknown[layout] = dict(read.unknown)
         shown = ", ".join(f"{n:,} {label}" for label, n in sorted(annotated[layout].items()))
         say(f"{layout}: {shown}; {len(read.problems):,} problems in {request.directories[layout]}")
     counts: dict[str, Any] = {"annotated": annotated, "left_out": left_out, "incorrect": 0}
-    counts["unknown"] = unknown
+    counts |= {"unknown": unknown, "photographs": photographs}
     if not request.keep_incorrect:
         counts["incorrect"] = sum(face.label == "incorrect" for face in faces)
         faces = [face for face in faces if face.label != "incorrect"]

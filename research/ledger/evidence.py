@@ -86,6 +86,11 @@ def _of_attack(run: Run) -> dict[str, Any]:
 
 
 def _of_masks(run: Run) -> dict[str, Any]:
+    """Of a run that only prepares photographs the faces `annotated` {label: n} and `usable`."""
+    if run.config["mode"] == "ingest":
+        about = run.versions["data"]["about"]
+        (annotated,), (usable,) = about["annotated"].values(), about["usable"].values()
+        return {"annotated": annotated, "usable": sum(usable.values())}
     return {**run.summary, "data": run.versions["data"], "curves": masks.curves(run)}
 
 

@@ -23,12 +23,14 @@ class Published:
     free: keys that may have any value besides those of `_FREE`.
     files: what is kept besides config.json, versions.json and summary.json, as patterns; a name
     that ends in .webp is made from the PNG of the same name.
+    layout: of the photographs, for a run that only prepares those of one data set.
     """
 
     config: str
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     free: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    layout: str = ""
 
 
 _TABLE_OF_NETS = ("nets", "probe")  # other settings are tried on some of the nets
@@ -80,6 +82,8 @@ PUBLISHED: dict[str, Published] = {
     "masks-best": Published("masks:best", files=("metrics.jsonl",)),
     "masks-best3": Published("masks:best3", files=("metrics.jsonl",)),
     "masks-smoke": Published("masks:smoke", files=("figures/samples.png",)),
+    "masks-voc": Published("masks:vgg", {"mode": "ingest"}, layout="voc"),
+    "masks-folders": Published("masks:vgg", {"mode": "ingest"}, layout="folders"),
     "masks-drawn": Published("masks:vgg", free=("data.drawn",), files=("figures/scored.webp",)),
     "predict-portrait": Published("", files=("**/*-panels.png",)),
     "predict-drawn": Published("", files=("**/drawn*-panels.webp",)),
@@ -87,6 +91,9 @@ PUBLISHED: dict[str, Published] = {
 
 # Of the faces of results/masks-vgg: a digest over the faces as they are cut, of 777 photographs.
 FACES = {"b96586f933ebefb085dd3df836a9874c12f66d3978426c5b1c5d3267b134e448"}
+# Photographs of Kaggle's andrewmvd/face-mask-detection and, in folders, of its
+# prithwirajmitra/covid-face-mask-detection-dataset.
+PHOTOGRAPHS = {"voc": 853, "folders": 1006}
 _PLACES = [key.removeprefix("data.") for key in LOCATIONS]
 # Keys that may differ from a published configuration, by experiment: they do not change what is
 # measured, or the table shows them.
@@ -156,6 +163,14 @@ def shortfall(run: Run) -> str:
     """
     data = run.versions["data"]
     if run.experiment == "masks":
+        if run.config["mode"] == "ingest":
+            counts = data["about"].get("photographs", {})  # not of an earlier version
+            parts = [
+                f"{counts.get(layout, 0):,} of {whole:,} photographs"
+                for layout, whole in PHOTOGRAPHS.items()
+                if layout in data["about"]["annotated"] and counts.get(layout) != whole
+            ]
+            return f"it is on {' and '.join(parts)}" if parts else ""
         if data.get("sha256") in FACES:
             return ""
         return f"it is on data of unknown origin: {data.get('caption', 'drawn faces')}"
@@ -276,6 +291,8 @@ def _differing(run: Run, published: Published) -> list[str]:
         if asked.get(key) != published.changes.get(key, usual)
         and not any(key == name or key.startswith(f"{name}.") for name in free)
     ]
+    if published.layout and list(run.versions["data"]["about"]["annotated"]) != [published.layout]:
+        differing.append(f"the layouts of its photographs, more or others than {published.layout}")
     for net, origin in _origins(run).items():
         others = set(origin["changes"]) - set(_FREE[origin["experiment"]])
         differing += [f"{key} of the net {net}" for key in sorted(others)]

@@ -76,7 +76,7 @@ _AGAIN = "restore it or make the run again"
 # What the list of a finished run names. Folders that it leaves out have digests of their own, are
 # changed later, or hold nothing that is not elsewhere.
 _LISTED = (".json", ".jsonl", ".npz", ".png", ".csv")
-_UNLISTED = ("checkpoints", "tensorboard", "profile", "data", "evaluations")
+_UNLISTED = ("checkpoints", "tensorboard", "profile", "data", "evaluations", "ingest")
 # What a run leaves, besides the two files that it is begun with.
 _REMAINS = (
     *(

@@ -29,7 +29,8 @@ MODES = ("train", "ingest")
 def run(config: Config, workdir: Path) -> dict[str, Any]:
     """Prepare the faces, train the net of `config` in `workdir`, evaluate it and export it.
 
-    Resumes a run that was stopped.  With mode "ingest" it ends when the faces are prepared.
+    Resumes a run that was stopped.  With mode "ingest" it ends when the faces are prepared, and
+    leaves in `ingest` of the work directory what they are, as a run that the ledger can judge.
     Returns the content of summary.json.  Raises UserError for a config, data or a directory that
     cannot be used, and for a loss that is not finite.
     """
@@ -39,13 +40,12 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
             run_directory.check_same(workdir, config, but=())
         masks = faces.load(config, workdir)
         described = faces.describe_data(masks)
+        versions = trainer.describe_versions(config, described)
         if config.mode == "ingest":
-            headline = f"{described['caption']}; the faces are in {masks.folder}"
-            return {"data": described, "folder": str(masks.folder), "headline": headline}
+            return _record(config, workdir / "ingest", masks, versions)
         task = make_task(config, len(masks.splits["train"].data.labels), masks.names)
         # Raises UserError now, before anything is written, if net and faces do not fit.
         _ = trainer.template(task, config.seeds, masks.splits["train"].data)
-        versions = trainer.describe_versions(config, described)
         finished = run_directory.finished_summary(workdir)
         run_directory.begin(workdir, config, versions, resuming=finished is None)
         if finished is not None:
@@ -105,6 +105,24 @@ def make_task(config: Config, train_count: int, names: tuple[str, ...]) -> train
         convolutions=True,
     )
     return trainer.Task(config.name, classifiers.make_model(config, len(names)), tx, loop)
+
+
+def _record(
+    config: Config, into: Path, masks: data.Masks, versions: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Keep what faces were prepared, in the place of those of an earlier time.
+
+    Returns the summary, and where the faces are, which is of no interest elsewhere.
+    """
+    described = versions["data"]
+    summary = {"data": described, "headline": described["caption"]}
+    files.remove(into)
+    files.make_folder(into)
+    run_directory.begin(into, config, versions)
+    files.copy(masks.folder / data.PROBLEMS, into / data.PROBLEMS)
+    run_directory.finish(into, summary)
+    headline = f"{summary['headline']}; the faces are in {masks.folder}"
+    return {**summary, "folder": str(masks.folder), "headline": headline}
 
 
 def _train_and_evaluate(

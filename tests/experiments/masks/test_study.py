@@ -12,6 +12,8 @@ from configs import masks as configs
 from research.experiments import trainer
 from research.experiments.masks import faces, study
 from research.faces import detectors, mtcnn_weights, splits
+from research.ledger import published, verdicts
+from research.ledger.trim import trim
 from research.storage import run_directory
 from research.structs import UserError
 from research.training.evaluate import predict_all
@@ -200,6 +202,46 @@ def test_mode_ingest_summarises_the_data_and_trains_nothing(corpus, tmp_path, mo
     summary = study.run(smoke(mode="ingest"), corpus(tmp_path))
     assert summary["headline"].startswith("DRAWN FACES, no photographs")
     assert not (tmp_path / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("layout", "claim", "shown"), [("voc", "F02", "with_mask"), ("folders", "F07", "")]
+)
+def test_prepared_photographs_judge_the_counts_of_their_data_set_if_all_are_there(
+    layout, claim, shown, corpus, tmp_path, monkeypatch
+):
+    photographs = corpus(tmp_path) / "corpus" / layout
+    config = configs.get_config("vgg")
+    config.update({"mode": "ingest", "data": {layout: str(photographs)}})
+    config.data.tfds_dir = str(tmp_path / "tfds")
+    data = study.run(config, tmp_path / "run")["data"]["about"]
+    run = tmp_path / "run" / "ingest"
+    assert run_directory.verify(run) == []
+
+    def judged():
+        entries = verdicts.judged(tmp_path, [run])
+        return next(entry for entry in entries if entry["id"] == claim)
+
+    entry, whole = judged(), published.PHOTOGRAPHS[layout]
+    count = sum(file.suffix in (".png", ".jpg") for file in photographs.rglob("*"))
+    assert entry["verdict"] == "NOT RUN"
+    assert f"it is on {count} of {whole:,} photographs" in entry["reason"]
+    with pytest.raises(UserError, match="was not run on the full set: it is on"):
+        _ = trim(run_directory.load_run(run), tmp_path / "kept")
+    monkeypatch.setitem(published.PHOTOGRAPHS, layout, count)
+    entry = judged()
+    annotated = data["annotated"][layout]
+    assert entry["verdict"] == "CONTRADICTED"
+    assert entry["values"] == [annotated[shown] if shown else sum(annotated.values())]
+    assert trim(run_directory.load_run(run), tmp_path / "kept") == f"masks-{layout}"
+    kept = "".join(file.read_text() for file in (tmp_path / "kept").rglob("*.json"))
+    assert str(tmp_path) not in kept
+    # What was prepared next takes its place; a training in the same directory is not in its way.
+    config.data.margin = 0.1
+    assert study.run(config, tmp_path / "run")["data"]["sha256"]
+    assert run_directory.load_run(run).config["data"]["margin"] == 0.1
+    with pytest.raises(UserError, match=r"from masks-.* differ: data\.margin"):
+        _ = published.name_of(run_directory.load_run(run))
 
 
 @pytest.mark.parametrize("variant", ["vgg", "best", "best3", "smoke", "vgg,smoke", "best3,smoke"])
