@@ -20,11 +20,14 @@ from configs import masks
 
 _FLAGS = measure.make_flags("masks_net", data=False, peers=True)
 _STEPS = flags.DEFINE_integer("steps", 8, "Steps of a turn.", lower_bound=1, flag_values=_FLAGS)
-_ROUNDS = flags.DEFINE_integer("rounds", 7, "Turns that count.", lower_bound=1, flag_values=_FLAGS)
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns that count.", lower_bound=1, flag_values=_FLAGS)
 
-WORK = cnn.Work("Face masks", "vgg", "valid", "train", "step")
+WORK = cnn.Work(
+    *("Face masks", "vgg", "valid", "train", "step"), names=("ours", "ours_copying", *cnn.PEERS)
+)
 _ARGUMENTS = {
     "ours": ("benchmarks.ours_masks",),
+    "ours_copying": ("benchmarks.ours_masks", "--copying"),
     "keras": ("benchmarks.peer_keras_cnn",),
     "torch": ("benchmarks.peer_torch_cnn",),
     "torch_channels_last": ("benchmarks.peer_torch_cnn", "--channels_last"),
@@ -69,7 +72,7 @@ def net() -> dict[str, Any]:
 
 def command(name: str, count: int, peer_python: str) -> list[str]:
     """The command line of a contestant."""
-    python = sys.executable if name == "ours" else peer_python
+    python = peer_python if name in cnn.PEERS else sys.executable
     module, *switches = _ARGUMENTS[name]
     options = [f"--net={json.dumps(net())}", f"--work={WORK.kind}", f"--count={count}"]
     return [python, "-m", module, *options, "--data_dir=", *switches]
@@ -78,7 +81,7 @@ def command(name: str, count: int, peer_python: str) -> list[str]:
 def main(argv: Sequence[str]) -> int:
     output = measure.begin(_FLAGS, argv, __doc__ or "", table)
     missing = measure.find_missing(_FLAGS.peer_python)
-    names = [name for name in cnn.LABELS if name.partition("_")[0] not in missing]
+    names = [name for name in WORK.names if name.partition("_")[0] not in missing]
     commands = {name: command(name, _STEPS.value, _FLAGS.peer_python) for name in names}
     found, facts = cnn.measure_work(WORK, commands, _ROUNDS.value)
     results: dict[str, Any] = {**measure.describe(), "missing": missing, "count": _STEPS.value}

@@ -24,17 +24,25 @@ from research.training import losses
 from research.training.epoch import make_steps
 from research.training.step import StepOutput, as_input, init_state
 
+_OPTION = "xla_cpu_copy_insertion_use_region_analysis"
+
 
 class Steps(ours.Nets):
-    """One net and its data, trained `count` steps at a turn."""
+    """One net and its data, trained `count` steps at a turn.
 
-    def __init__(self, task: trainer.Task, data: Dataset, count: int) -> None:
+    copying: without the option that spares copies, see `sharding.compiler_options`.
+    """
+
+    def __init__(
+        self, task: trainer.Task, data: Dataset, count: int, *, copying: bool = False
+    ) -> None:
         super().__init__(task.model, task.tx, (0,), data.images)
-        self.program = sharding.over_seeds(
+        self.program: Callable[..., PyTree] = sharding.over_seeds(
             make_steps(task.model, task.tx, task.loop),
             self.mesh,
             convolutions=task.loop.convolutions,
         )
+        self._copying = copying
         self._loop, self._count = task.loop, count
         self._examples = len(data.images)
         self._data = sharding.place_whole(data, self.mesh)
@@ -47,9 +55,12 @@ class Steps(ours.Nets):
             self._number, self._first = self._number + 1, 0
         where = self._number, self._first
         batches = self.batches(self._loop, self._examples, *where, self._count)
-        self.states, output = self.program(
-            self.states, (self.seeds, batches), np.int32(self._number), self._data
-        )
+        given = self.states, (self.seeds, batches), np.int32(self._number), self._data
+        if self._copying and isinstance(self.program, jax.stages.Wrapped):
+            known = _OPTION in (sharding.compiler_options() or {})
+            others: dict[str, bool | str] | None = {_OPTION: False} if known else None
+            self.program = self.program.lower(*given).compile(others)
+        self.states, output = self.program(*given)
         self._first += self._count
         return jax.block_until_ready((self.states, output))[1]
 
@@ -94,12 +105,12 @@ def load(config: Config, data_dir: str) -> tuple[Dataset, str]:
 
 
 def make_turn(
-    config: Config, data: Dataset, work: str, count: int
+    config: Config, data: Dataset, work: str, count: int, *, copying: bool = False
 ) -> tuple[Callable[[], object], int]:
-    """What a turn of this work does, and the number of the net's parameters."""
+    """What a turn of this work does, and the number of the net's parameters; see `Steps`."""
     task = classifiers.make_task(config, len(data.images))
     if work == "train":
-        steps = Steps(task, data, count)
+        steps = Steps(task, data, count, copying=copying)
         return steps.turn, count_parameters(steps.states.params)
     few = jax.tree.map(lambda array: array[: contest.ATTACKED], data)
     params = init_state(task.model, task.tx, 0, few.images).params
@@ -112,12 +123,15 @@ def count_parameters(params: PyTree) -> int:
 
 
 def main(argv: Sequence[str]) -> None:
-    options = contest.parse_cnn(argv)
-    config: Config = cnn.get_config(options.net["dataset"])
-    config.padding = options.net["padding"]
+    options = contest.parse_cnn(argv, "copying", "bfloat16")
+    config: Config = cnn.get_config(options.net["variant"])
+    if "padding" in options.net:
+        config.padding = options.net["padding"]
+    if options.bfloat16:
+        config.precision = "bfloat16"
     sharding.configure(cpu_devices=1, cpu_threads=config.cpu_threads, seeds=1)
     data, caption = load(config, options.data_dir)
-    turn, parameters = make_turn(config, data, options.work, options.count)
+    turn, parameters = make_turn(config, data, options.work, options.count, copying=options.copying)
     contest.announce(
         versions=ours.versions(),
         data=caption,

@@ -281,17 +281,19 @@ def test_the_cnn_table_has_steps_what_happens_once_and_memory() -> None:
 
 @pytest.mark.parametrize("work", cnn.WORKS.values(), ids=cnn.WORKS)
 def test_every_contestant_is_told_the_net_of_the_config(work: cnn.Work) -> None:
-    for name in cnn.LABELS:
+    for name in work.names:
         argv = cnn.command(name, work, 3, data_dir="there", peer_python="python")
         switches = [word.removeprefix("--") for word in argv[7:]]
         options = contest.parse_cnn(argv[3:], *switches)
-        assert (argv[0] == "python") == (name != "ours")
+        assert (argv[0] == "python") == (name in cnn.PEERS)
         assert (options.work, options.count, options.data_dir) == (work.kind, 3, "there")
-        assert options.net["padding"] == work.padding
-        assert options.net["filters"] == list(configs.get_config(work.variant).filters)
+        assert options.net["variant"] == work.variant
+        if name in cnn.PEERS:
+            assert options.net["padding"] == work.padding
+            assert options.net["filters"] == list(configs.get_config(work.variant).filters)
 
 
-@pytest.mark.parametrize("texts", [["1", "2"], ["1", "2", "0", "3"], ["1", "2", "x", "3"]])
+@pytest.mark.parametrize("texts", [["1"] * 5, ["1"] * 5 + ["0"], ["1"] * 5 + ["x"]])
 def test_numbers_that_do_not_fit_the_comparisons_are_one_line(
     texts: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -314,9 +316,10 @@ def tiny_data(count: int) -> Dataset:
     return Dataset(images=images, labels=generator.integers(0, 10, count).astype(np.int32))
 
 
-def test_a_turn_of_ours_is_so_many_steps_and_stays_within_the_epoch() -> None:
+@pytest.mark.parametrize("copying", [False, True])
+def test_a_turn_of_ours_is_so_many_steps_and_stays_within_the_epoch(copying: bool) -> None:
     config, data = tiny_config(), tiny_data(20)
-    steps = ours_cnn.Steps(classifiers.make_task(config, 20), data, count=2)
+    steps = ours_cnn.Steps(classifiers.make_task(config, 20), data, count=2, copying=copying)
     for taken in (2, 4):  # of three steps an epoch: the second turn begins another one
         counted, _ = steps.turn()
         assert counted.count.tolist() == [[8, 8]]
@@ -348,11 +351,11 @@ def test_the_table_of_the_face_mask_net_has_rates_and_steps() -> None:
 
 
 def test_every_contestant_is_told_the_face_mask_net() -> None:
-    for name in cnn.LABELS:
+    for name in masks_net.WORK.names:
         argv = masks_net.command(name, 3, "python")
         switches = [word.removeprefix("--") for word in argv[7:]]
         options = contest.parse_cnn(argv[3:], *switches)
-        assert (argv[0] == "python") == (name != "ours")
+        assert (argv[0] == "python") == (name in cnn.PEERS)
         assert (options.work, options.count) == ("train", 3)
         assert options.net["dataset"] == "masks" and options.net["batch_size"] == 32
         assert options.net["filters"] == [10, 10, 10, 10, 16, 16, 32, 32]

@@ -291,8 +291,9 @@ def _differing(run: Run, published: Published) -> list[str]:
         if asked.get(key) != published.changes.get(key, usual)
         and not any(key == name or key.startswith(f"{name}.") for name in free)
     ]
-    if published.layout and list(run.versions["data"]["about"]["annotated"]) != [published.layout]:
-        differing.append(f"the layouts of its photographs, more or others than {published.layout}")
+    if published.layout and run.config["mode"] == "ingest":
+        if list(run.versions["data"]["about"]["annotated"]) != [published.layout]:
+            differing.append(f"data, which are not of the layout {published.layout} alone")
     for net, origin in _origins(run).items():
         others = set(origin["changes"]) - set(_FREE[origin["experiment"]])
         differing += [f"{key} of the net {net}" for key in sorted(others)]
