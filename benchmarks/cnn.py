@@ -184,27 +184,31 @@ def standing(results: Mapping[str, Any], layers: Mapping[str, Any]) -> str:
             ("gradients of the images", "images"),
         )
     ]
-    peaks = {key: work["peak_mib"] for key, work in works.items()}
     spared = ", ".join(
-        f"{peak['ours_copying'] - peak['ours']:,.0f}"
-        for peak in peaks.values()
-        if "ours_copying" in peak
+        f"{work['peak_mib']['ours_copying'] - work['peak_mib']['ours']:,.0f}"
+        for work in works.values()
+        if "ours_copying" in work["seconds"]
     )
-    return "\n".join(
-        [
-            f"- A step takes so much of Keras' time: {ratios('keras')}.",
-            "- Arrays that a loop carries are copied less by an option of the compiler that keeps "
-            f"every bit (`sharding.compiler_options`): {ratios('ours_copying')} of the time "
-            f"without it, for {spared} MiB less at the peak.",
-            f"- What is left is the rate of XLA's convolution. Those of the CIFAR-10 net, each layer "
-            f"alone: {'; '.join(parts)}.",
-            f"- In bfloat16 float32's step takes so much of the time: {ratios('ours_bfloat16')}. XLA "
-            "does not use the matrix units of this CPU in the convolutions: see the types below.",
-            f"- Before the first step {once('ours')} s go into the compilation of its program (MNIST "
-            f"and CIFAR-10; Keras {once('keras')} s), and none where it has been kept "
-            "(`--compilation_cache`).",
-        ]
+    lines = [f"A step takes so much of Keras' time: {ratios('keras')}."]
+    if copying := ratios("ours_copying"):
+        lines.append(
+            "Arrays that a loop carries are copied less by an option of the compiler that keeps "
+            f"every bit (`sharding.compiler_options`): {copying} of the time without it, and "
+            f"{spared} MiB less at the peak."
+        )
+    lines.append(
+        "What is left is the rate of XLA's convolution. Those of the CIFAR-10 net, each layer "
+        f"alone: {'; '.join(parts)}."
     )
+    if bfloat16 := ratios("ours_bfloat16"):
+        lines.append(
+            f"So much of the time of bfloat16, whose convolutions are of float32: {bfloat16}."
+        )
+    lines.append(
+        f"Before the first step {once('ours')} s go into compilation (MNIST and CIFAR-10; Keras "
+        f"{once('keras')} s), and none where a program has been kept (`--compilation_cache`)."
+    )
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def net_of(work: Work) -> dict[str, Any]:

@@ -49,6 +49,11 @@ def _benchmark(name: str, module: str = "") -> Make:
     return make
 
 
+def _standing(root: Path) -> str:
+    results = [evidence.of_benchmark(root, name) for name in ("cnn", "layers_cnn")]
+    return importlib.import_module("benchmarks.cnn").standing(*results)
+
+
 def _why(root: Path) -> str:
     run = load_run(root / "results" / "depth")
     return depth.why_table(run, evidence.of_benchmark(root, "theory"))
@@ -96,6 +101,7 @@ BLOCKS: dict[str, Make] = {
             *("counterfactuals", "recall"),
         )
     },
+    "cnn-standing": _standing,
     "benchmark-layers_masks": _benchmark("layers_masks", "layers_cnn"),
     "launch-processes": _benchmark("processes"),
     "launch-scaling": _benchmark("scaling"),
