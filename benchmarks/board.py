@@ -248,6 +248,7 @@ def winners(rows: Sequence[Mapping[str, Any]]) -> str:
 def draw(results: Mapping[str, Any], path: Path) -> None:
     """Median L2 of targeted cells against gradients, a curve an attack and a panel a sample."""
     from matplotlib.figure import Figure  # not for those who only want a table
+    from matplotlib.ticker import ScalarFormatter
 
     samples = _samples(results["rows"])
     figure = Figure(figsize=(5 * len(samples), 3.8), layout="constrained")
@@ -270,6 +271,9 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
             xlabel="gradients of a case",
             ylabel="median L2 of the noise, on bytes",
         )
+        for side in (axis.xaxis, axis.yaxis):
+            side.set_major_formatter(ScalarFormatter())
+            side.set_minor_formatter(ScalarFormatter())
         _ = axis.legend(fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, metadata={"Software": None})
