@@ -13,9 +13,9 @@ overlap the best is kept.
   changes nothing.
 - A picture of more than LONGEST pixels on its longer side is shrunk first. Memory is bounded, and
   faces of less than about 1/160 of the longer side are lost.
-- Where nothing is found, the picture is searched once more with a black border around it, and
-  enlarged if it is small: a face that fills its picture is not recognised without. A box that fills
-  the picture needs only the probability FILLING then.
+- Where nothing is found, the picture is searched once more, with a black border around it and made
+  small, for a face that fills it: those are not recognised without. A box that fills the picture
+  needs only the probability FILLING then.
 
 THRESHOLD is chosen on the crowds of docs/masks.md: the lowest, in steps of 0.005, at which false
 boxes are at most 4 % of the annotated faces. FILLING is so low that of their faces, cut out along
@@ -43,7 +43,7 @@ OVERLAP = 0.3  # of their union, from which on the worse of two candidates is dr
 BORDER = 0.25  # of a side, on each side of it
 FILLING = 0.1  # the threshold, with a border, of a box that has this share of the picture:
 _FILLED = 0.25
-_ENLARGED = 256  # pixels to which the longer side of a small picture is enlarged with its border
+_WITH_BORDER = 256  # pixels of the longer side of a picture with its border
 LONGEST = 1600  # pixels of a side of what the net sees
 SIDES = (192, 320, 416, 512, 640, 864, 1216, LONGEST)  # of canvases
 _CALL_PX = 2**23  # of the canvases of a call; a CPU, which gains nothing by many, takes one
@@ -176,7 +176,7 @@ def _resize(image: np.ndarray, border: float) -> np.ndarray:
         y, x = round(border * height), round(border * width)
         image = np.pad(image, ((y, y), (x, x), (0, 0)))
     longest = max(image.shape)
-    share = _ENLARGED / longest if border and longest < _ENLARGED else min(1.0, LONGEST / longest)
+    share = _WITH_BORDER / longest if border else min(1.0, LONGEST / longest)
     unit = centerface.MULTIPLE
     rows, columns = (-(-max(1, round(share * side)) // unit) * unit for side in image.shape[:2])
     resized = Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR)

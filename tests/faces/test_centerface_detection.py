@@ -100,7 +100,8 @@ def test_boxes_are_in_the_pixels_of_a_picture_that_was_resized(detector):
     np.testing.assert_allclose(faces.boxes[0], expected, atol=8)
 
 
-def test_where_nothing_is_found_it_is_searched_for_with_a_border(detector):
+def test_where_nothing_is_found_it_is_searched_for_with_a_border(detector, monkeypatch):
+    monkeypatch.setattr(detection, "_WITH_BORDER", 288)  # the size it has
     find, _ = detector
     (faces,) = find([picture(128, 192, 0, 64, size=4)])  # at the upper edge: not found at first
     # In the picture's own pixels, not in those of the border; what is outside is cut off.
@@ -108,7 +109,7 @@ def test_where_nothing_is_found_it_is_searched_for_with_a_border(detector):
     np.testing.assert_allclose(faces.landmarks[0, 0], [66 - 12, 2 - 16])
 
 
-def test_with_a_border_a_small_picture_is_enlarged_and_a_face_that_fills_it_needs_less(monkeypatch):
+def test_with_a_border_a_picture_has_one_size_and_a_face_that_fills_it_needs_less(monkeypatch):
     shapes = []
 
     def program(params, pixels, sizes):
