@@ -89,8 +89,12 @@ PUBLISHED: dict[str, Published] = {
     "predict-drawn": Published("", files=("**/drawn*-panels.webp",)),
 }
 
-# Of the faces of results/masks-vgg: a digest over the faces as they are cut, of 777 photographs.
-FACES = {"b96586f933ebefb085dd3df836a9874c12f66d3978426c5b1c5d3267b134e448"}
+# Digests over faces as they are cut: those of results/masks-vgg, of 777 photographs, and those of
+# results/masks-best3, of 247 photographs and three classes.
+FACES = {
+    "b96586f933ebefb085dd3df836a9874c12f66d3978426c5b1c5d3267b134e448",
+    "ec8fba40e43bdb0e4ce6fca55a30ab43dfaf93882f05cf51f7c1a563197bd1f3",
+}
 # Photographs of Kaggle's andrewmvd/face-mask-detection and, in folders, of its
 # prithwirajmitra/covid-face-mask-detection-dataset.
 PHOTOGRAPHS = {"voc": 853, "folders": 1006}
@@ -230,7 +234,7 @@ def command(run: Run) -> str:
             continue
         words.append(quoted(f"--config.{key}={_written(asked[key])}"))
     if run.experiment == "masks":
-        given = [key for key in _PLACES if run.config["data"].get(key)]
+        given = [k for k in _PLACES if k != "tfds_dir" and run.config["data"].get(k)]
         return " ".join([*words, *(f"--config.data.{key}=DIR/{key}" for key in given)])
     return " ".join([*words, "--config.data.dir=DIR"])
 

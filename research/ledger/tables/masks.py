@@ -78,6 +78,8 @@ def end_to_end_table(runs: Sequence[Run]) -> str:
         measured = run.summary["end_to_end"]
         by_detector = [measured.get(name, {}).get("sources", {}) for name in detectors]
         for source, classes in by_detector[0].items():
+            if source == "all" and len(by_detector[0]) == 2:
+                continue  # the same as those of the only source
             for name, cell in classes.items():
                 shown = f"{cell['count']:,}"
                 for sources in by_detector:
