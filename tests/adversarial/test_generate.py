@@ -191,7 +191,7 @@ def test_what_is_said_of_every_case_is_true_of_its_bytes(default):
 
 def test_polish_makes_noise_smaller_and_takes_no_success_away(default):
     plain = generate.generate(
-        linear_nets.logits, PARAMS, IMAGES, LABELS, methods=(AugmentedLagrangian(),), sizes=(10,)
+        linear_nets.logits, PARAMS, IMAGES, LABELS, methods=(AugmentedLagrangian(),), sizes=(25,)
     )
     assert plain.success.all()
     less = default[0].best_l2 / np.asarray(plain.best_l2)
