@@ -51,6 +51,7 @@ def run(exported, *given, out="out", find_faces=tiny.find_squares, **settings):
         list(map(str, given)),
         annotate.Path(out),
         min_face_px=20,
+        detector="mtcnn",  # not asked: find_faces is
         find_faces=find_faces,
         **settings,
     )
