@@ -286,10 +286,26 @@ def run_experiment(
     return code
 
 
+def _silence_orbax() -> None:
+    """Keep back the traces of failures that Orbax raises as well.
+
+    It logs them. And when one of its writes has failed, its event loop ends: of the others that
+    fail TensorStore cannot tell the loop, and says so as an error that nobody can catch.
+    """
+    logging.set_verbosity(logging.FATAL)
+    hook = sys.unraisablehook
+
+    def without_late_writes(error: "sys.UnraisableHookArgs") -> None:
+        if str(error.exc_value) != "Event loop is closed":
+            hook(error)
+
+    sys.unraisablehook = without_late_writes
+
+
 def main(argv: Sequence[str]) -> int:
     """The door: flags to exit code."""
     del argv
-    logging.set_verbosity(logging.FATAL)  # Orbax logs the traces of what it also raises
+    _silence_orbax()
     profiling.install(_PROFILE.value)
     return run_experiment(
         _CONFIG.value,

@@ -528,3 +528,21 @@ def test_a_work_directory_that_not_every_process_sees_is_refused(cache, tmp_path
     (line,) = [line for line in one.err.splitlines() if line.startswith("error: ")]
     assert "is not the same directory for process 1 of 2 (from 0) and the first one" in line
     assert not list(tmp_path.rglob("*.shared"))
+
+
+def test_only_late_failures_of_a_checkpoint_are_kept_back(monkeypatch):
+    seen = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda error: seen.append(str(error.exc_value)))
+    main._silence_orbax()
+
+    class Raises:
+        def __init__(self, words):
+            self.words = words
+
+        def __del__(self):
+            raise RuntimeError(self.words)
+
+    for words in ("Event loop is closed", "another"):
+        _ = Raises(words)
+        del _
+    assert seen == ["another"]
