@@ -79,7 +79,7 @@ class Contestant(NamedTuple):
 
 CONTESTANTS = {
     "ours": Contestant("ours", "ours_attack"),
-    "quick": Contestant("ours, 16 steps", "ours_attack"),
+    "quick": Contestant("ours, few steps", "ours_attack"),
     "first": Contestant("ours, first success", "ours_attack"),
     "faithful": Contestant("ours, faithful", "ours_attack"),
     "cw": Contestant("foolbox C&W", "peer_foolbox", ("torch", "foolbox")),
@@ -287,7 +287,7 @@ def _notes(results: Mapping[str, Any]) -> list[str]:
     short = [LABELS[name] for name in tuning["short"] if name in found]
     gap = max(one["difference"] for one in found.values())
     notes = [
-        f"Medians of {len(found['ours']['seconds']) - 1} turns, taken one after the other; in "
+        f"Medians of {len(found['ours']['seconds']) - 1} turn(s), taken one after the other; in "
         "brackets the first three columns / theirs, the medians of the ratios of every turn; bold: "
         "none is better. "
         "Judged on the PNG by a forward pass in NumPy. Gradients are rows of backward passes, of "
