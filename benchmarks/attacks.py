@@ -325,28 +325,13 @@ def _versions(results: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {version}" for name, version in results["versions"].items())
 
 
-def find_lacking(python: str, wanted: Iterable[str]) -> set[str]:
-    """The packages that `python` lacks.  Exits with one line if it cannot be run."""
-    code = (
-        "import importlib.util, json; "
-        f"print(json.dumps([n for n in {sorted(wanted)} if not importlib.util.find_spec(n)]))"
-    )
-    try:
-        answer = measure.run([python, "-c", code])
-    except OSError as error:
-        commands.fail(f"--peer_python: {python} cannot be run ({error.strerror})")
-    if answer.returncode:
-        commands.fail(f"--peer_python: {python}: {measure.last_line(answer.errors)}")
-    return set(json.loads(answer.output))
-
-
 def find_missing(python: str) -> list[str]:
     """The peers that `python` cannot run.  Exits with one line if that is all of them."""
-    lacking = find_lacking(python, {each for one in CONTESTANTS.values() for each in one.packages})
-    missing = [name for name, one in CONTESTANTS.items() if lacking & set(one.packages)]
+    packages = {name: one.packages for name, one in CONTESTANTS.items()}
+    missing, lacking = measure.find_packages(python, packages)
     if len(missing) == sum(bool(one.packages) for one in CONTESTANTS.values()):
         commands.fail(
-            f"{python} lacks {', '.join(sorted(lacking))}; install "
+            f"{python} lacks {', '.join(lacking)}; install "
             "benchmarks/requirements.txt into an environment of its own and name its Python with "
             "--peer_python"
         )

