@@ -254,18 +254,36 @@ def find_packages(python: str, peers: Mapping[str, Sequence[str]]) -> tuple[list
     peers: {name: the packages it needs}.
     """
     wanted = sorted({package for packages in peers.values() for package in packages})
-    code = (
+    lacking = _ask(
+        python,
         "import importlib.util, json; "
-        f"print(json.dumps([n for n in {wanted} if not importlib.util.find_spec(n)]))"
+        f"print(json.dumps([n for n in {wanted} if not importlib.util.find_spec(n)]))",
     )
+    return [name for name, packages in peers.items() if {*packages} & {*lacking}], lacking
+
+
+def find_versions(python: str, packages: Sequence[str]) -> dict[str, str]:
+    """Version of each of the packages that `python` has.  Exits with one line if it cannot be run.
+
+    packages: as an installer names them, "adv-lib".
+    """
+    return _ask(
+        python,
+        "import importlib.metadata, json; "
+        "there = {d.name: d.version for d in importlib.metadata.distributions()}; "
+        f"print(json.dumps({{n: there[n] for n in {list(packages)} if n in there}}))",
+    )
+
+
+def _ask(python: str, code: str) -> Any:
+    """The JSON that a line of Python prints.  Exits with one line if `python` cannot be run."""
     try:
         done = run([python, "-c", code])
     except OSError as error:
         commands.fail(f"--peer_python: {python} cannot be run ({error.strerror})")
     if done.returncode:
         commands.fail(f"--peer_python: {python}: {last_line(done.errors)}")
-    lacking = json.loads(done.output)
-    return [name for name, packages in peers.items() if {*packages} & {*lacking}], lacking
+    return json.loads(done.output)
 
 
 def summarize(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

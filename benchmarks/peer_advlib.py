@@ -49,14 +49,15 @@ def attack(model: Counted, sample: contest.Sample, setting: Mapping[str, Any]) -
     )
 
 
-def bisect(net: Tracked, targets: torch.Tensor, *, budgets: int, n_iter: int) -> None:
+def bisect(net: Tracked, targets: torch.Tensor, *, budgets: int, **arguments: Any) -> None:
     """APGD toward `targets` [M] within an L2 that is halved for each row, `budgets` times.
 
-    The library's own bisection takes a targeted failure for a success.
+    arguments: of APGD; with `n_restarts` its random starts.  The library's own bisection takes a
+    targeted failure for a success.
     """
     low, budget = torch.zeros(len(targets)), torch.full((len(targets),), 2.0)
     for _ in range(budgets):
-        _ = attacks.apgd(net, net.clean, targets, budget, 2, targeted=True, n_iter=n_iter)
+        _ = attacks.apgd(net, net.clean, targets, budget, 2, targeted=True, **arguments)
         low = torch.where(net.distance > budget, budget, low)
         budget = torch.where(net.distance.isinf(), 2 * budget, (low + net.distance) / 2)
 

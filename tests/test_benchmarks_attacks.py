@@ -367,17 +367,18 @@ def test_settings_that_were_never_chosen_are_one_line(capsys):
     assert line.startswith("error: --tuning: ") and "choose settings with --tune" in line
 
 
-def board_row(name, gradients, norms, images=50):
-    kind = {"norms": norms, "floats": norms, "lost": 0}
+def board_row(name, gradients, norms, images=1, budget=None):
+    kind = {"norms": norms, "floats": norms, "lost": [0] * len(norms)}
     about = {"net": "mnist", "first": 5000, "images": images, "setting": {}, "seconds": 1.0}
     about |= {"epoch": 4, "filters": [32], "dense": [8], "data": "MNIST"}
     return {
         **about,
         "name": name,
-        "budget": gradients,
+        "budget": budget or gradients,
         "gradients": float(gradients),
         "targeted": kind,
         "own": kind,
+        "versions": {"jax": "1", "research": str(gradients)},
     }
 
 
@@ -387,19 +388,44 @@ def test_local_optimality_is_one_on_the_envelope_and_nothing_at_its_largest_norm
     assert board.local_optimality(rows[1], rows[1:2] * 2) == 1.0
 
 
-def test_the_board_compares_rows_of_one_sample_with_those_of_no_more_gradients():
-    rows = [board_row("ddn", 30, [2.0, 4.0]), board_row("ddn", 100, [1.0, 3.0])]
-    rows += [board_row("ddn", 33, [1.0, 4.0]), board_row("lagrangian", 30, [0.0, 0.0], images=10)]
-    results = {"rows": rows, "versions": {}, "missing": ["cw"], "device": "CPU", "date": "today"}
+def board_lines(rows):
+    results = {"rows": rows, "missing": ["cw"], "device": "CPU", "date": "today"}
     text = board.table(results)
-    lines = [line.split(" | ") for line in text.splitlines() if line.startswith("| ddn")]
+    return text, [line[2:].split(" | ") for line in text.splitlines() if line.startswith("| ddn")]
+
+
+def test_the_board_compares_rows_of_no_more_gradients():
+    rows = [board_row("ddn", 30, [2.0, 4.0]), board_row("ddn", 100, [1.0, 3.0])]
+    text, lines = board_lines([*rows, board_row("ddn", 33, [1.0, 4.0])])
     # 33 is a tenth more than 30: its norms are the envelope of both, up to 4; 100 has its own.
-    assert [(line[0][2:], line[7]) for line in lines] == [
+    assert [(line[0], line[7]) for line in lines] == [
         ("ddn 30", "0.667"),
         ("ddn 33", "1.000"),
         ("ddn 100", "1.000"),
     ]
-    assert text.index("50 images") < text.index("10 images") and "Not installed: cw." in text
+    assert "Not installed: cw." in text and "jax 1, research 30 and 100 and 33" in text
+
+
+def test_rows_of_a_net_are_compared_on_the_images_that_they_have_in_common():
+    """Two cells an image; at 30 gradients ddn has two images and the others one."""
+    rows = [
+        board_row("ddn", 30, [2.0, 3.0, 9.0, 9.0], images=2),
+        board_row("lagrangian", 100, [5.0, 1.0, 1.0, 1.0], images=2),
+        board_row("fmn", 30, [3.0, 1.0]),
+        board_row("ddn", 500, [2.0, 2.0]),
+    ]
+    text, lines = board_lines(rows)
+    # On both images with 30 gradients; then on the first, where the envelope is 2 and 1.
+    assert [(line[0], line[4], line[7]) for line in lines] == [
+        ("ddn 30", "3.000 / 5.750 / 9.000", "1.000"),
+        ("ddn 30", "2.000 / 2.500 / 2.000", "0.000"),
+        ("ddn 500", "2.000 / 2.000 / 2.000", "0.000"),
+    ]
+    larger, smaller = (text.index(f"; {count} images from") for count in (2, 1))
+    assert larger < smaller and "lagrangian 100" not in text[larger:]
+    again = board_row("ddn", 30, [8.0, 8.0])
+    assert again in board.on_common_images([*rows, again], 1)
+    assert board.on_common_images([again, *rows], 2) == rows[:2]
 
 
 def test_a_new_row_takes_the_place_of_the_one_of_its_own_sample_alone():
@@ -411,12 +437,16 @@ def test_a_new_row_takes_the_place_of_the_one_of_its_own_sample_alone():
 def test_the_board_names_the_peers_that_win_for_as_many_gradients():
     norms = [float(n) for n in range(11)]  # of which 5 is the median and 9 the quantile
     ours = [board_row("lagrangian", 30, norms), board_row("lagrangian", 100, [0.5] * 11)]
-    assert board.winners([*ours, board_row("ddn", 30, [*norms[:10], None])]).startswith("No peer")
-    words = board.winners([*ours, board_row("ddn", 28, [*norms[:5], 4.5, *norms[6:]])])
-    assert "ddn 28, targeted, median: 4.500 against 5.000" in words and "quantile" not in words
-    assert "untargeted" in words
+
+    def winners(*peer):
+        return board.winners([board_row("ddn", *peer)], ours)
+
+    assert winners(30, [*norms[:10], None]).startswith("No peer")
+    words = winners(28, [*norms[:5], 4.5, *norms[6:]])
+    assert "ddn 28, targeted, median: 4.500 against 5.000 (10.0% less)" in words
+    assert "quantile" not in words and "untargeted" in words
     # One with more gradients than ours stands against the best of ours that has as many.
-    assert board.winners([*ours, board_row("ddn", 100, norms)]).startswith("No peer")
+    assert winners(100, norms).startswith("No peer")
 
 
 def test_a_board_row_has_the_norms_on_bytes_and_what_rounding_has_cost(tmp_path):
@@ -434,5 +464,5 @@ def test_a_board_row_has_the_norms_on_bytes_and_what_rounding_has_cost(tmp_path)
     for kind, count in (("targeted", 9), ("own", 1)):
         assert row[kind]["norms"][0] == pytest.approx(101 / 255, abs=1e-5)
         assert row[kind]["floats"][0] == pytest.approx(100.4 / 255, abs=1e-5)
-        assert row[kind]["lost"] == 1 and len(row[kind]["norms"]) == count
+        assert row[kind]["lost"] == [1] + [0] * (count - 1) and len(row[kind]["norms"]) == count
     assert row["targeted"]["norms"][1:] == [None] * 8
