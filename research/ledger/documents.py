@@ -88,6 +88,7 @@ BLOCKS: dict[str, Make] = {
     "classifiers": _of_runs(_CLASSIFIERS, classifiers.table),
     "noise": _of_runs(_ATTACKS, noise.table),
     "noise-robust": _of_runs(("noise-mnist", "noise-cifar10", "noise-mlp"), noise.robust_table),
+    "noise-failures": _of_runs(_ATTACKS, noise.failures_table),
     "masks-counts": _of_run("masks-vgg", masks.counts_table),
     "masks": _of_runs(("masks-vgg", "masks-best", "masks-best3"), masks.table),
     "masks-counts-best3": _of_run("masks-best3", masks.counts_table),

@@ -52,6 +52,34 @@ def robust_table(runs: Sequence[Run]) -> str:
     return "\n".join(lines[:-1])
 
 
+def failures_table(runs: Sequence[Run]) -> str:
+    """Markdown table of the nets with failed cases: why, and what other starts reach.
+
+    The last column is of another attack with several random starts, PGD at its largest budget.
+    """
+    lines = [
+        "| net | attack | failed | why | another start reaches (%) "
+        "| images that withstand PGD (%) |",
+        "|---|---|---:|---|---:|---:|",
+    ]
+    for run in runs:
+        robust = run.summary.get("robust_accuracy") or {"hits": {}}
+        for name, net in run.summary["nets"].items():
+            health = net["diagnostics"]
+            if not health["failed_cells"]:
+                continue
+            why = "; ".join(f"{count}: {reason}" for reason, count in health["why_failed"].items())
+            gain, hits = health["restart_gain"], robust["hits"].get(name)
+            cells = [
+                f"{health['failed_cells']:,} of {net['cells']:,}",
+                why,
+                "-" if gain is None else f"{100 * gain:.0f}",
+                "-" if hits is None else f"{100 * hits[-1] / robust['count']:.1f}",
+            ]
+            lines.append(f"| {name} | {run.summary['method']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def _row(name: str, method: str, net: Mapping[str, Any]) -> str:
     targeted, own, files, health = (
         net[k] for k in ("targeted", "untargeted", "verified", "diagnostics")

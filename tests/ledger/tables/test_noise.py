@@ -32,3 +32,18 @@ def test_robust_accuracies_are_shares_of_the_images_tried(tmp_path):
     assert lines[2] == "| mnist | 99.5 | 50.0 | 0.5 |"
     assert lines[3] == "| mnist-robust | 98.0 | 95.0 | 90.5 |"
     assert "first 200 test images" in lines[5] and "40 steps, 2 starts" in lines[5]
+
+
+def test_nets_with_failed_cases_are_listed_with_their_reasons_and_what_others_reach(tmp_path):
+    health = {"failed_cells": 4, "why_failed": {"flat": 1, "budget": 3}, "restart_gain": 0.25}
+    failing = finished.attacked(diagnostics=health)
+    robust = {"count": 200, "hits": {"mnist": [199, 28]}}
+    whole = finished.attacked(diagnostics=health | {"failed_cells": 0})
+    for workdir, net, summary in (("a", failing, {"robust_accuracy": robust}), ("b", whole, {})):
+        _ = finished.attack(tmp_path / workdir, net=net, summary=summary)
+    lines = tables.failures_table([load_run(tmp_path / name) for name in "ab"]).splitlines()
+    assert lines[2:] == ["| mnist | lagrangian | 4 of 100 | 1: flat; 3: budget | 25 | 14.0 |"]
+    finished.attack(
+        tmp_path / "c", net=finished.attacked(diagnostics=health | {"restart_gain": None})
+    )
+    assert tables.failures_table([load_run(tmp_path / "c")]).endswith("| - | - |")
