@@ -74,6 +74,21 @@ def test_what_is_said_of_every_case_is_true_of_its_bytes(attacked):
     assert not attacked.dead_first.any() and not attacked.dead_last.any()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", ["linf", "l1"])
+def test_the_scale_of_the_logits_changes_no_byte_of_other_norms(norm):
+    """As below, of 1024 times the logits."""
+    outcomes = []
+    for scale in (1, 1024):
+        params = tuple(leaf * np.float32(scale) for leaf in PARAMS)
+        method = AugmentedLagrangian(steps=20, required=0.01 * scale, norm=norm)
+        outcome = generate.generate(
+            linear_nets.logits, params, IMAGES[:2], LABELS[:2], methods=(method,)
+        )
+        outcomes.append((outcome.best, outcome.last, outcome.steps, outcome.best_norm))
+    chex.assert_trees_all_equal(*outcomes)
+
+
 @pytest.mark.parametrize("exponent", [10, -10])
 def test_the_scale_of_the_logits_changes_no_byte(attacked, exponent):
     """With the margin that is asked for, the one number in their units; scaled without rounding."""
@@ -146,6 +161,57 @@ def test_a_success_gives_back_at_most_a_fifth_and_only_what_is_more_than_enough(
         along = float(np.sum(np.asarray(noise) * slope.reshape(clean.shape)))
         back = np.clip((margin - 2 * METHOD.required) / along, 0, 0.2) if margin > 0.01 else 0
         np.testing.assert_allclose(np.median(kept), 1 - back, atol=0.02)
+
+
+def one_step(norm, bonus=0.0, state=None):
+    """The state of a search by this norm after its first step, or after one from `state`."""
+    method = AugmentedLagrangian(steps=40, norm=norm)
+    state = state or method.start(None, CASE, loop.no_progress(CASE))
+    return linear_nets.step(method, PARAMS, jnp.float32(bonus), CASE, state)
+
+
+def steepest():
+    """Of the linear net at CASE: margin, and its gradient [H, W, C]."""
+    score = linear_nets.exact(PARAMS, CASE.image)
+    score[int(CASE.target)] = -np.inf
+    weights = np.asarray(PARAMS[0], np.float64)
+    slope = weights[:, int(CASE.target)] - weights[:, np.argmax(score)]
+    margin = linear_nets.exact_margin(PARAMS, CASE.image, CASE.actual, CASE.target)
+    assert CASE.image.min() > 0 and CASE.image.max() < 255  # no value is at the edge of the box
+    return margin, slope.reshape(CASE.image.shape)
+
+
+def test_the_first_radius_is_half_more_than_what_a_linear_model_asks_for():
+    """Of the largest change, if every value goes as far: the margin by the sum of the slopes."""
+    (margin, slope), inner = steepest(), one_step("linf").inner
+    assert float(inner.radius) == pytest.approx(1.5 * abs(margin) / np.abs(slope).sum(), rel=1e-4)
+    np.testing.assert_allclose(inner.noise, inner.radius * np.sign(slope), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("missing", "factor"), [(500.0, np.exp(0.3)), (0.01, np.exp(-0.3))])
+def test_a_radius_changes_by_a_third_at_most_and_a_share_by_three_quarters(missing, factor):
+    """Far from the constraint, and at it, where the force on the radius is next to nothing.
+
+    A share of nothing moves by twice the first rate of a half, and the average over two steps in
+    one direction is three quarters of it.
+    """
+    margin, slope = steepest()
+    state = one_step("linf")
+    inner = state.inner.replace(noise=jnp.zeros(slope.shape), multiplier=jnp.float32(1e-3))
+    after = one_step("linf", -missing - margin, state.replace(inner=inner)).inner
+    assert float(after.radius) == pytest.approx(float(inner.radius) * factor, rel=2e-3)
+    share = np.asarray(after.noise) / after.radius
+    np.testing.assert_allclose(share, 0.75 * np.sign(slope), rtol=1e-3)
+
+
+@pytest.mark.parametrize("missing", [0.05, 1.0, 5e3])
+def test_of_l1_the_first_rate_is_a_multiple_of_what_a_linear_model_asks_for(missing):
+    """Of the one steepest value; between five levels and half of the box."""
+    margin, slope = steepest()
+    inner = one_step("l1", -missing - margin).inner
+    asked = 40 * missing / np.abs(slope).max() / slope.size
+    assert float(inner.rate) == pytest.approx(np.clip(asked, 0.02, 0.5), rel=1e-3)
+    assert (asked < 0.02, asked > 0.5) == (missing == 0.05, missing == 5e3)
 
 
 def test_without_success_a_search_begins_anew_farther_away_and_ends():
