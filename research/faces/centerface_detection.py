@@ -19,9 +19,9 @@ overlap the best is kept.
   small, for a face that fills it: those are not recognised without. A box that fills the picture
   needs only the probability FILLING then.
 
-THRESHOLD is chosen on the crowds of docs/masks.md: the lowest, in steps of 0.005, at which there are
-no more false boxes than the 53 that mtcnn-1.0 has. FILLING is so low that of their faces, cut out
-along the boxes, as many with a mask are found as without, up to 5 points.
+THRESHOLD is chosen on the crowds of docs/masks.md: the lowest, in steps of 0.005, at which no more
+boxes are false than the 53 of mtcnn-1.0. FILLING is so low that of their faces, cut out along the
+boxes, as many with a mask are found as without, up to 5 points.
 """
 
 import dataclasses

@@ -69,6 +69,7 @@ def detector(monkeypatch):
         return [np.stack(one) for one in zip(*outputs, strict=True)]
 
     monkeypatch.setattr(detection, "_program", lambda: program)
+    monkeypatch.setattr(detection, "LEAST_PX", 1)  # pictures as they are
     made = detection.Detector({}, 20.0)
     return made, shapes
 
@@ -87,7 +88,7 @@ def test_every_picture_has_its_own_faces_whatever_the_canvases(detector):
     centres = [(one.boxes[0, :2] + one.boxes[0, 2:]) / 2 for one in faces[:4]]
     np.testing.assert_allclose(centres, [(244, 104), (44, 44), (44, 44), (404, 104)], atol=3)
     assert len(faces[4].scores) == 0
-    assert {shape[1:3] for shape in shapes} == {(320, 640), (192, 192), (320, 320)}  # enlarged
+    assert {shape[1:3] for shape in shapes} == {(320, 640), (192, 192)}
     assert all(len(one.landmarks) == len(one.boxes) == len(one.scores) for one in faces)
 
 
@@ -120,11 +121,36 @@ def test_with_a_border_a_picture_has_one_size_and_a_face_that_fills_it_needs_les
         return [one[None] for one in outputs]
 
     monkeypatch.setattr(detection, "_program", lambda: program)
+    monkeypatch.setattr(detection, "LEAST_PX", 1)
     (faces,) = detection.Detector({}, 1.0)([picture(96, 64, 0, 0)])
-    # 144 x 96 with its border, whose longer side becomes 256; all sides multiples of 32.
-    assert shapes == [((1, 192, 192, 3), [[96, 64]]), ((1, 320, 192, 3), [[256, 192]])]
+    # 144 x 96 with its border, whose longer side becomes 192; all sides multiples of 32.
+    assert shapes == [((1, 192, 192, 3), [[96, 64]]), ((1, 192, 192, 3), [[192, 128]])]
     np.testing.assert_allclose(faces.scores, [0.2])
     assert (faces.boxes[0, 2:] - faces.boxes[0, :2] > (50, 80)).all()
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "seen"),
+    [
+        (96, 128, (192, 256)),  # twice its sides, not more
+        (320, 320, (448, 448)),  # as many pixels as the least, with sides that are multiples of 32
+        (448, 448, (448, 448)),  # has as many
+        (64, 1280, (96, 1600)),  # is not made longer than the longest
+    ],
+)
+def test_a_small_picture_is_enlarged_and_its_boxes_are_in_its_own_pixels(
+    detector, monkeypatch, rows, columns, seen
+):
+    find, shapes = detector
+    monkeypatch.setattr(detection, "LEAST_PX", 430 * 430)
+    y, x = rows // 2, columns // 2
+    (faces,) = find([picture(rows, columns, y, x, size=16)])
+    canvas = tuple(next(n for n in detection.SIDES if n >= side) for side in seen)
+    assert shapes == [(1, *canvas, 3)]
+    ratio = np.array([columns, rows]) / seen[::-1]
+    sides = faces.boxes[0, 2:] - faces.boxes[0, :2]
+    np.testing.assert_allclose(sides, ratio * (24, 32), rtol=1e-5)
+    assert (faces.boxes[0, :2] < (x + 8, y + 8)).all() and (faces.boxes[0, 2:] > (x, y)).all()
 
 
 def test_faces_below_the_least_size_are_left_out(detector):
@@ -155,7 +181,8 @@ def test_what_is_no_picture_is_refused(detector, image):
 
 
 @needs_package
-def test_drawn_faces_are_found_where_the_reference_finds_them():
+def test_drawn_faces_are_found_where_the_reference_finds_them(monkeypatch):
+    monkeypatch.setattr(detection, "LEAST_PX", 1)  # which it does not enlarge
     drawn, image = pattern(64, 96)[0].astype(np.uint8), np.full((160, 224, 3), 100, np.uint8)
     image[20:84, 10:106] = image[90:154, 120:216] = drawn
     (faces,) = detection.make_detector()([image])
