@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 from research import prng
+from research.runtime import sharding
 from research.structs import Array, Batch, Dataset, EarlyStoppingState, Metrics, PyTree, TrainState
 from research.training import early_stopping, losses, metrics
 from research.training.augment import Augment
@@ -125,10 +126,16 @@ def init_states(
 ) -> TrainState:
     """`init_state` of every seed, stacked to NumPy arrays [S, ...].
 
-    Not compiled as a whole: the draws of forty layers take seconds to compile together, and a
-    moment one by one, where each shape is compiled once.
+    One program draws all layers.  Where an init looks at its images each operation is one by
+    itself: together their sums would round otherwise.
     """
-    each = [init_state(model, tx, seed, sample, loop) for seed in seeds]
+
+    def init(seed: Array) -> TrainState:
+        return init_state(model, tx, seed, sample, loop)
+
+    if len(sample) == 1:  # what no init looks at
+        init = jax.jit(init, compiler_options=sharding.options_of_one_call())
+    each = [init(np.uint32(seed)) for seed in seeds]
     return jax.tree.map(lambda *leaves: np.stack(leaves), *each)
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import optax
 import pytest
 
+from research.models.cnn import HE, Dense
 from research.models.mlp import MLP
 from research.training.fit import fit
-from research.training.step import Loop
+from research.training.step import Loop, init_state, init_states
 from training.small import (
     SMALL_TEST,
     SMALL_TRAIN,
@@ -36,6 +37,13 @@ def test_the_probe_changes_no_bit_of_the_parameters(net_name):
     without, unseen = fitted(model, epochs=2, probe=False)
     chex.assert_trees_all_equal(with_probe, without)
     assert seen[1][1].probe and not unseen[1][1].probe
+
+
+def test_a_net_that_one_program_draws_is_the_net_drawn_one_operation_at_a_time():
+    """Normal numbers, whose last bits tell a compiler that makes less of an effort still."""
+    model, image = Dense(2, kernel_init=HE), SMALL_TRAIN.images[:1].reshape(1, -1)
+    drawn = init_states(model, TX, [2**32 - 1], image)
+    chex.assert_trees_all_equal(one(drawn), init_state(model, TX, 2**32 - 1, image))
 
 
 def test_each_seed_of_several_is_bit_identical_to_its_run_alone():
