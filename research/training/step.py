@@ -135,7 +135,7 @@ def init_states(
 
     if len(sample) == 1:  # what no init looks at
         init = jax.jit(init, compiler_options=sharding.options_of_one_call())
-    each = [init(np.uint32(seed)) for seed in seeds]
+    each = [init(np.asarray(seed, np.uint32)) for seed in seeds]
     return jax.tree.map(lambda *leaves: np.stack(leaves), *each)
 
 
