@@ -196,12 +196,12 @@ _KINDS = ("targeted", "own")
 
 
 def _nets(rows: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """The rows of each net and first image, in the order of the contestants."""
+    """The rows of each net and first image, by contestants; the net of the most images first."""
     nets: dict[tuple[str, int], list[dict[str, Any]]] = {}
     names = list(CONTESTANTS)
     for row in sorted(rows, key=lambda row: (names.index(row["name"]), row["budget"])):
         nets.setdefault((row["net"], row["first"]), []).append(row)
-    return list(nets.values())
+    return sorted(nets.values(), key=lambda net: -max(row["images"] for row in net))
 
 
 def on_common_images(rows: Iterable[dict[str, Any]], count: int) -> list[dict[str, Any]]:
@@ -318,7 +318,8 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
     from matplotlib.ticker import ScalarFormatter
 
     nets = _nets(results["rows"])
-    figure = Figure(figsize=(5 * len(nets), 3.8), layout="constrained")
+    figure = Figure(figsize=(5 * len(nets) + 1.5, 3.8), layout="constrained")
+    curves: dict[str, Any] = {}
     for axis, net in zip(figure.subplots(1, len(nets), squeeze=False)[0], nets, strict=True):
         count = min(row["images"] for row in net)
         rows = on_common_images(net, count)
@@ -332,7 +333,7 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
             place = list(CONTESTANTS).index(name)  # the same colour in every panel
             line = {"marker": "o", "color": f"C{place}", "label": name, "linewidth": width}
             line["linestyle"] = "-" if place < 10 else "--"  # after so many colours come again
-            _ = axis.plot(*zip(*points, strict=True), **line)
+            curves[name] = axis.plot(*zip(*points, strict=True), **line)[0]
         axis.set(
             xscale="log",
             yscale="log",
@@ -343,7 +344,7 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
         for side in (axis.xaxis, axis.yaxis):
             side.set_major_formatter(ScalarFormatter())
             side.set_minor_formatter(ScalarFormatter())
-        _ = axis.legend(fontsize="small")
+    _ = figure.legend(handles=[*curves.values()], loc="outside right center")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, metadata={"Software": None})
 

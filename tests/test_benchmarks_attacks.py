@@ -428,6 +428,46 @@ def test_rows_of_a_net_are_compared_on_the_images_that_they_have_in_common():
     assert board.on_common_images([again, *rows], 2) == rows[:2]
 
 
+def test_the_board_measures_what_is_missing_and_what_something_else_has_made(
+    tmp_path, monkeypatch, capsys
+):
+    facts = {"name": "mnist", "weights": "a", "epoch": 1, "data": "MNIST"}
+    facts |= {"net": {"filters": [1], "dense": [1]}}
+    measured = []
+
+    def compete(job, publish):
+        for budget, setting in job.settings.items():
+            count = job.about["images"]
+            row = board_row("", budget, [1.0] * count, images=count)
+            publish(row | job.about | {"setting": setting})
+            measured.append((count, budget))
+
+    monkeypatch.setattr(board, "compete", compete)
+    monkeypatch.setattr(board, "prepare", lambda *_: facts)
+    monkeypatch.setattr(board, "draw", lambda *_: None)
+    argv = ["board", "--contestants=lagrangian", f"--output={tmp_path / 'board.json'}"]
+
+    def run(*more):
+        measured.clear()
+        assert board.main([*argv, *more]) == 0
+        _ = capsys.readouterr()
+        return sorted(measured)  # two jobs run at once
+
+    first = [(10, 200), (50, 20), (50, 30), (50, 100)]
+    assert run("--run=run", "--steps=200") == first
+    assert run("--steps=1000") == [(5, 500), (5, 1000)]  # --run is still that of before
+    assert run() == []
+    monkeypatch.setattr(board, "_SOURCE", tmp_path)  # where no attack's source is
+    assert run() == [(5, 500), (5, 1000), *first]
+    facts["weights"] = "b"
+    assert len(run()) == 6 == len(measure.read(tmp_path / "board.json")["rows"])
+
+
+def test_versions_are_those_of_the_packages_that_are_there():
+    there = measure.find_versions(sys.executable, ["numpy", "no-such-package"])
+    assert there == {"numpy": np.__version__}
+
+
 def test_a_new_row_takes_the_place_of_the_one_of_its_own_sample_alone():
     rows = [board_row("ddn", 30, [2.0]), board_row("ddn", 30, [3.0], images=10)]
     new = board_row("ddn", 30, [1.0], images=10)
