@@ -72,12 +72,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A program that several tests build is compiled by the first of them.
+    """A program that several tests build is compiled by the first of them, in whatever process.
 
-    Every process of the tests has a folder of its own, made anew: files are not written at once, so
-    that another process could read half of one, and nothing of an earlier run is ever met.
+    The folder is made anew for every run of the tests.  A limit of its size, which is never met,
+    has JAX write and read files under a lock, so that nobody reads half of one.
     """
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # that of all workers
+    jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
+    jax.config.update("jax_compilation_cache_max_size", 2**40)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
