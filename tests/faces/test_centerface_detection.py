@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from models.test_centerface import needs_package, pattern
 
+from research.data import image_files
+from research.faces import annotations
 from research.faces import centerface_detection as detection
 from research.structs import UserError
 
@@ -197,3 +199,22 @@ def test_drawn_faces_are_found_where_the_reference_finds_them(monkeypatch):
     np.testing.assert_allclose(faces.landmarks[1], places + np.array([10, 20]), atol=4)
     np.testing.assert_allclose(faces.landmarks[0], places + np.array([120, 90]), atol=4)
     assert {array.dtype for array in faces} == {np.dtype(np.float32)}
+
+
+@pytest.mark.slow
+@needs_package
+def test_of_faces_that_are_cut_out_both_classes_are_kept_alike(real_faces):
+    """Folders of cut-out faces: those of the crowds from 40 pixels on, along their boxes."""
+    find = detection.make_detector()
+    kept: dict[str, list[bool]] = {"with_mask": [], "without_mask": []}
+    for face in annotations.read(real_faces / "voc", "voc").faces:
+        box = face.box
+        if face.label in kept and box is not None and min(box.width, box.height) >= 40:
+            image = image_files.read_photograph(face.photograph.path)
+            cut = image[max(box.top, 0) : box.bottom, max(box.left, 0) : box.right]
+            (faces,) = find([np.ascontiguousarray(cut)])
+            kept[face.label].append(len(faces.scores) > 0)
+    assert [len(some) for some in kept.values()] == [221, 36]
+    with_mask, without_mask = (np.mean(some) for some in kept.values())
+    assert abs(with_mask - without_mask) < 0.05
+    assert min(with_mask, without_mask) > 0.95
