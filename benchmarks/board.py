@@ -184,7 +184,8 @@ def table(results: Mapping[str, Any]) -> str:
         "best image on bytes of all that it gave the net counts; beside it the median of the best "
         "as floats, and the share of these that rounding takes away. Optimality: the local one of "
         "AttackBench, among the rows of at most as many gradients. Gradients are those of a cell; "
-        "seconds are of the call on the row's largest sample, with compiling, beside other work."
+        "seconds are of the call on the row's largest sample, with compiling, beside "
+        "other work that may have stopped it."
     )
     if results["missing"]:
         about += f" Not installed: {', '.join(results['missing'])}."
