@@ -90,10 +90,10 @@ PUBLISHED: dict[str, Published] = {
 }
 
 # Digests over faces as they are cut: those of results/masks-vgg, of 777 photographs, and those of
-# results/masks-best3, of 247 photographs and three classes.
+# results/masks-best3, of three classes and CenterFace's boxes in the folders.
 FACES = {
     "b96586f933ebefb085dd3df836a9874c12f66d3978426c5b1c5d3267b134e448",
-    "ec8fba40e43bdb0e4ce6fca55a30ab43dfaf93882f05cf51f7c1a563197bd1f3",
+    "790428613984b3ac133ebf7b344951cecac2d4feb3c061f8a24cd140ed8262f5",
 }
 # Photographs of Kaggle's andrewmvd/face-mask-detection and, in folders, of its
 # prithwirajmitra/covid-face-mask-detection-dataset.
