@@ -316,7 +316,7 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
     """Median L2 of targeted cells against gradients: a panel a net, a curve an attack, all on the
     images that every row of the net has."""
     from matplotlib.figure import Figure  # not for those who only want a table
-    from matplotlib.ticker import ScalarFormatter
+    from matplotlib.ticker import NullFormatter, ScalarFormatter
 
     nets = _nets(results["rows"])
     figure = Figure(figsize=(5 * len(nets) + 1.5, 3.8), layout="constrained")
@@ -342,9 +342,11 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
             xlabel="gradients of a case",
             ylabel="median L2 of the noise, on bytes",
         )
+        axis.set_xticks(sorted({row["budget"] for row in rows}), minor=False)
         for side in (axis.xaxis, axis.yaxis):
             side.set_major_formatter(ScalarFormatter())
-            side.set_minor_formatter(ScalarFormatter())
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.yaxis.set_minor_formatter(ScalarFormatter())
     _ = figure.legend(handles=[*curves.values()], loc="outside right center")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, metadata={"Software": None})
