@@ -126,14 +126,15 @@ def init_states(
 ) -> TrainState:
     """`init_state` of every seed, stacked to NumPy arrays [S, ...].
 
-    One program draws all layers.  Where an init looks at its images each operation is one by
-    itself: together their sums would round otherwise.
+    One program draws a net with convolutions, each layer of which has a shape of its own.  Of
+    others each operation is one by itself: their layers, and those of the next net, have shapes in
+    common, which are compiled once.
     """
 
     def init(seed: Array) -> TrainState:
         return init_state(model, tx, seed, sample, loop)
 
-    if len(sample) == 1:  # what no init looks at
+    if loop is not None and loop.convolutions:
         init = jax.jit(init, compiler_options=sharding.options_of_one_call())
     each = [init(np.asarray(seed, np.uint32)) for seed in seeds]
     return jax.tree.map(lambda *leaves: np.stack(leaves), *each)

@@ -42,7 +42,7 @@ def test_the_probe_changes_no_bit_of_the_parameters(net_name):
 def test_a_net_that_one_program_draws_is_the_net_drawn_one_operation_at_a_time():
     """Normal numbers, whose last bits tell a compiler that makes less of an effort still."""
     model, image = Dense(2, kernel_init=HE), SMALL_TRAIN.images[:1].reshape(1, -1)
-    drawn = init_states(model, TX, [2**32 - 1], image)
+    drawn = init_states(model, TX, [2**32 - 1], image, Loop(1, 32, 32, convolutions=True))
     chex.assert_trees_all_equal(one(drawn), init_state(model, TX, 2**32 - 1, image))
 
 
