@@ -4,8 +4,9 @@
 
 1. A step of training as `fit` runs it, against Keras' `fit` and eager PyTorch: same net,
    batch size and Adam, dropout on, the whole training set in memory. Of the CIFAR-10 net once more
-   with padding "same". Ours also without one of its options of the compiler, which tells what that
-   gains, and in bfloat16; of the nets that one trains today only ours.
+   with padding "same". Ours also with `--native_convolutions`; without one of its options of the
+   compiler, which tells what that gains; and in bfloat16. Of the nets that one trains today only
+   ours.
 2. The gradient of the summed cross-entropy of 500 digits with respect to their pixels, dropout off:
    the inner loop of an attack. Each gradient needs the images that the last one has moved.
 3. The first turn of training less a steady one: compilation, and whatever else happens once. And
@@ -68,6 +69,7 @@ class Work(NamedTuple):
 
 LABELS = {
     "ours": "ours",
+    "ours_native": "ours, own convolutions",
     "ours_copying": "ours, more copies",
     "ours_bfloat16": "ours, bfloat16",
     "keras": "Keras",
@@ -75,7 +77,7 @@ LABELS = {
     "torch_channels_last": "PyTorch, channels last",
 }
 PEERS = ("keras", "torch", "torch_channels_last")
-_OURS = ("ours", "ours_copying")
+_OURS = ("ours", "ours_native", "ours_copying")
 _ALL = (*_OURS, "ours_bfloat16", *PEERS)
 WORKS = {
     "mnist": Work("MNIST", "mnist", "valid", "train", "step", _ALL),
@@ -83,13 +85,14 @@ WORKS = {
     "cifar10-same": Work("CIFAR-10, same", "cifar10", "same", "train", "step", (*_OURS, *PEERS)),
     "gradient": Work(
         *("MNIST, 500 images", "mnist", "valid", "gradient", "gradient of the images"),
-        names=("ours", *PEERS),
+        names=("ours", "ours_native", *PEERS),
     ),
     "mnist-best": Work("mnist-best", "mnist-best", "", "train", "step", _OURS),
     "cifar10-best": Work("cifar10-best", "cifar10-best", "", "train", "step", _OURS),
 }
 _ARGUMENTS = {
     "ours": ("benchmarks.ours_cnn",),
+    "ours_native": ("benchmarks.ours_cnn", "--native"),
     "ours_copying": ("benchmarks.ours_cnn", "--copying"),
     "ours_bfloat16": ("benchmarks.ours_cnn", "--bfloat16"),
     "keras": ("benchmarks.peer_keras_cnn",),
@@ -155,11 +158,11 @@ def standing(results: Mapping[str, Any], layers: Mapping[str, Any]) -> str:
         for key, work in works.items()
     }
 
-    def ratios(name: str) -> str:
-        of = {key: each for key, each in steady.items() if name in each}
+    def ratios(name: str, of: str = "ours") -> str:
         return ", ".join(
-            f"{measure.ratio(each['ours'], each[name]):.2f} ({WORKS[key].label})"
-            for key, each in of.items()
+            f"{measure.ratio(each[of], each[name]):.2f} ({WORKS[key].label})"
+            for key, each in steady.items()
+            if name in each and of in each
         )
 
     def once(name: str) -> str:
@@ -190,6 +193,12 @@ def standing(results: Mapping[str, Any], layers: Mapping[str, Any]) -> str:
         if "ours_copying" in work["seconds"]
     )
     lines = [f"A step takes so much of Keras' time: {ratios('keras')}."]
+    if native := ratios("keras", "ours_native"):
+        lines.append(
+            "With `--native_convolutions`, which the C++ compiler of the machine compiles "
+            f"(`research/models/native.cc`): {native}; of our own time without it "
+            f"{ratios('ours', 'ours_native')}."
+        )
     if copying := ratios("ours_copying"):
         lines.append(
             "Arrays that a loop carries are copied less by an option of the compiler that keeps "
@@ -197,7 +206,7 @@ def standing(results: Mapping[str, Any], layers: Mapping[str, Any]) -> str:
             f"{spared} MiB less at the peak."
         )
     lines.append(
-        "What is left is the rate of XLA's convolution. Those of the CIFAR-10 net, each layer "
+        "The rest is the rate of XLA's convolution. Those of the CIFAR-10 net, each layer "
         f"alone: {'; '.join(parts)}."
     )
     if bfloat16 := ratios("ours_bfloat16"):

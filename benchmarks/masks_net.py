@@ -23,10 +23,12 @@ _STEPS = flags.DEFINE_integer("steps", 8, "Steps of a turn.", lower_bound=1, fla
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns that count.", lower_bound=1, flag_values=_FLAGS)
 
 WORK = cnn.Work(
-    *("Face masks", "vgg", "valid", "train", "step"), names=("ours", "ours_copying", *cnn.PEERS)
+    *("Face masks", "vgg", "valid", "train", "step"),
+    names=("ours", "ours_native", "ours_copying", *cnn.PEERS),
 )
 _ARGUMENTS = {
     "ours": ("benchmarks.ours_masks",),
+    "ours_native": ("benchmarks.ours_masks", "--native"),
     "ours_copying": ("benchmarks.ours_masks", "--copying"),
     "keras": ("benchmarks.peer_keras_cnn",),
     "torch": ("benchmarks.peer_torch_cnn",),

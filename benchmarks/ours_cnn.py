@@ -18,6 +18,7 @@ from benchmarks import contest, ours
 from configs import cnn
 from research.data import batching, datasets
 from research.experiments import classifiers, trainer
+from research.models import native
 from research.runtime import sharding
 from research.structs import Array, Config, Dataset, PyTree, UserError
 from research.training import losses
@@ -92,6 +93,13 @@ class Gradients:
         return self.images
 
 
+def use_native() -> None:
+    """Our own convolutions from now on.  Ends the process where they cannot be compiled."""
+    said = native.enable("runs/.compiled")
+    if not native.settings():
+        sys.exit(f"error: {said}")
+
+
 def load(config: Config, data_dir: str) -> tuple[Dataset, str]:
     """Training images of MNIST, or random ones in the shape of CIFAR-10; and what they are."""
     if config.dataset == "mnist":
@@ -123,13 +131,15 @@ def count_parameters(params: PyTree) -> int:
 
 
 def main(argv: Sequence[str]) -> None:
-    options = contest.parse_cnn(argv, "copying", "bfloat16")
+    options = contest.parse_cnn(argv, "copying", "bfloat16", "native")
     config: Config = cnn.get_config(options.net["variant"])
     if "padding" in options.net:
         config.padding = options.net["padding"]
     if options.bfloat16:
         config.precision = "bfloat16"
     sharding.configure(cpu_devices=1, cpu_threads=config.cpu_threads, seeds=1)
+    if options.native:
+        use_native()
     data, caption = load(config, options.data_dir)
     turn, parameters = make_turn(config, data, options.work, options.count, copying=options.copying)
     contest.announce(

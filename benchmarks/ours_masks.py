@@ -29,8 +29,10 @@ def make_task(net: Mapping[str, Any]) -> trainer.Task:
 
 
 def main(argv: Sequence[str]) -> None:
-    options = contest.parse_cnn(argv, "copying")
+    options = contest.parse_cnn(argv, "copying", "native")
     sharding.configure(cpu_devices=1, cpu_threads=0, seeds=1)
+    if options.native:
+        ours_cnn.use_native()
     images, labels = contest.draw_pictures(options.net["dataset"])
     data = Dataset(images=images, labels=labels.astype(np.int32))
     steps = ours_cnn.Steps(make_task(options.net), data, options.count, copying=options.copying)

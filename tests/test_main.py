@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -203,6 +204,21 @@ def test_a_dry_run_prints_config_and_net_and_leaves_nothing(door, tmp_path):
     assert code == 0, err
     assert '"batch_size": 64' in out and "29,674" in out
     assert list(tmp_path.iterdir()) == []
+
+
+@MODULE_LOADER
+@pytest.mark.parametrize("compiler", ["c++", "no-such-compiler"])
+def test_a_run_says_whose_convolutions_it_has(compiler, door, tmp_path, monkeypatch):
+    if compiler == "c++" and shutil.which(compiler) is None:
+        pytest.skip("no C++ compiler")
+    monkeypatch.setattr(main.native, "_in_use", False)
+    monkeypatch.setenv("CXX", compiler)
+    code, _, err = door(NET, f"--workdir={tmp_path / 'run'}", "--native_convolutions")
+    assert code == 0
+    versions = json.loads((tmp_path / "run" / "versions.json").read_text())
+    ours = compiler == "c++"
+    assert ("convolutions are our own" in err, "convolutions are XLA's" in err) == (ours, not ours)
+    assert ("--native_convolutions" in versions["environment"]) == ours
 
 
 @MODULE_LOADER

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from research.models import native
+from research.models.native import Pads
 from research.runtime import sharding
 
-Pads = tuple[tuple[int, int], tuple[int, int]]  # rows or columns before and after, of each axis
 NO_PADS: Pads = ((0, 0), (0, 0))
 
 # Convolutions that make up the gradient of a kernel, of 128 / 16 images each at the batch sizes of
@@ -46,6 +47,8 @@ def conv2d(images: jax.Array, kernel: jax.Array, pads: Pads) -> jax.Array:
 
     images: [B, H, W, C in].  kernel: [height, width, C in, C out].
     """
+    if native.fit(images, kernel.shape):
+        return native.convolve(images, kernel, pads)
     # Padding inside a convolution is slower than padding before it.
     return correlate(pad(images, pads), kernel, NO_PADS)
 
@@ -66,7 +69,9 @@ def _conv_backward(
     of_kernel = _kernel_gradient_of_few if few else _kernel_gradient
     return (
         of_images(cotangent, kernel, pads),
-        of_kernel(pad(images, pads), cotangent, kernel.shape),
+        native.kernel_gradient(images, cotangent, kernel.shape, pads)
+        if native.fit(images, kernel.shape)
+        else of_kernel(pad(images, pads), cotangent, kernel.shape),
     )
 
 
@@ -79,7 +84,7 @@ def _image_gradient(cotangent: jax.Array, kernel: jax.Array, pads: Pads) -> jax.
     (top, bottom), (left, right) = pads
     height, width = (size - 1 for size in kernel.shape[:2])
     around = ((height - top, height - bottom), (width - left, width - right))
-    return correlate(pad(cotangent, around), turned, NO_PADS)
+    return conv2d(cotangent, turned, around)
 
 
 def _image_gradient_of_few(cotangent: jax.Array, kernel: jax.Array, pads: Pads) -> jax.Array:

@@ -44,6 +44,7 @@ import safetensors
 import safetensors.numpy
 from jax import export as jax_export
 
+from research.models import native
 from research.runtime import distributed, files
 from research.storage import checkpoint, records
 from research.structs import PyTree, UserError
@@ -172,7 +173,7 @@ def trace(model: nn.Module, params: PyTree, *, size: int, precision: str) -> jax
     frames = jax.config.jax_traceback_in_locations_limit  # pyright: ignore[reportAttributeAccessIssue]
     jax.config.update("jax_traceback_in_locations_limit", 0)
     try:
-        with jax.default_matmul_precision(precision):
+        with jax.default_matmul_precision(precision), native.unused():
             return jax_export.export(jax.jit(probabilities), platforms=PLATFORMS)(images)
     finally:
         jax.config.update("jax_traceback_in_locations_limit", frames)

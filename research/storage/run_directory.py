@@ -55,6 +55,7 @@ from tensorboardX import SummaryWriter
 
 from configs.common import OF_THE_MACHINE, RENAMED
 from research.data.image_files import read_image, read_photograph
+from research.models import native
 from research.runtime import distributed, files, progress, sharding
 from research.storage import records
 from research.structs import UserError
@@ -143,7 +144,7 @@ def describe_versions(data: Mapping[str, Any]) -> dict[str, Any]:
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "device": describe_device(),
-        "environment": sharding.environment(),
+        "environment": sharding.environment() | native.settings(),
         "git_commit": code_version(Path(__file__)),
         "data": dict(data),
     }
