@@ -47,7 +47,7 @@ def conv2d(images: jax.Array, kernel: jax.Array, pads: Pads) -> jax.Array:
 
     images: [B, H, W, C in].  kernel: [height, width, C in, C out].
     """
-    if native.fit(images, kernel.shape):
+    if native.fit_values(images, kernel.shape):
         return native.convolve(images, kernel, pads)
     # Padding inside a convolution is slower than padding before it.
     return correlate(pad(images, pads), kernel, NO_PADS)

@@ -28,9 +28,10 @@ constexpr int kWidth = 8, kVectors = 2, kSums = 12;  // 16 registers of 8 floats
 #endif
 constexpr int kRows = 12;           // at most, in one tile
 constexpr int64_t kTile = kVectors * kWidth;
-constexpr int64_t kParts = 16;      // sums over images that are added up at the end
+constexpr int64_t kParts = 16;      // sums over images that are added up at the end, at most,
+constexpr int64_t kSumFloats = 1 << 20;  // and what they may hold together
 constexpr int64_t kPixels = 96;     // whose cotangents stay in the first cache
-constexpr int64_t kEntries = 96;    // of a kernel that stay in the first cache
+constexpr int64_t kEntries = 96;    // of a kernel, of a whole tile, that stay in the first cache
 
 typedef float Vector __attribute__((vector_size(4 * kWidth), aligned(4)));
 
@@ -69,38 +70,42 @@ struct Sizes {
   int64_t out_height, out_width;
   int64_t row() const { return padded_width * channels; }
   int64_t entries() const { return wide * channels; }
-  int64_t stride() const { return (filters + kWidth - 1) / kWidth * kWidth; }
+  int64_t pixels() const { return out_height * out_width; }
+  int64_t tiles() const { return (filters + kTile - 1) / kTile; }
+  int64_t wide_of(int64_t filter) const {  // a tile of whole vectors that begins there
+    return std::min(kTile, (filters - filter + kWidth - 1) / kWidth * kWidth);
+  }
 };
 
-// The image with zeros around it, in `room` if there are any.
-const float* padded(const Sizes& s, const float* image, std::vector<float>& room) {
-  if (s.padded_height == s.height && s.padded_width == s.width) return image;
-  room.resize(s.padded_height * s.row());
-  for (int64_t y = 0; y < s.height; ++y) {
-    std::memcpy(&room[(s.above + y) * s.row() + s.before * s.channels],
-                image + y * s.width * s.channels, s.width * s.channels * sizeof(float));
+// Images with zeros around them, in `room` if there are any.
+const float* padded(const Sizes& s, const float* images, int64_t count, std::vector<float>& room) {
+  if (s.padded_height == s.height && s.padded_width == s.width) return images;
+  room.resize(count * s.padded_height * s.row());
+  for (int64_t y = 0; y < count * s.height; ++y) {
+    int64_t to = y / s.height * s.padded_height + s.above + y % s.height;
+    std::memcpy(&room[to * s.row() + s.before * s.channels], images + y * s.width * s.channels,
+                s.width * s.channels * sizeof(float));
   }
   return room.data();
 }
 
-// Rows of `filters` floats as tiles of whole vectors: after each other, each with all its rows.
-// Where a row is one such tile, the rows themselves.
-const float* tiled(const Sizes& s, const float* rows, int64_t count, std::vector<float>& room) {
-  if (s.filters % kWidth == 0 && s.filters <= kTile) return rows;
-  room.resize(count * s.stride());
-  for (int64_t f = 0; f < s.filters; f += kTile) {
-    int64_t wide = std::min(kTile, s.stride() - f), some = std::min(kTile, s.filters - f);
-    for (int64_t k = 0; k < count; ++k) {
-      std::memcpy(&room[f * count + k * wide], rows + k * s.filters + f, some * sizeof(float));
-    }
+// Of rows of `filters` floats one tile from `filter` on, as whole vectors; in `room` if it is not
+// all there is of them.
+const float* tile_of(const Sizes& s, const float* rows, int64_t count, int64_t filter,
+                     std::vector<float>& room) {
+  int64_t wide = s.wide_of(filter), some = std::min(kTile, s.filters - filter);
+  if (some == s.filters && some == wide) return rows;
+  room.resize(count * wide);
+  for (int64_t k = 0; k < count; ++k) {
+    std::memcpy(&room[k * wide], rows + k * s.filters + filter, some * sizeof(float));
   }
   return room.data();
 }
 
-// out[m] (+)= sum over `count` entries k of pixel[m][k] * kernel[k], of N vectors of filters.
+// out[m] (+)= sum over rows x count entries of pixel[m] * kernel, of N vectors of filters.
 template <int M, int N>
-void conv_tile(const float* const* pixel, const float* __restrict__ kernel, int64_t count,
-               bool first, float* const* out) {
+void conv_tile(const Sizes& s, const float* const* pixel, const float* __restrict__ kernel,
+               int64_t rows, int64_t count, bool first, float* const* out) {
   Vector total[M][N] = {};
   if (!first) {
     for (int m = 0; m < M; ++m)
@@ -108,36 +113,39 @@ void conv_tile(const float* const* pixel, const float* __restrict__ kernel, int6
   }
   const float* p[M];
   for (int m = 0; m < M; ++m) p[m] = pixel[m];
-  for (int64_t k = 0; k < count; ++k, kernel += N * kWidth) {
-    Vector row[N];
-    for (int n = 0; n < N; ++n) row[n] = *(const Vector*)(kernel + n * kWidth);
-    for (int m = 0; m < M; ++m)
-      for (int n = 0; n < N; ++n) total[m][n] += p[m][k] * row[n];
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t k = 0; k < count; ++k, kernel += N * kWidth) {
+      Vector row[N];
+      for (int n = 0; n < N; ++n) row[n] = *(const Vector*)(kernel + n * kWidth);
+      for (int m = 0; m < M; ++m)
+        for (int n = 0; n < N; ++n) total[m][n] += p[m][k] * row[n];
+    }
+    for (int m = 0; m < M; ++m) p[m] += s.row();
   }
   for (int m = 0; m < M; ++m)
     for (int n = 0; n < N; ++n) *(Vector*)(out[m] + n * kWidth) = total[m][n];
 }
 
-// sum[m] += sum over rows x columns pixels of image[m] * cotangent, of N vectors of filters.
+// sum[m] += sum over images x rows x columns of image[m] * cotangent, of N vectors of filters.
 template <int M, int N>
 void gradient_tile(const Sizes& s, const float* __restrict__ image,
-                   const float* __restrict__ cotangent, int64_t rows, float* __restrict__ sum) {
-  constexpr int64_t stride = N * kWidth;
+                   const float* __restrict__ cotangent, int64_t images, int64_t rows,
+                   float* __restrict__ sum) {
   Vector total[M][N];
   for (int m = 0; m < M; ++m)
-    for (int n = 0; n < N; ++n) total[m][n] = *(const Vector*)(sum + m * stride + n * kWidth);
-  for (int64_t y = 0; y < rows; ++y) {
-    const float* pixel = image + y * s.row();
-    const float* change = cotangent + y * s.out_width * stride;
-    for (int64_t x = 0; x < s.out_width; ++x, pixel += s.channels, change += stride) {
-      Vector c[N];
-      for (int n = 0; n < N; ++n) c[n] = *(const Vector*)(change + n * kWidth);
-      for (int m = 0; m < M; ++m)
-        for (int n = 0; n < N; ++n) total[m][n] += pixel[m] * c[n];
+    for (int n = 0; n < N; ++n) total[m][n] = *(const Vector*)(sum + (m * N + n) * kWidth);
+  for (int64_t b = 0; b < images; ++b)
+    for (int64_t y = 0; y < rows; ++y) {
+      const float* pixel = image + (b * s.padded_height + y) * s.row();
+      for (int64_t x = 0; x < s.out_width; ++x, pixel += s.channels, cotangent += N * kWidth) {
+        Vector c[N];
+        for (int n = 0; n < N; ++n) c[n] = *(const Vector*)(cotangent + n * kWidth);
+        for (int m = 0; m < M; ++m)
+          for (int n = 0; n < N; ++n) total[m][n] += pixel[m] * c[n];
+      }
     }
-  }
   for (int m = 0; m < M; ++m)
-    for (int n = 0; n < N; ++n) *(Vector*)(sum + m * stride + n * kWidth) = total[m][n];
+    for (int n = 0; n < N; ++n) *(Vector*)(sum + (m * N + n) * kWidth) = total[m][n];
 }
 
 using ConvTile = decltype(&conv_tile<1, 1>);
@@ -154,56 +162,42 @@ constexpr std::array<Tiles, sizeof...(N)> all_tiles(std::index_sequence<N...>) {
 }
 const auto kTiles = all_tiles(std::make_index_sequence<kVectors>());
 
-const Tiles& tiles_for(const Sizes& s, int64_t filter) {
-  return kTiles[std::min<int64_t>(kVectors, (s.stride() - filter) / kWidth) - 1];
-}
-
-// kernel: tiled.
-void conv_image(const Sizes& s, const float* image, const float* kernel, float* out) {
-  int64_t rows = s.tall * s.entries(), pixels = s.out_height * s.out_width;
-  std::vector<float> room;
-  bool direct = s.stride() == s.filters;
-  if (!direct) room.resize(pixels * s.stride());
-  float* sums = direct ? out : room.data();
-  for (int64_t f = 0; f < s.stride(); f += kTile) {
-    const Tiles& tiles = tiles_for(s, f);
-    int64_t wide = std::min(kTile, s.stride() - f);
-    for (int64_t i = 0; i < s.tall; ++i)
-      for (int64_t k = 0; k < s.entries(); k += kEntries)
-        for (int64_t q = 0, x = 0, y = i; q < pixels; q += tiles.rows) {
-          int64_t count = std::min<int64_t>(tiles.rows, pixels - q);
-          const float* from[kRows];
-          float* to[kRows];
-          for (int64_t m = 0; m < count; ++m) {
-            from[m] = image + y * s.row() + x * s.channels + k;
-            to[m] = sums + (q + m) * s.stride() + f;
-            if (++x == s.out_width) x = 0, ++y;
-          }
-          tiles.conv[count - 1](from, kernel + f * rows + (i * s.entries() + k) * wide,
-                                std::min(kEntries, s.entries() - k), i == 0 && k == 0, to);
+// One tile of the filters of all pixels of an image; kernel and out are of this tile alone.
+void conv_image(const Sizes& s, const float* image, const float* kernel, int64_t wide, float* out,
+                int64_t stride) {
+  const Tiles& tiles = kTiles[wide / kWidth - 1];
+  int64_t room = kEntries * kTile / wide;
+  int64_t some = std::min(room, s.entries()), high = std::max<int64_t>(1, room / s.entries());
+  for (int64_t i = 0; i < s.tall; i += high)
+    for (int64_t k = 0; k < s.entries(); k += some)
+      for (int64_t q = 0, x = 0, y = i; q < s.pixels(); q += tiles.rows) {
+        int64_t count = std::min<int64_t>(tiles.rows, s.pixels() - q);
+        const float* from[kRows];
+        float* to[kRows];
+        for (int64_t m = 0; m < count; ++m) {
+          from[m] = image + y * s.row() + x * s.channels + k;
+          to[m] = out + (q + m) * stride;
+          if (++x == s.out_width) x = 0, ++y;
         }
-  }
-  for (int64_t q = 0; !direct && q < pixels; ++q) {
-    std::memcpy(out + q * s.filters, sums + q * s.stride(), s.filters * sizeof(float));
-  }
+        tiles.conv[count - 1](s, from, kernel + (i * s.entries() + k) * wide,
+                              std::min(high, s.tall - i), std::min(some, s.entries() - k),
+                              i == 0 && k == 0, to);
+      }
 }
 
-// cotangent and sum: tiled.
-void gradient_image(const Sizes& s, const float* image, const float* cotangent, float* sum) {
-  int64_t rows = s.tall * s.entries(), pixels = s.out_height * s.out_width;
-  int64_t step = std::max<int64_t>(1, kPixels / s.out_width);
+// One tile of the filters; cotangent and sum are of this tile alone.
+void gradient_images(const Sizes& s, const float* images, const float* cotangent, int64_t count,
+                     int64_t wide, float* sum) {
+  const Tiles& tiles = kTiles[wide / kWidth - 1];
+  int64_t step = count > 1 ? s.out_height : std::max<int64_t>(1, kPixels / s.out_width);
   for (int64_t y = 0; y < s.out_height; y += step)
     for (int64_t i = 0; i < s.tall; ++i)
-      for (int64_t f = 0; f < s.stride(); f += kTile) {
-        const Tiles& tiles = tiles_for(s, f);
-        int64_t wide = std::min(kTile, s.stride() - f);
-        for (int64_t m = 0; m < s.entries(); m += tiles.rows) {
-          int64_t count = std::min<int64_t>(tiles.rows, s.entries() - m);
-          tiles.gradient[count - 1](s, image + (y + i) * s.row() + m,
-                                    cotangent + f * pixels + y * s.out_width * wide,
-                                    std::min(step, s.out_height - y),
-                                    sum + f * rows + (i * s.entries() + m) * wide);
-        }
+      for (int64_t m = 0; m < s.entries(); m += tiles.rows) {
+        int64_t rows = std::min<int64_t>(tiles.rows, s.entries() - m);
+        tiles.gradient[rows - 1](s, images + (y + i) * s.row() + m,
+                                 cotangent + y * s.out_width * wide, count,
+                                 std::min(step, s.out_height - y),
+                                 sum + (i * s.entries() + m) * wide);
       }
 }
 
@@ -222,14 +216,29 @@ using Floats = ffi::Buffer<ffi::F32>;
 ffi::Error convolve(ffi::ThreadPool pool, Floats images, Floats kernel,
                     ffi::Span<const int64_t> pads, ffi::Result<Floats> result) {
   Sizes s = sizes(images.dimensions(), kernel.dimensions(), pads);
-  std::vector<float> room;
-  const float* rows = tiled(s, kernel.typed_data(), s.tall * s.entries(), room);
+  std::vector<std::vector<float>> rooms(s.tiles());
+  std::vector<const float*> rows(s.tiles());
+  for (int64_t t = 0; t < s.tiles(); ++t) {
+    rows[t] = tile_of(s, kernel.typed_data(), s.tall * s.entries(), t * kTile, rooms[t]);
+  }
   const float* image = images.typed_data();
-  float* out = result->typed_data();
-  share(pool, s.batch, [=](int64_t b) {
-    std::vector<float> room;
-    conv_image(s, padded(s, image + b * s.height * s.width * s.channels, room), rows,
-               out + b * s.out_height * s.out_width * s.filters);
+  float* result_of_all = result->typed_data();
+  share(pool, s.batch, [=, &rows](int64_t b) {
+    std::vector<float> room, rounded;
+    const float* from = padded(s, image + b * s.height * s.width * s.channels, 1, room);
+    float* out = result_of_all + b * s.pixels() * s.filters;
+    for (int64_t t = 0; t < s.tiles(); ++t) {
+      int64_t f = t * kTile, wide = s.wide_of(f), some = std::min(kTile, s.filters - f);
+      if (some == wide) {
+        conv_image(s, from, rows[t], wide, out + f, s.filters);
+        continue;
+      }
+      rounded.resize(s.pixels() * wide);
+      conv_image(s, from, rows[t], wide, rounded.data(), wide);
+      for (int64_t q = 0; q < s.pixels(); ++q) {
+        std::memcpy(out + q * s.filters + f, &rounded[q * wide], some * sizeof(float));
+      }
+    }
   });
   return ffi::Error::Success();
 }
@@ -237,27 +246,34 @@ ffi::Error convolve(ffi::ThreadPool pool, Floats images, Floats kernel,
 ffi::Error kernel_gradient(ffi::ThreadPool pool, Floats images, Floats cotangent,
                            ffi::Span<const int64_t> pads, ffi::Result<Floats> result) {
   Sizes s = sizes(images.dimensions(), result->dimensions(), pads);
-  int64_t rows = s.tall * s.entries(), size = rows * s.stride();
-  int64_t parts = std::min(kParts, s.batch), pixels = s.out_height * s.out_width;
+  int64_t rows = s.tall * s.entries(), size = rows * s.tiles() * kTile;
+  // The images are divided into parts by the shapes alone, so that every sum has one order.
+  int64_t parts = std::min(s.batch, std::clamp<int64_t>(kSumFloats / size, 1, kParts));
+  int64_t group = std::max<int64_t>(1, kPixels / s.pixels());
   std::vector<float> sums(parts * size);
   const float *image = images.typed_data(), *change = cotangent.typed_data();
   float *sum = sums.data(), *out = result->typed_data();
-  share(pool, parts, [=](int64_t k) {
+  share(pool, parts * s.tiles(), [=](int64_t task) {
+    int64_t part = task / s.tiles(), f = task % s.tiles() * kTile;
     std::vector<float> room, more;
-    for (int64_t b = k * s.batch / parts; b < (k + 1) * s.batch / parts; ++b) {
-      gradient_image(s, padded(s, image + b * s.height * s.width * s.channels, room),
-                     tiled(s, change + b * pixels * s.filters, pixels, more), sum + k * size);
+    int64_t end = (part + 1) * s.batch / parts;
+    for (int64_t b = part * s.batch / parts; b < end; b += group) {
+      int64_t count = std::min(group, end - b);
+      gradient_images(s, padded(s, image + b * s.height * s.width * s.channels, count, room),
+                      tile_of(s, change + b * s.pixels() * s.filters, count * s.pixels(), f, more),
+                      count, s.wide_of(f), sum + part * size + f * rows);
     }
   });
-  share(pool, kParts, [=](int64_t part) {
-    for (int64_t r = part * rows / kParts; r < (part + 1) * rows / kParts; ++r)
+  share(pool, kParts, [=](int64_t piece) {
+    for (int64_t r = piece * rows / kParts; r < (piece + 1) * rows / kParts; ++r)
       for (int64_t f = 0; f < s.filters; f += kTile) {
-        const float* first = sum + f * rows + r * std::min(kTile, s.stride() - f);
+        const float* first = sum + f * rows + r * s.wide_of(f);
         float* to = out + r * s.filters + f;
-        int64_t some = std::min(kTile, s.filters - f);
-        for (int64_t n = 0; n < some; ++n) to[n] = 0;
-        for (int64_t k = 0; k < parts; ++k)
-          for (int64_t n = 0; n < some; ++n) to[n] += first[k * size + n];
+        for (int64_t n = 0; n < std::min(kTile, s.filters - f); ++n) {
+          float total = 0;
+          for (int64_t part = 0; part < parts; ++part) total += first[part * size + n];
+          to[n] = total;
+        }
       }
   });
   return ffi::Error::Success();

@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import functools
 import hashlib
+import math
 import os
 import shlex
 import subprocess
@@ -34,6 +35,9 @@ _TARGETS = {"native_convolve": "Convolve", "native_kernel_gradient": "KernelGrad
 # Nothing that gives up the rules of IEEE 754, which could do so for the whole process. Products may
 # be added without a rounding between.
 _FLAGS = "-std=c++17 -O3 -march=native -ffp-contract=fast -fno-math-errno -shared -fPIC -w".split()
+# Entries of a kernel above which XLA's convolution, not its gradient, is as fast or faster; measured
+# on two cores with 73,728 (equal), 147,456 (5 % faster) and 589,824 (20 %).
+_LARGE = 2**17
 _in_use = False
 
 
@@ -116,6 +120,11 @@ def fit(images: jax.Array, kernel: tuple[int, ...]) -> bool:
         and min(kernel) > 0
         and sharding.sharing() == 1
     )
+
+
+def fit_values(images: jax.Array, kernel: tuple[int, ...]) -> bool:
+    """Whether the convolution itself gains as well, and not its gradients alone."""
+    return fit(images, kernel) and math.prod(kernel) <= _LARGE
 
 
 def convolve(images: jax.Array, kernel: jax.Array, pads: Pads) -> jax.Array:

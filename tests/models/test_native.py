@@ -96,6 +96,15 @@ def test_they_are_the_same_on_every_device_of_a_mesh(enabled):
     )
 
 
+def test_a_large_kernel_has_the_convolution_of_xla_and_a_gradient_of_ours(enabled):
+    images, kernel = whole(3, 5, 4, 128), whole(3, 3, 128, 130)
+    traced = str(jax.make_jaxpr(ours("same"))(images, kernel))
+    assert ("native_convolve" in traced, "native_kernel_gradient" in traced) == (False, True)
+    chex.assert_trees_all_equal(
+        jax.jit(ours("same"))(images, kernel), jax.jit(xlas("same"))(images, kernel)
+    )
+
+
 def test_an_image_has_the_same_bits_in_every_batch(enabled):
     images = np.asarray(jax.random.normal(jax.random.key(0), (7, 9, 8, 5)))
     kernel = np.asarray(jax.random.normal(jax.random.key(1), (3, 3, 5, 20)))
