@@ -139,6 +139,7 @@ def table(results: Mapping[str, Any]) -> str:
         f"Medians of turns, taken one after the other, of so many steps or gradients: {turns}; in "
         "brackets ours / theirs, the median of the ratios of every turn. "
         f"Batches of {results['batch_size']}. Parameters: {parameters}.",
+        f"{LABELS['ours_native']}: with --native_convolutions." if "ours_native" in names else "",
         f"{LABELS['ours_copying']}: without xla_cpu_copy_insertion_use_region_analysis."
         if "ours_copying" in names
         else "",
