@@ -39,6 +39,7 @@ _FLAGS = "-std=c++17 -O3 -march=native -ffp-contract=fast -fno-math-errno -share
 # cores it is equal at 73,728, 5 % faster at 147,456 and 20 % at 589,824.
 _LARGE = 2**17
 _in_use = False
+_registered: set[str] = set()
 
 
 def enable(cache: str) -> str:
@@ -66,8 +67,10 @@ def enable(cache: str) -> str:
             "the variable CXX"
         )
     for target, symbol in _TARGETS.items():
-        handler = jax.ffi.pycapsule(getattr(library, symbol))
-        jax.ffi.register_ffi_target(target, handler, platform="cpu")
+        if target not in _registered:  # which JAX does once in a process
+            handler = jax.ffi.pycapsule(getattr(library, symbol))
+            jax.ffi.register_ffi_target(target, handler, platform="cpu")
+            _registered.add(target)
     _in_use = True
     return "convolutions are our own, compiled for this CPU"
 

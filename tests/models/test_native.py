@@ -156,6 +156,10 @@ def test_without_a_compiler_they_are_xlas_and_a_line_says_so(compiler, said, tmp
     assert "ffi_call" not in str(jax.make_jaxpr(ours())(whole(1, 5, 5, 3), whole(3, 3, 3, 4)))
 
 
+def test_a_second_start_in_a_process_is_as_good(enabled, tmp_path):
+    assert "are our own" in native.enable(str(tmp_path))
+
+
 def test_the_library_is_compiled_once_for_each_source(enabled, tmp_path, monkeypatch):
     folder = tmp_path / "kept"
     path = native._compile(["c++"], folder)
