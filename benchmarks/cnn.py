@@ -173,16 +173,20 @@ def standing(results: Mapping[str, Any], layers: Mapping[str, Any]) -> str:
         ]
         return " and ".join(f"{first:.1f}" for first in firsts)
 
-    def layer(name: str, direction: str) -> str:
+    def layer(direction: str) -> str:
         rows = [
-            row["seconds"][name]
+            row["seconds"]
             for row in layers["rows"]
             if (row["net"], row["kind"], row["direction"]) == ("cifar10", "conv", direction)
         ]
-        return f"{1000 * sum(map(statistics.median, rows)):.0f}"
+        plain, own, torch = (
+            f"{1000 * sum(statistics.median(row[name]) for row in rows):.0f}"
+            for name in ("ours", "native", "torch")
+        )
+        return f"{plain} ms ({own} with our own, PyTorch {torch})"
 
     parts = [
-        f"{words} {layer('ours', direction)} ms (PyTorch {layer('torch', direction)})"
+        f"{words} {layer(direction)}"
         for words, direction in (
             *(("forward", "forward"), ("gradients of the kernels", "kernel")),
             ("gradients of the images", "images"),
@@ -207,8 +211,8 @@ def standing(results: Mapping[str, Any], layers: Mapping[str, Any]) -> str:
             f"{spared} MiB less at the peak."
         )
     lines.append(
-        "The rest is the rate of XLA's convolution. Those of the CIFAR-10 net, each layer "
-        f"alone: {'; '.join(parts)}."
+        "What is left without them is the rate of XLA's convolution. Those of the CIFAR-10 net, "
+        f"each layer alone: {'; '.join(parts)}."
     )
     if bfloat16 := ratios("ours_bfloat16"):
         lines.append(

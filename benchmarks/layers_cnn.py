@@ -5,10 +5,10 @@
         --output=benchmarks/results/layers_masks.json
 
 Every operation stands alone in a short scan, compiled with `sharding.compiler_options`, on random
-numbers in the shapes of configs/cnn.py or configs/masks.py. Beside `research.models.conv`: XLA's
-own convolution and pool with the gradients that XLA derives, in the same scan; its forward pass
-without the options; and PyTorch. An iteration changes one entry of every operand, so that no work
-can leave the loop.
+numbers in the shapes of configs/cnn.py or configs/masks.py. Beside `research.models.conv`: the same
+with `--native_convolutions`, where there is a C++ compiler; XLA's own convolution and pool with the
+gradients that XLA derives, in the same scan; its forward pass without the options; and PyTorch. An
+iteration changes one entry of every operand, so that no work can leave the loop.
 
 XLA's own gradient of a kernel takes seconds inside a loop: it is taken once.
 """
@@ -30,7 +30,7 @@ from jax import lax
 
 from benchmarks import contest, measure, ours
 from configs import cnn, masks
-from research.models import conv
+from research.models import conv, native
 from research.runtime import commands, sharding
 from research.structs import Config
 
@@ -51,6 +51,7 @@ _BATCH_SIZE = flags.DEFINE_integer(
 NETS = {"mnist": "MNIST", "cifar10": "CIFAR-10", "masks": "face masks"}
 LABELS = {
     "ours": "ours",
+    "native": "ours, own convolutions",
     "xla": "XLA's own",
     "xla_default": "XLA's own, default options",
     "torch": "PyTorch",
@@ -217,9 +218,11 @@ def measure_row(
 ) -> dict[str, list[float]]:
     """Seconds of an iteration in every form, every call a sample."""
     operation, operands = make_operation(row, own=False)
-    calls: dict[str, Callable[[], object]] = {
-        "ours": make_call(operation, operands, iterations, tuned=True)
-    }
+    calls: dict[str, Callable[[], object]] = {}
+    with native.unused():
+        calls["ours"] = make_call(operation, operands, iterations, tuned=True)
+    if native.settings() and row["kind"] == "conv":
+        calls["native"] = make_call(operation, operands, iterations, tuned=True)
     if torch is not None:
         calls["torch"] = torch.turn
     slow: dict[str, list[float]] = {}
@@ -256,6 +259,7 @@ def main(argv: list[str]) -> int:
     batch_size = _BATCH_SIZE.value or next(iter(configs.values())).batch_size
     rows = [row for net, config in configs.items() for row in list_rows(config, batch_size, net)]
     iterations, rounds = _ITERATIONS.value, _ROUNDS.value
+    print(native.enable("runs/.compiled"), file=sys.stderr, flush=True)
     contestants: dict[str, dict[str, Any]] = {
         "ours": {
             "versions": ours.versions(),

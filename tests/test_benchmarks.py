@@ -282,18 +282,26 @@ def test_the_cnn_table_has_steps_what_happens_once_and_memory() -> None:
 def test_where_the_step_stands_is_told_by_the_ratios_of_turns_and_the_layers_alone() -> None:
     seconds = {"ours": [9.0, 1.0, 2.0, 9.0], "keras": [5.0, 4.0, 4.0, 90.0]}
     seconds["ours_copying"] = [9.0, 2.0, 2.0, 10.0]
-    peak = {"ours": 500.0, "ours_copying": 612.0, "keras": 1000.0}
+    seconds["ours_native"] = [9.0, 0.5, 2.0, 4.5]
+    peak = {"ours": 500.0, "ours_copying": 612.0, "ours_native": 1.0, "keras": 1000.0}
     work = {"seconds": seconds, "peak_mib": peak}
     rows = [
-        {"net": net, "kind": kind, "direction": direction, "seconds": {"ours": [a], "torch": [b]}}
-        for net, kind, a, b in (("cifar10", "conv", 0.02, 0.01), ("cifar10", "conv", 0.03, 0.02))
+        {
+            **{"net": "cifar10", "kind": "conv", "direction": direction},
+            "seconds": {"ours": [a], "torch": [b], "native": [b + 0.002]},
+        }
+        for a, b in ((0.02, 0.01), (0.03, 0.02))
         for direction in ("forward", "kernel", "images")
     ]
     others = [row | {"net": "mnist"} for row in rows] + [row | {"kind": "dense"} for row in rows]
     text = cnn.standing({"works": {"mnist": work, "cifar10": work}}, {"rows": rows + others})
     assert "of Keras' time: 0.25 (MNIST), 0.25 (CIFAR-10)." in text
     assert "0.90 (MNIST), 0.90 (CIFAR-10) of the time without it, and 112, 112 MiB less" in text
-    assert "gradients of the kernels 50 ms (PyTorch 30)" in text and "bfloat16" not in text
+    assert "0.12 (MNIST), 0.12 (CIFAR-10); of our own time without it 0.50 (MNIST), 0.50" in text
+    assert (
+        "gradients of the kernels 50 ms (34 with our own, PyTorch 30)" in text
+        and "bfloat16" not in text
+    )
     assert "first step 7.0 and 7.0 s" in text and "Keras 1.0 and 1.0 s" in text
 
 
