@@ -75,12 +75,11 @@ def _of_classifier(run: Run) -> dict[str, Any]:
 
 
 def _of_attack(run: Run) -> dict[str, Any]:
-    """published: whether the images have their published numbers, which copies in JPEG have not."""
+    """horse: whether the report's is attacked."""
     first = next(iter(run.nets.values()))
-    published_order = run.versions["data"]["name"] in ("MNIST", "CIFAR-10")
     return {
         "epochs": first.summary["epochs"],
-        "published": published_order,
+        "horse": cells.horse_of(run) in run.config["extra_indices"],
         **cells.of_attack(run),
     }
 

@@ -73,7 +73,10 @@ PUBLISHED: dict[str, Published] = {
         "noise:mnist", _REPORTS, free=("baselines", "pgd"), files=_ATTACK
     ),
     "noise-cifar10-faithful": Published(
-        "noise:cifar10", _REPORTS, free=("baselines", "pgd", "classes"), files=_ATTACK
+        "noise:cifar10",
+        _REPORTS,
+        free=("baselines", "pgd", "classes", "extra_indices"),
+        files=_ATTACK,
     ),
     "spectrum-relu-5": Published("spectrum:relu-5", files=_SPECTRUM),
     "spectrum-tanh-5": Published("spectrum:tanh-5", files=_SPECTRUM),

@@ -66,8 +66,25 @@ def test_a_run_gives_the_facts_of_its_experiment(tmp_path):
         tmp_path / "d", method="faithful", data={"name": "CIFAR-10 (JPEG copies)", "full": False}
     )
     (facts,) = evidence.of_run(load_run(jpeg)).values()
-    assert (facts["published"], facts["epochs"]) == (False, 4)
+    assert (facts["horse"], facts["epochs"]) == (False, 4)
     assert facts["shortfall"] == "it is on MNIST, all of it"
+
+
+@pytest.mark.parametrize(
+    ("data", "number", "horse"),
+    [
+        ("CIFAR-10", 87, True),
+        ("CIFAR-10 (JPEG copies)", 87, False),  # the ninth horse
+        ("CIFAR-10 (JPEG copies)", 97, True),  # the tenth
+        ("CIFAR-10", 97, False),
+    ],
+)
+def test_the_reports_horse_has_another_number_in_copies_in_jpeg(tmp_path, data, number, horse):
+    changes = {"method": "faithful", "extra_indices": (number,)}
+    changes["data"] = {"name": data}
+    made = finished.attack(tmp_path / "a", "cifar10", finished.HORSE, **changes)
+    (facts,) = evidence.of_run(load_run(made)).values()
+    assert facts["horse"] == horse
 
 
 def test_an_attack_that_does_not_say_what_its_nets_were_made_from_judges_only_from_results(
