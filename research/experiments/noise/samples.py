@@ -51,18 +51,21 @@ def take(config: Config, net: Net, test_set: Dataset) -> Sample:
     if config.images:
         numbers = np.arange(min(config.images, len(images)))
         return Sample(images[numbers], labels[numbers], numbers, "the first of the test set")
+    wanted = config.per_class * len(config.classes)
     right = np.ones(len(images), bool)
-    if config.only_correct:
+    if config.only_correct and wanted:
         right = net.logits(images, config.eval_batch_size).argmax(axis=1) == labels
     chosen = choose(labels, right, config.classes, config.per_class)
     numbers = np.array(list(dict.fromkeys([*config.extra_indices, *chosen.tolist()])), np.int64)
     if not len(numbers):
         raise UserError("classes, per_class, extra_indices: they choose no image")
     which = "correctly classified test images" if config.only_correct else "test images"
-    words = f"the first {config.per_class} {which} of each of {len(config.classes)} classes"
+    words: list[str] = []
+    if wanted:
+        words += [f"the first {config.per_class} {which} of each of {len(config.classes)} classes"]
     if config.extra_indices:
-        words += f", and test image {', '.join(map(str, config.extra_indices))}"
-    return Sample(images[numbers], labels[numbers], numbers, words)
+        words += [f"test image {', '.join(map(str, config.extra_indices))}"]
+    return Sample(images[numbers], labels[numbers], numbers, ", and ".join(words))
 
 
 def read_picture(config: Config, test_set: Dataset) -> np.ndarray:

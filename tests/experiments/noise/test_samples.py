@@ -38,6 +38,14 @@ def test_images_that_are_always_there_come_first_and_only_once():
     assert found.words.endswith("of each of 2 classes, and test image 21, 2")
 
 
+def test_images_by_number_alone_are_called_so_and_the_net_is_not_asked():
+    found = samples.take(
+        toy.smoke(classes=(), extra_indices=(21, 2), only_correct=True), None, toy.data()
+    )
+    check(found, (21, 2))
+    assert found.words == "test image 21, 2"
+
+
 def test_the_first_images_of_the_test_set():
     check(take(images=4), range(4))
     check(take(images=4000), range(toy.COUNT))
