@@ -179,11 +179,13 @@ def standing(results: Mapping[str, Any], layers: Mapping[str, Any]) -> str:
             for row in layers["rows"]
             if (row["net"], row["kind"], row["direction"]) == ("cifar10", "conv", direction)
         ]
-        plain, own, torch = (
-            f"{1000 * sum(statistics.median(row[name]) for row in rows):.0f}"
-            for name in ("ours", "native", "torch")
-        )
-        return f"{plain} ms ({own} with our own, PyTorch {torch})"
+
+        def total(name: str) -> str:
+            return f"{1000 * sum(statistics.median(row[name]) for row in rows):.0f}"
+
+        others = {"native": "{} with our own", "torch": "PyTorch {}"}  # where they were there
+        beside = [words.format(total(name)) for name, words in others.items() if name in rows[0]]
+        return f"{total('ours')} ms ({', '.join(beside)})" if beside else f"{total('ours')} ms"
 
     parts = [
         f"{words} {layer(direction)}"

@@ -305,6 +305,14 @@ def test_where_the_step_stands_is_told_by_the_ratios_of_turns_and_the_layers_alo
     assert "first step 7.0 and 7.0 s" in text and "Keras 1.0 and 1.0 s" in text
 
 
+def test_where_the_step_stands_is_told_without_a_compiler_and_without_pytorch() -> None:
+    work = {"seconds": {"ours": [9.0, 1.0], "keras": [5.0, 4.0]}, "peak_mib": {}}
+    facts = {"net": "cifar10", "kind": "conv", "seconds": {"ours": [0.02]}}
+    rows = [facts | {"direction": direction} for direction in ("forward", "kernel", "images")]
+    text = cnn.standing({"works": {"mnist": work, "cifar10": work}}, {"rows": rows})
+    assert "gradients of the kernels 20 ms;" in text and "native" not in text
+
+
 @pytest.mark.parametrize("work", cnn.WORKS.values(), ids=cnn.WORKS)
 def test_every_contestant_is_told_the_net_of_the_config(work: cnn.Work) -> None:
     for name in work.names:
